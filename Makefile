@@ -1,0 +1,66 @@
+# Needs Python >= 3.11 with pip, and make. Everything runs in a private .venv, made on demand.
+# Another interpreter: make PYTHON=python3.12 test      Arguments: make test ARGS='tests/unit -x'
+
+PYTHON ?= python3
+ARGS ?=
+
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --quiet --disable-pip-version-check
+INSTALLED := $(VENV)/.installed
+INSTALLED_BENCH := $(VENV)/.installed-bench
+
+ifneq (,$(filter output-sync,$(.FEATURES)))
+MAKEFLAGS += --output-sync=target
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format types house check bench clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
+
+demo: $(INSTALLED) ## start a node, call tools, kill a worker, show what happened
+	@$(VENV)/bin/toolring demo $(ARGS)
+
+test: $(INSTALLED) ## the whole test suite
+	@$(PY) -m pytest $(ARGS)
+
+lint: $(INSTALLED) ## ruff: rules and format
+	@$(PY) -m ruff check --quiet .
+	@$(PY) -m ruff format --quiet --check . || { echo "unformatted files (list: ruff format --check); run: make format"; exit 1; }
+
+format: $(INSTALLED) ## ruff: apply the format and the safe fixes
+	@$(PY) -m ruff check --quiet --fix-only .
+	@$(PY) -m ruff format --quiet .
+
+types: $(INSTALLED) ## mypy --strict
+	@$(PY) -m mypy --no-error-summary
+
+house: $(INSTALLED) ## report sizes over the house's marks (never fails)
+	@$(PY) -m tests.house.report
+
+check: lint types test ## what must pass before a commit
+
+bench: $(INSTALLED_BENCH) ## run the benchmarks and write docs/benchmarks.md
+	@$(PY) -m benchmarks.run --docs docs/benchmarks.md $(ARGS)
+
+clean: ## remove what tools leave behind (not .venv)
+	@rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@find . -path ./$(VENV) -prune -o -path ./.git -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
+
+# The venv: `python3 -m venv`; where ensurepip is missing, pip of the system fills it; else say what to install.
+$(INSTALLED): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	    || { echo "toolring needs Python >= 3.11, and '$(PYTHON)' is none; try: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PY) -m pip --version >/dev/null 2>&1 \
+	    || $(PYTHON) -m venv --clear $(VENV) >/dev/null 2>&1 \
+	    || { $(PYTHON) -m venv --clear --without-pip $(VENV) && $(PYTHON) -m pip --quiet --python $(PY) install pip; } >/dev/null 2>&1 \
+	    || { rm -rf $(VENV); echo "'$(PYTHON)' can't make a virtual environment: its venv or ensurepip is missing." >&2; \
+	         echo "Debian, Ubuntu: apt install python3-venv   (or the one of your version: python3.11-venv)" >&2; exit 1; }
+	@$(PIP) install --editable '.[dev]'
+	@touch $@
+
+$(INSTALLED_BENCH): $(INSTALLED)
+	@$(PIP) install --editable '.[bench]'
+	@touch $@

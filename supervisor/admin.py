@@ -1,0 +1,109 @@
+"""What a node tells about itself: the answers to administrative questions."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from toolring.errors import ProtocolError, ToolringError, UnknownJob
+from toolring.protocol import OK, decode_value
+from toolring.supervisor.core import Core
+from toolring.supervisor.fleet import Life, Worker
+from toolring.supervisor.ledger import State
+from toolring.supervisor.metrics import Exporter
+from toolring.supervisor.watch import Watch
+
+
+class Admin:
+    """Answers ``ask`` messages from a core's present state."""
+
+    def __init__(self, core: Core, watch: Watch, node: str, about: dict[str, Any]) -> None:
+        self._core = core
+        self._watch = watch
+        self._node = node
+        self._about = about
+        self._began = time.monotonic()
+        self.loads: dict[bytes, dict[str, Any]] = {}
+        """The latest figures of each worker, by identity."""
+        self.exporters: list[Exporter] = []
+
+    def answer(self, what: str, params: dict[str, Any], now: float) -> dict[str, Any]:
+        """Plain data, or an error's map."""
+        try:
+            if what == "status":
+                return self.status(now)
+            if what == "tools":
+                return {"tools": [tool.spec for tool in self._core.tools.values()]}
+            if what == "job":
+                return self._job(str(params.get("job", "")))
+            raise ProtocolError(f"unknown question {what!r}; there is status, tools, job")
+        except ToolringError as error:
+            return {"error": error.to_wire()}
+
+    def status(self, now: float) -> dict[str, Any]:
+        core = self._core
+        tools = core.tools.values()
+        return {
+            "node": self._node,
+            **self._about,
+            "state": "draining" if core.draining else "healthy" if core.healthy else "unhealthy",
+            "uptime": round(now - self._began, 3),
+            "workers": [self._worker(slot.index, slot.worker) for slot in core.fleet.slots],
+            "ending": [self._worker(w.slot.index, w) for w in core.fleet.workers.values() if w.slot.worker is not w],
+            "restarts": self._watch.restarts,
+            "clients": len(core.sessions),
+            "jobs": {
+                "accepted": core.accepted,
+                "answered": sum(tool.answered for tool in tools),
+                "waiting": core.waiting(),
+                "running": sum(len(worker.line) for worker in core.fleet.workers.values()),
+                "kept": len(core.keyring),
+                "refused": dict(core.refused),
+            },
+            "tools": {tool.name: tool.figures() for tool in tools},
+            "sinks": {s.name: {"sent": s.sent, "dropped": s.dropped, "failed": s.failed} for s in self.exporters},
+        }
+
+    def _worker(self, slot: int, worker: Worker | None) -> dict[str, Any]:
+        if worker is None:
+            return {"id": slot, "pid": None, "state": "vacant"}
+        state = worker.life.name.lower()
+        if worker.life is Life.READY and worker.line:
+            state = "busy"
+        return {
+            "id": slot,
+            "pid": worker.pid or None,
+            "state": state,
+            "generation": worker.slot.generation if worker.slot.worker is worker else None,
+            "jobs": len(worker.line),
+            "answered": worker.answered,
+            **self.loads.get(worker.identity, {}),
+        }
+
+    def _job(self, name: str) -> dict[str, Any]:
+        core = self._core
+        record = core.keyring.find(name)
+        if record is not None and record.answer is not None:
+            answer = record.answer
+            return {
+                "job": name,
+                "state": "done" if answer.status == OK else "failed",
+                "ok": answer.status == OK,
+                "value": decode_value(answer.value),
+            }
+        session, _, number = name.rpartition("-")
+        for one in core.sessions.values():
+            if one.name == session and number.isdigit() and int(number) in one.jobs:
+                return {"job": name, "state": self._state(one.jobs[int(number)])}
+        if record is not None and record.entry is not None:
+            return {"job": name, "state": self._state(record.entry)}
+        raise UnknownJob(f"no job {name!r} is in hand or kept here", job=name)
+
+    def _state(self, entry: Any) -> str:
+        if entry.state is State.JOINED and entry.record is not None and entry.record.entry is not None:
+            entry = entry.record.entry
+        worker = entry.worker
+        if entry.state is State.DISPATCHED and worker is not None:
+            at, _ = worker.lane.at()
+            return "running" if worker.line.index(entry) + worker.head == at else "dispatched"
+        return State(entry.state).name.lower()

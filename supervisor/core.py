@@ -1,0 +1,529 @@
+"""What to do with a submission, an answer, a death: the brain of a node, without I/O or a clock of its own.
+
+The loop calls it with what arrived and ``now`` (seconds, monotonic), and then performs what it decided:
+``sends`` to workers, ``dirty`` sessions that have answers, ``signals``, and ``notes`` for the log. This file is
+the hot path: nothing is added to it unmeasured (``make bench``).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, NamedTuple
+
+from msgspec import Raw
+
+from toolring import protocol
+from toolring.errors import (
+    Busy,
+    Cancelled,
+    Conflict,
+    Draining,
+    Expired,
+    OutcomeUnknown,
+    Poisoned,
+    ToolringError,
+    Unhealthy,
+    UnknownTool,
+)
+from toolring.lane import ACK, CANCEL, DONE, STARTED, TAKEN
+from toolring.policy.ring import hash64
+from toolring.protocol import ERROR, INLINE, KEEP, NIL, OK, PACK, REPLAYED, SKIPPED, Answer, Job, Work
+from toolring.supervisor.catalogue import ServedTool
+from toolring.supervisor.fleet import Change, Fleet, Life, Slot, Worker
+from toolring.supervisor.keyring import Keyring, Record, digest
+from toolring.supervisor.ledger import TABLE, Entry, Event, Session, State, step
+
+CREDIT: Final = 0.002
+"""Seconds of expected work up to which a worker is given more, measured before the next job is added."""
+MAX_LINE: Final = 512
+STUCK_COST: Final = 1.0
+"""What a worker is charged that sits on a job longer than expected: nothing more goes its way."""
+
+_DISPATCHED = TABLE[State.QUEUED][Event.DISPATCH]
+_DONE = TABLE[State.DISPATCHED][Event.SUCCEED]
+
+
+class Limits(NamedTuple):
+    """What one node takes on. Seconds and bytes."""
+
+    default_timeout: float = 60.0
+    backlog: int = 20_000
+    backlog_bytes: int = 256 << 20
+    per_client: int = 10_000
+    deaths: int = 3
+    keep_seconds: float = 300.0
+    keep_bytes: int = 64 << 20
+    max_body: int = 64 << 20
+
+
+class Send(NamedTuple):
+    worker: Worker
+    first: int
+    work: list[Work]
+    body: Raw | None
+
+
+class Core:
+    """Sessions, entries, and who runs what. Everything that changes an entry's state is here."""
+
+    def __init__(self, tools: Mapping[str, ServedTool], fleet: Fleet, limits: Limits) -> None:
+        self.tools = tools
+        self.fleet = fleet
+        self.limits = limits
+        self.sessions: dict[bytes, Session] = {}
+        self.house = Session(b"", b"", "")
+        """Holds the entries that run for a record; their callers wait beside them."""
+        self.keyring = Keyring(limits.keep_seconds, limits.keep_bytes)
+        self.line: deque[Entry] = deque()
+        """Jobs that anybody may run, oldest first."""
+        self.bytes = 0
+        self.next_deadline = float("inf")
+        self.draining = False
+        self.healthy = True
+        self.accepted = 0
+        self.refused: dict[str, int] = {}
+        self.sends: list[Send] = []
+        self.dirty: list[Session] = []
+        self.signals: list[Worker] = []
+        self.notes: list[tuple[str, dict[str, Any]]] = []
+        self.on_finished: Callable[[Entry, Answer], None] | None = None
+        """Bound once, when somebody listens."""
+        self._house_ids = 0
+
+    # ---- jobs come in
+
+    def submit(self, session: Session, jobs: Iterable[Job], now: float) -> None:
+        """Accept each job or refuse it at once, with an answer either way."""
+        tools, limits, mine = self.tools, self.limits, session.jobs
+        default = limits.default_timeout
+        room = min(limits.backlog - self.waiting(), limits.per_client - len(mine))
+        if self.bytes > limits.backlog_bytes or self.draining or not self.healthy:
+            room = 0
+        accepted = 0
+        for job in jobs:
+            tool = tools.get(job.tool)
+            if tool is None:
+                self._refuse(session, job.id, UnknownTool(self._unknown(job.tool), tool=job.tool))
+                continue
+            if job.id in mine:
+                continue  # sent again after a reconnect: it is in hand
+            if accepted >= room:
+                self._refuse(session, job.id, self._why_full(session))
+                continue
+            timeout = job.timeout
+            deadline = now + (default if timeout is None else timeout)
+            if deadline < self.next_deadline:
+                self.next_deadline = deadline
+            args = job.args
+            self.bytes += len(args)
+            entry = Entry(session, job.id, tool, args, deadline, now)
+            mine[job.id] = entry
+            accepted += 1
+            if job.key or job.mode:
+                self._join(entry, job, now)
+            elif tool.balancer is None:
+                self.line.append(entry)
+            else:
+                entry.point = hash64(job.route) if job.route else hash64(memoryview(args))
+                self._place(entry)
+        self.accepted += accepted
+
+    def waiting(self) -> int:
+        """Jobs in line, those included that were answered while they waited there."""
+        return len(self.line) + sum(len(slot.waiting) for slot in self.fleet.slots)
+
+    def _place(self, entry: Entry) -> None:
+        """Put a routed job in its slot's line, or in everybody's while no slot can work."""
+        balancer = entry.tool.balancer
+        loads = [slot.load for slot in self.fleet.slots]
+        if balancer is None or all(load is None for load in loads):
+            self.line.append(entry)
+            return
+        slot = self.fleet.slots[balancer.place(entry.point, loads)]
+        entry.cost = entry.tool.cost
+        slot.pending += entry.cost
+        slot.waiting.append(entry)
+
+    def _unknown(self, name: str) -> str:
+        close = [known for known in self.tools if known.lower().startswith(name[:3].lower())] or list(self.tools)
+        return f"no tool {name!r} here; there is {', '.join(sorted(close)[:8])}"
+
+    def _why_full(self, session: Session) -> ToolringError:
+        limits = self.limits
+        work = sum(entry.tool.cost for entry in self.line) + sum(slot.pending for slot in self.fleet.slots)
+        after = round(min(30.0, max(0.01, work / max(1, len(self.fleet.ready)))), 3)
+        if self.draining:
+            return Draining("the node is shutting down", limit="draining", retry_after=1.0)
+        if not self.healthy:
+            return Unhealthy("the node's workers keep dying; see its log", limit="unhealthy", retry_after=1.0)
+        if len(session.jobs) >= limits.per_client:
+            text, limit = f"this client has {len(session.jobs)} jobs in flight", "per_client"
+        elif self.bytes > limits.backlog_bytes:
+            text, limit = f"{self.bytes} bytes of arguments are waiting", "backlog_bytes"
+        else:
+            text, limit = f"{self.waiting()} jobs are waiting", "backlog"
+        return Busy(f"{text}; the limit is {getattr(limits, limit)}", limit=limit, retry_after=after)
+
+    def _refuse(self, session: Session, job_id: int, error: ToolringError) -> None:
+        self.refused[error.code] = self.refused.get(error.code, 0) + 1
+        self._tell(session, Answer(job_id, ERROR, Raw(protocol.encode(error.to_wire()))))
+
+    # ---- jobs under a name of their own
+
+    def _join(self, entry: Entry, job: Job, now: float) -> None:
+        """Run a keyed or kept job for its record, or wait for the one that runs, or replay its answer."""
+        session = entry.session
+        mark = digest(job.tool, job.args)
+        key = f"{session.caller}\0{job.key}" if job.key else entry.name
+        record = self.keyring.find(key)
+        entry.state = State.JOINED
+        if record is None:
+            if self.keyring.full:
+                limit = Busy("the node keeps as many results as it may", limit="keep_bytes", retry_after=5.0)
+                self._settle(entry, Event.FAIL, self._error(entry, limit), now)
+                return
+            record = Record(mark, bool(job.mode & KEEP))
+            self.keyring.name(record, key)
+            self._begin(record, entry, job, now)
+        elif record.digest != mark:
+            clash = Conflict(f"the key {job.key!r} was used for another tool or other arguments", key=job.key)
+            self._settle(entry, Event.FAIL, self._error(entry, clash), now)
+            return
+        if job.mode & KEEP:
+            record.keep = True
+        if job.key:
+            self.keyring.name(record, entry.name)
+        entry.record = record
+        runs = record.entry
+        if runs is not None:
+            record.waiting.append(entry)
+            runs.deadline = max(runs.deadline, entry.deadline)
+        elif record.answer is not None:
+            self._hear(entry, record.answer, now)
+
+    def _begin(self, record: Record, first: Entry, job: Job, now: float) -> None:
+        self._house_ids += 1
+        entry = Entry(self.house, self._house_ids, first.tool, first.args, first.deadline, now)
+        entry.record, entry.first, record.entry = record, first, entry
+        self.house.jobs[entry.id] = entry
+        self.bytes += len(entry.args)
+        if entry.tool.balancer is None:
+            self.line.append(entry)
+        else:
+            entry.point = hash64(job.route) if job.route else hash64(memoryview(job.args))
+            self._place(entry)
+
+    def _hear(self, entry: Entry, answer: Answer, now: float) -> None:
+        """A caller who waited, or came later, gets the record's answer."""
+        event = Event.SUCCEED if answer.status == OK else Event.FAIL
+        copy = Answer(entry.id, answer.status, answer.value, answer.run_us, answer.flags | REPLAYED)
+        self._settle(entry, event, copy, now)
+
+    # ---- jobs go out
+
+    def dispatch(self, now: float) -> None:
+        """Give work to whoever has credit, the least laden first."""
+        ready = self.fleet.ready
+        for worker in ready:
+            waiting = worker.slot.waiting
+            while waiting and worker.load < CREDIT and len(worker.line) < MAX_LINE:
+                if self.line and self.line[0].accepted < waiting[0].accepted:
+                    break
+                self._give(worker, waiting, PACK, now, worker.slot)
+        line = self.line
+        while line and ready:
+            worker = ready[0]
+            for other in ready:
+                if other.load < worker.load:
+                    worker = other
+            if worker.load >= CREDIT or len(worker.line) >= MAX_LINE:
+                return
+            self._give(worker, line, min(PACK, -(-len(line) // len(ready))), now, None)
+
+    def _give(self, worker: Worker, queue: deque[Entry], most: int, now: float, slot: Slot | None) -> None:
+        """Send one message of work: up to ``most`` jobs, or up to the worker's credit, or one large one."""
+        held = worker.line
+        first = worker.head + len(held)
+        load = worker.load
+        batch: list[Work] = []
+        body = None
+        while queue and load < CREDIT and len(batch) < most:
+            entry = queue[0]
+            args = entry.args
+            if len(args) > INLINE:
+                if batch:
+                    break
+                body = args
+                args = NIL
+            del queue[0]
+            if slot is not None:
+                slot.pending = max(0.0, slot.pending - entry.cost) if queue else 0.0
+            if entry.state is not State.QUEUED:
+                body = None
+                continue
+            entry.cost = cost = entry.tool.cost
+            load += cost
+            entry.state = _DISPATCHED
+            entry.worker = worker
+            held.append(entry)
+            owner = entry.first or entry
+            batch.append(Work(entry.tool.name, args, entry.deadline, owner.session.name, owner.id, entry.attempt))
+            if body is not None:
+                break
+        if batch:
+            if len(held) == len(batch):
+                worker.progress = now
+            worker.load = load
+            self.sends.append(Send(worker, first, batch, body))
+
+    # ---- answers come back
+
+    def answers(self, worker: Worker, answers: list[Answer], now: float) -> None:
+        """Settle what a worker finished. Answers come in order; those that were harvested before are passed over."""
+        held = worker.line
+        head = worker.head
+        popleft = held.popleft
+        load = worker.load
+        for answer in answers:
+            if answer.id != head:
+                if answer.id < head:
+                    continue
+                raise protocol.ProtocolError(f"worker {worker.name} answered {answer.id} before {head}")
+            if not held:
+                raise protocol.ProtocolError(f"worker {worker.name} answered {answer.id}, which it was never given")
+            head += 1
+            entry = popleft()
+            if entry is None:
+                continue
+            load -= entry.cost
+            status = answer.status
+            if status == OK:
+                tool = entry.tool
+                tool.answered += 1
+                if answer.flags:
+                    tool.cached += 1
+                tool.observe(answer.run_us)
+                if entry.record is not None or self.on_finished is not None:
+                    self._settle(entry, Event.SUCCEED, answer, now)
+                    continue
+                entry.state = _DONE
+                session = entry.session
+                answer.id = entry.id
+                del session.jobs[entry.id]
+                self.bytes -= len(entry.args)
+                out = session.out
+                if not out:
+                    self.dirty.append(session)
+                out.append(answer)
+            elif status == SKIPPED:
+                self._requeue([entry], Event.TAKE_BACK)
+            else:
+                entry.tool.answered += 1
+                entry.tool.observe(answer.run_us)
+                self._settle(entry, Event.FAIL, self._retold(entry, worker, answer), now)
+        worker.answered += head - worker.head
+        worker.head = head
+        worker.load = load if held else 0.0
+        worker.progress = now
+        worker.lane.words[ACK] = head - 1
+
+    def _retold(self, entry: Entry, worker: Worker, answer: Answer) -> Answer:
+        """A worker's error with what only the supervisor knows."""
+        error = protocol.decode_value(answer.value)
+        code = error.get("code", "ERROR")
+        entry.tool.errors[code] = entry.tool.errors.get(code, 0) + 1
+        error.update(job=entry.name, worker=worker.pid)
+        return Answer(answer.id, ERROR, Raw(protocol.encode(error)), answer.run_us)
+
+    def harvest(self, worker: Worker, now: float) -> None:
+        """Read what a worker has finished from shared memory: its messages are late, or died with it."""
+        self.answers(worker, protocol.decode_answer_list(worker.lane.journal()), now)
+
+    # ---- jobs end otherwise
+
+    def cancel(self, entry: Entry, now: float, why: str = "cancelled by its caller") -> None:
+        """End a job, wherever it is. Its caller hears CANCELLED now; what runs is interrupted."""
+        self._stop(entry, Event.CANCEL, Cancelled(f"{entry.tool.name}: {why}"), now)
+
+    def expire(self, entry: Entry, now: float, error: ToolringError) -> None:
+        """End a job whose time is up, wherever it is. Its caller hears it now."""
+        self._stop(entry, Event.EXPIRE, error, now)
+
+    def abandon(self, entry: Entry, now: float) -> None:
+        """Give up a job that waits, because no worker can be had."""
+        error = Unhealthy(f"{entry.tool.name}: the node's workers keep dying; see its log", limit="unhealthy", retry_after=1.0)
+        self._settle(entry, Event.FAIL, self._error(entry, error), now)
+
+    def _stop(self, entry: Entry, event: Event, error: ToolringError, now: float) -> None:
+        if entry.state is State.JOINED:
+            self._settle(entry, event, self._error(entry, error), now)
+            record = entry.record
+            if record is not None:
+                record.waiting = [other for other in record.waiting if other is not entry]
+                runs = record.entry
+                if runs is not None and not record.waiting and not (record.keep and event is not Event.CANCEL):
+                    self._stop(runs, event, error, now)
+            return
+        worker = entry.worker if entry.state is State.DISPATCHED else None
+        if worker is not None:
+            self.harvest(worker, now)
+            if entry.final:
+                return  # it had ended in time after all
+            self._drop(worker, entry, now)
+        self._settle(entry, event, self._error(entry, error), now)
+        entry.args = NIL
+
+    def _drop(self, worker: Worker, entry: Entry, now: float) -> None:
+        """Make sure that a worker doesn't start, or doesn't go on with, a job that it holds."""
+        place = worker.line.index(entry)
+        seq = worker.head + place
+        worker.line[place] = None
+        worker.load -= entry.cost
+        self.take_back(worker)
+        at, state = worker.lane.at()
+        if at == seq and state in (TAKEN, STARTED):
+            self.end(worker, seq, now, f"{entry.tool.name} had to be ended")
+
+    def end(self, worker: Worker, seq: int, now: float, reason: str) -> None:
+        """Interrupt what a worker runs and let another take its place; the watch sees it to its end."""
+        worker.lane.words[CANCEL] = seq
+        if worker.life is not Life.ENDING:
+            self.take_back(worker)
+            worker.reason = reason
+            worker.next_ending = now
+            slot = worker.slot
+            self.fleet.change(worker, Change.END)
+            if slot.worker is None and slot.start_at is None:
+                slot.start_at = now
+        self.signals.append(worker)
+
+    def take_back(self, worker: Worker) -> None:
+        """Let others run what a worker was given but has not begun."""
+        held = worker.line
+        taken = worker.lane.recall(worker.tail - 1)
+        back: list[Entry] = []
+        for place in range(max(0, taken - worker.head + 1), len(held)):
+            entry = held[place]
+            if entry is not None:
+                held[place] = None
+                worker.load -= entry.cost
+                back.append(entry)
+        self._requeue(back, Event.TAKE_BACK)
+
+    def _requeue(self, entries: list[Entry], event: Event) -> None:
+        """Back to the front of the line, in the old order."""
+        for entry in reversed(entries):
+            step(entry, event)
+            entry.worker = None
+            self.line.appendleft(entry)
+
+    def lost(self, worker: Worker, cause: str, facts: Mapping[str, Any], now: float) -> bool:
+        """A worker is gone. Its finished jobs are answered, the untouched ones run elsewhere, and the one that had
+        started is repeated, told as OUTCOME_UNKNOWN, or POISONED. True if it died while it ran a tool.
+        """
+        self.harvest(worker, now)
+        at, state = worker.lane.at()
+        begun = state in (STARTED, DONE) and at >= worker.head
+        again: list[Entry] = []
+        untouched: list[Entry] = []
+        for place, entry in enumerate(worker.line):
+            if entry is None:
+                continue
+            if begun and worker.head + place <= at:
+                if self._bereave(entry, worker, cause, facts, now):
+                    again.append(entry)
+            else:
+                untouched.append(entry)
+        worker.line.clear()
+        self._requeue(untouched, Event.TAKE_BACK)
+        self._requeue(again, Event.REPEAT)
+        return begun
+
+    def _bereave(self, entry: Entry, worker: Worker, cause: str, facts: Mapping[str, Any], now: float) -> bool:
+        """What becomes of a job that had started when its worker died; True: it runs again."""
+        entry.deaths += 1
+        name = entry.tool.name
+        known = {"worker": worker.pid, "cause": cause, **facts}
+        if not entry.tool.repeatable:
+            text = f"{name}: its worker was lost ({cause}) after it had started, and it may not be repeated"
+            self._settle(entry, Event.LOSE, self._error(entry, OutcomeUnknown(text, **known)), now)
+            return False
+        if entry.deaths >= self.limits.deaths:
+            text = f"{name}: {entry.deaths} workers died of it ({cause}); it is not tried again"
+            self._settle(entry, Event.POISON, self._error(entry, Poisoned(text, deaths=entry.deaths, **known)), now)
+            return False
+        entry.attempt += 1
+        return True
+
+    def leave(self, session: Session, now: float) -> None:
+        """A client is gone for good: its calls are cancelled, what it submitted to be kept goes on."""
+        for entry in list(session.jobs.values()):
+            if entry.record is not None and entry.record.keep:
+                entry.record.waiting = [other for other in entry.record.waiting if other is not entry]
+                self._settle(entry, Event.CANCEL, self._error(entry, Cancelled("its client left")), now)
+            else:
+                self.cancel(entry, now, "its client vanished")
+        session.out.clear()
+
+    def in_hand(self) -> int:
+        """Jobs that were accepted and have no answer yet."""
+        return len(self.house.jobs) + sum(len(session.jobs) for session in self.sessions.values())
+
+    def shut_down(self, now: float) -> None:
+        """Give every job its final answer, because the workers are about to be ended."""
+        for session in [self.house, *self.sessions.values()]:
+            for entry in list(session.jobs.values()):
+                if entry.final:
+                    continue
+                worker = entry.worker if entry.state is State.DISPATCHED else None
+                if worker is not None:
+                    self.harvest(worker, now)
+                    if entry.final:
+                        continue
+                    at, state = worker.lane.at()
+                    if state >= STARTED and worker.head + worker.line.index(entry) == at and not entry.tool.repeatable:
+                        lost = OutcomeUnknown(f"{entry.tool.name}: the node was stopped while it ran", cause="shutdown")
+                        self._settle(entry, Event.LOSE, self._error(entry, lost), now)
+                        continue
+                stopped = Cancelled(f"{entry.tool.name}: the node was stopped", cause="shutdown")
+                self._settle(entry, Event.CANCEL, self._error(entry, stopped), now)
+
+    # ---- the one way to an answer
+
+    def _error(self, entry: Entry, error: ToolringError) -> Answer:
+        tool = entry.tool
+        error.facts.update(tool=tool.name, job=entry.name, attempt=entry.attempt)
+        if entry.state is not State.JOINED:
+            tool.errors[error.code] = tool.errors.get(error.code, 0) + 1
+            facts = {k: v for k, v in error.facts.items() if k != "traceback"}
+            self.notes.append(("job_failed", {"code": error.code, "reason": error.message, **facts}))
+        return Answer(entry.id, ERROR, Raw(protocol.encode(error.to_wire())))
+
+    def _settle(self, entry: Entry, event: Event, answer: Answer, now: float) -> None:
+        """The final answer of an entry: to its caller, or to everybody who waits for its record."""
+        started = entry.state is State.DISPATCHED
+        step(entry, event)
+        session = entry.session
+        answer.id = entry.id
+        del session.jobs[entry.id]
+        self.bytes -= len(entry.args)
+        if self.on_finished is not None and entry.first is None:
+            self.on_finished(entry, answer)
+        record = entry.record
+        if session is not self.house or record is None:
+            self._tell(session, answer)
+            return
+        if started:
+            self.keyring.settle(record, answer, now)
+        else:  # never sent to a worker, so trying again under the same key is safe
+            self.keyring.forget(record)
+            record.entry = None
+        waiting, record.waiting = record.waiting, []
+        for caller in waiting:
+            self._hear(caller, answer, now)
+
+    def _tell(self, session: Session, answer: Answer) -> None:
+        if not session.out:
+            self.dirty.append(session)
+        session.out.append(answer)

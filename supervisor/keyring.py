@@ -1,0 +1,87 @@
+"""Jobs under a name of their own: idempotency keys, and results that are kept.
+
+Such a job runs for nobody in particular: the entry that runs belongs to the house, and each caller, the first
+too, waits beside it. So a caller may leave, and another join or ask later, without a second run.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from hashlib import blake2b
+
+from msgspec import Raw
+
+from toolring.protocol import Answer
+from toolring.supervisor.ledger import Entry
+
+
+class Record:
+    """One job under a name: running (``entry``) or answered (``answer``), and who waits for it."""
+
+    __slots__ = ("answer", "digest", "entry", "expires", "keep", "names", "size", "waiting")
+
+    def __init__(self, digest: bytes, keep: bool) -> None:
+        self.digest = digest
+        self.keep = keep
+        """It goes on when nobody waits for it any more."""
+        self.entry: Entry | None = None
+        self.answer: Answer | None = None
+        self.expires = float("inf")
+        self.size = 0
+        self.names: list[str] = []
+        self.waiting: list[Entry] = []
+
+
+class Keyring:
+    """Records by name, bounded in bytes, each for ``keep_seconds`` after its answer."""
+
+    def __init__(self, keep_seconds: float, max_bytes: int) -> None:
+        self._keep_seconds = keep_seconds
+        self._max_bytes = max_bytes
+        self._records: dict[str, Record] = {}
+        self._answered: OrderedDict[int, Record] = OrderedDict()  # all live equally long: oldest first
+        self.bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    @property
+    def full(self) -> bool:
+        """Nothing kept is dropped before its time, so a full ring takes no new names."""
+        return self.bytes >= self._max_bytes
+
+    def find(self, name: str) -> Record | None:
+        return self._records.get(name)
+
+    def name(self, record: Record, name: str) -> None:
+        """Let a record be found under one more name."""
+        self._records[name] = record
+        record.names.append(name)
+
+    def settle(self, record: Record, answer: Answer, now: float) -> None:
+        """The answer is known: keep it for its time."""
+        record.entry = None
+        record.answer = answer
+        record.size = len(answer.value) + 500
+        record.expires = now + self._keep_seconds
+        self.bytes += record.size
+        self._answered[id(record)] = record
+
+    def forget(self, record: Record) -> None:
+        for name in record.names:
+            if self._records.get(name) is record:
+                del self._records[name]
+        if self._answered.pop(id(record), None) is not None:
+            self.bytes -= record.size
+
+    def expire(self, now: float) -> None:
+        while self._answered:
+            record = next(iter(self._answered.values()))
+            if record.expires > now:
+                return
+            self.forget(record)
+
+
+def digest(tool: str, body: Raw | bytes) -> bytes:
+    """What a keyed job is, beside its key: the tool and the exact bytes of its arguments."""
+    return blake2b(tool.encode() + b"\0" + bytes(memoryview(body)), digest_size=16).digest()

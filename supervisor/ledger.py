@@ -1,0 +1,134 @@
+"""The ledger: one entry a job, from acceptance to its one final answer.
+
+The states and what may happen in each are one table; an illegal event raises and changes nothing. STARTED is not
+a state here: only the worker's lane knows it, and it matters only once the worker is gone.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec import Raw
+
+from toolring.protocol import Answer
+
+if TYPE_CHECKING:
+    from toolring.supervisor.catalogue import ServedTool
+    from toolring.supervisor.fleet import Worker
+    from toolring.supervisor.keyring import Record
+
+
+class State(IntEnum):
+    QUEUED = 0
+    DISPATCHED = 1
+    JOINED = 2
+    """Waits for another entry's answer: the same key, or a kept job."""
+    DONE = 3
+    FAILED = 4
+    CANCELLED = 5
+    EXPIRED = 6
+    OUTCOME_UNKNOWN = 7
+    POISONED = 8
+
+
+class Event(IntEnum):
+    DISPATCH = 0
+    TAKE_BACK = 1
+    """Not started: recalled, skipped, or its worker died before."""
+    REPEAT = 2
+    """Started when its worker died, and may be repeated."""
+    SUCCEED = 3
+    FAIL = 4
+    CANCEL = 5
+    EXPIRE = 6
+    LOSE = 7
+    POISON = 8
+
+
+S, E = State, Event
+_ENDS = {E.FAIL: S.FAILED, E.CANCEL: S.CANCELLED, E.EXPIRE: S.EXPIRED}
+TABLE: dict[State, dict[Event, State]] = {
+    S.QUEUED: {E.DISPATCH: S.DISPATCHED, **_ENDS},
+    S.DISPATCHED: {
+        E.TAKE_BACK: S.QUEUED,
+        E.REPEAT: S.QUEUED,
+        E.SUCCEED: S.DONE,
+        E.LOSE: S.OUTCOME_UNKNOWN,
+        E.POISON: S.POISONED,
+        **_ENDS,
+    },
+    S.JOINED: {E.SUCCEED: S.DONE, E.LOSE: S.OUTCOME_UNKNOWN, E.POISON: S.POISONED, **_ENDS},
+    S.DONE: {},
+    S.FAILED: {},
+    S.CANCELLED: {},
+    S.EXPIRED: {},
+    S.OUTCOME_UNKNOWN: {},
+    S.POISONED: {},
+}
+FINAL = frozenset(state for state, events in TABLE.items() if not events)
+
+
+class IllegalEvent(Exception):
+    """A bug of the supervisor: the event can't happen in this state. The entry is unchanged."""
+
+
+def step(entry: Entry, event: Event) -> None:
+    """Move an entry on, or raise IllegalEvent."""
+    try:
+        entry.state = TABLE[entry.state][event]
+    except KeyError:
+        raise IllegalEvent(f"{event.name} in state {State(entry.state).name}: job {entry.name}") from None
+
+
+class Session:
+    """One client's connection, as the supervisor sees it. Survives a reconnect under the same token."""
+
+    __slots__ = ("caller", "jobs", "name", "out", "outbox", "outbox_bytes", "route", "silent_since", "token")
+
+    def __init__(self, token: bytes, route: bytes, caller: str) -> None:
+        self.token = token
+        self.name = token.hex()
+        self.route = route
+        self.caller = caller
+        self.jobs: dict[int, Entry] = {}
+        self.out: list[Answer] = []
+        self.outbox: deque[tuple[bytes, Any]] = deque()
+        """Messages that the socket wouldn't take yet."""
+        self.outbox_bytes = 0
+        self.silent_since: float | None = None
+        """When the transport said that nobody is there."""
+
+
+class Entry(msgspec.Struct, gc=False, eq=False):
+    """One job. ``id`` is its client's; ``name`` is what people see."""
+
+    session: Session
+    id: int
+    tool: ServedTool
+    args: Raw
+    deadline: float
+    accepted: float
+    state: State = State.QUEUED
+    attempt: int = 1
+    deaths: int = 0
+    cost: float = 0.0
+    """Seconds that it is expected to run: its share of the worker's load."""
+    point: int = -1
+    """Where its key lies on the ring; -1: anywhere."""
+    worker: Worker | None = None
+    record: Record | None = None
+    """Set for jobs with a key and kept jobs, and for those who wait for one."""
+    first: Entry | None = None
+    """Of an entry that runs for a record: the caller's entry that it began with, whose name it bears."""
+
+    @property
+    def name(self) -> str:
+        owner = self if self.first is None else self.first
+        return f"{owner.session.name}-{owner.id}"
+
+    @property
+    def final(self) -> bool:
+        return self.state >= State.DONE

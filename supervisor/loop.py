@@ -1,0 +1,421 @@
+"""The supervisor's loop: two ROUTER sockets, the zygote's pipe, a signal. It performs what the core decides.
+
+Each turn drains what has arrived, lets the core decide, and sends what came of it: whatever waits for the same
+peer leaves in one message. The loop blocks in one place only, and never sleeps.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Final, Protocol
+
+import zmq
+from msgspec import Raw
+
+from toolring import protocol
+from toolring.errors import AddressError, HelloRequired, ProtocolError, TooLarge, ToolringError
+from toolring.lane import INTERRUPT
+from toolring.protocol import (
+    INLINE,
+    NIL,
+    Answer,
+    Answers,
+    Ask,
+    Batch,
+    Cancel,
+    Done,
+    Hello,
+    Loads,
+    Pong,
+    Probe,
+    Ready,
+    Refused,
+    Stop,
+    Submit,
+    Told,
+    Welcome,
+)
+from toolring.supervisor.admin import Admin
+from toolring.supervisor.core import Core, Send
+from toolring.supervisor.fleet import Worker
+from toolring.supervisor.ledger import Session
+from toolring.supervisor.spawner import Exited, Failed, Spawner, Started
+from toolring.supervisor.watch import Watch
+
+_encode = protocol.encode
+_send = zmq.backend.Socket.send  # without the sugar: two thirds of the price
+_get = zmq.backend.Socket.get
+_RCVMORE: Final = int(zmq.RCVMORE)
+_SNDMORE: Final = int(zmq.SNDMORE)
+_DONTWAIT: Final = int(zmq.DONTWAIT)
+_BURST: Final = 64
+"""Messages taken from one socket before the other has its turn."""
+_ANSWERS: Final = 128
+"""Answers in one message, so that its size stays bounded."""
+PROBE_SECONDS: Final = 0.5
+STRAY_SECONDS: Final = 30.0
+"""Sessions without jobs are probed this often."""
+GONE_SECONDS: Final = 1.0
+"""A client may be without a connection for so long before it counts as gone."""
+OUTBOX_BYTES: Final = 64 << 20
+"""What is held for a client that doesn't read, before it is dropped."""
+
+
+class Observer(Protocol):
+    """Is told what is worth a log line or an event; never on the hot path."""
+
+    def note(self, name: str, facts: dict[str, Any]) -> None: ...
+    def worker_ready(self, worker: Worker) -> None: ...
+
+
+class Loop:
+    """One node's sockets and its turn of events."""
+
+    def __init__(
+        self,
+        context: zmq.Context[Any],
+        core: Core,
+        watch: Watch,
+        spawner: Spawner,
+        admin: Admin,
+        observer: Observer,
+        node: str,
+        wake_fd: int,
+    ) -> None:
+        self._context = context
+        self.core = core
+        self.watch = watch
+        self.spawner = spawner
+        self.admin = admin
+        self.observer = observer
+        self.node = node
+        self.front = _router(context, core.limits.max_body)
+        self.back = _router(context, -1)
+        self._wake_fd = wake_fd
+        self._routes: dict[bytes, Session] = {}
+        self._next_probe = 0.0
+        self._next_stray = 0.0
+        self._next_tick = 0.0
+        self._clogged: set[Session] = set()
+
+    # ---- one turn
+
+    def turn(self) -> bool:
+        """Wait for something, handle all of it; True if the wake-up descriptor is readable."""
+        wait = max(0, int((self._next_tick - time.monotonic()) * 1000 + 0.999))
+        zygote_fd = self.spawner.fd
+        ready = zmq.zmq_poll([(self.back, 1), (self.front, 1), (zygote_fd, 1), (self._wake_fd, 1)], wait)
+        now = time.monotonic()
+        woken = False
+        for source, _ in ready:
+            if source is self.back:
+                self._drain_back(now)
+            elif source is self.front:
+                self._drain_front(now)
+            elif source == zygote_fd:
+                self._hear_zygote(now)
+            else:
+                woken = True
+        self.core.dispatch(now)
+        if now >= self._next_tick:
+            self._tick(now)
+        self.perform(now)
+        return woken
+
+    def perform(self, now: float) -> None:
+        """Carry out what was decided."""
+        core = self.core
+        if core.sends:
+            for send in core.sends:
+                self._send_work(send)
+            core.sends.clear()
+        if core.dirty:
+            for session in core.dirty:
+                self._deliver(session)
+            core.dirty.clear()
+        if core.signals:
+            for worker in core.signals:
+                if worker.endings == 0:  # for when the job ends by itself before the signal meets it
+                    self._post(self.back, worker.identity, _encode(Stop()), b"")
+                if worker.pid:
+                    self.spawner.signal(worker.pid, INTERRUPT, group=False)
+            core.signals.clear()
+            self._next_tick = now
+        if core.notes:
+            for name, facts in core.notes:
+                self.observer.note(name, facts)
+            core.notes.clear()
+
+    def _tick(self, now: float) -> None:
+        watch, fleet = self.watch, self.core.fleet
+        wait = watch.tick(now)
+        for kill in watch.kills:
+            if kill.worker.pid:
+                self.spawner.signal(kill.worker.pid, kill.signal, kill.group)
+        watch.kills.clear()
+        for slot in watch.due(now):
+            worker = fleet.hire(slot, now)
+            if worker is not None and not self.spawner.start(worker.lane.index, worker.identity):
+                watch.exited(worker, 71, now)
+        for slot in fleet.vacant():
+            if slot.start_at is not None:
+                wait = min(wait, max(0.005, slot.start_at - now))
+        if now >= self._next_probe:
+            self._next_probe = now + PROBE_SECONDS
+            self._probe(now)
+        self.core.dispatch(now)
+        self._next_tick = now + wait
+
+    # ---- workers
+
+    def _drain_back(self, now: float) -> None:
+        core, workers = self.core, self.core.fleet.workers
+        receive = self.back.recv
+        decode = protocol.decode_from_worker
+        try:
+            for _ in range(_BURST):
+                identity = receive(_DONTWAIT)
+                head = receive()
+                body = receive(copy=False)
+                worker = workers.get(identity)
+                if worker is None:
+                    continue  # a late message of a worker that was replaced
+                message = decode(head)
+                if type(message) is Done:
+                    if len(body):
+                        message.answers[0].value = Raw(body.buffer)
+                    core.answers(worker, message.answers, now)
+                elif type(message) is Ready:
+                    self.watch.ready(worker, message.pid, now)
+                    self.observer.worker_ready(worker)
+                elif type(message) is Loads:
+                    self.admin.loads[identity] = message.figures
+        except zmq.Again:
+            pass
+        self._next_tick = min(self._next_tick, now + 0.01)
+
+    def _send_work(self, send: Send) -> None:
+        body = b"" if send.body is None else memoryview(send.body)
+        self._post(self.back, send.worker.identity, _encode(Batch(send.first, send.work)), body)
+
+    def _hear_zygote(self, now: float) -> None:
+        news = self.spawner.news()
+        workers = self.core.fleet.workers
+        if news is None:
+            self.observer.note("zygote_lost", {"pid": self.spawner.pid})
+            for worker in list(workers.values()):
+                self.watch.exited(worker, -9, now)
+            self.spawner.close()
+            self.spawner.open()
+            self._next_tick = now
+            return
+        for item in news:
+            if isinstance(item, Failed):
+                self.observer.note("load_failed", {"reason": item.message})
+                continue
+            found = workers.get(item.identity)
+            if found is None:
+                continue
+            if isinstance(item, Started):
+                found.pid = item.pid
+            elif isinstance(item, Exited):
+                self.watch.exited(found, item.status, now)
+                self.admin.loads.pop(item.identity, None)
+        self._next_tick = now
+
+    # ---- clients
+
+    def _drain_front(self, now: float) -> None:
+        receive = self.front.recv
+        front = self.front
+        try:
+            for _ in range(_BURST):
+                route = receive(_DONTWAIT)
+                head = receive()
+                body = None
+                if _get(front, _RCVMORE):
+                    body = receive(copy=False)
+                    if body.more:
+                        while receive(copy=False).more:
+                            pass
+                        self._refuse(route, ProtocolError(f"a message has at most {protocol.MAX_FRAMES} frames"))
+                        continue
+                try:
+                    self._handle(route, head, body, now)
+                except ToolringError as error:
+                    self._refuse(route, error)
+        except zmq.Again:
+            pass
+        self._next_tick = min(self._next_tick, now + 0.01)
+
+    def _handle(self, route: bytes, head: bytes, body: zmq.Frame | None, now: float) -> None:
+        if len(head) > protocol.MAX_HEAD:
+            raise TooLarge(f"a head of {len(head)} bytes; the limit is {protocol.MAX_HEAD}", limit=protocol.MAX_HEAD)
+        message = protocol.decode_from_client(head)
+        session = self._routes.get(route)
+        if session is None:
+            if type(message) is not Hello:
+                raise HelloRequired("say hello first")
+            self._welcome(route, message)
+        elif type(message) is Submit:
+            jobs = message.jobs
+            if body is not None:
+                if len(jobs) != 1:
+                    raise ProtocolError("a second frame holds the arguments of exactly one job")
+                jobs[0].args = Raw(body.buffer)
+            refusal = protocol.refuse_jobs(jobs)
+            if refusal is not None:
+                raise refusal
+            self.core.submit(session, jobs, now)
+        elif type(message) is Cancel:
+            for job_id in message.ids:
+                entry = session.jobs.get(job_id)
+                if entry is not None:
+                    self.core.cancel(entry, now)
+        elif isinstance(message, Ask):
+            told = Told(message.request, self.admin.answer(message.what, message.params, now))
+            self._reply(session, _encode(told))
+        elif isinstance(message, Hello):
+            self._welcome(route, message)
+        else:
+            self._reply(session, _encode(Pong(message.token)))
+
+    def _welcome(self, route: bytes, hello: Hello) -> None:
+        if hello.version != protocol.VERSION:
+            raise ProtocolError(
+                f"protocol version {hello.version}; this node speaks {protocol.VERSION}", version=protocol.VERSION
+            )
+        if len(hello.session) != 16 or len(hello.caller) > protocol.MAX_NAME:
+            raise ProtocolError(f"a session is 16 bytes, a caller's name at most {protocol.MAX_NAME} characters")
+        core = self.core
+        session = core.sessions.get(hello.session)
+        if session is None:
+            session = core.sessions[hello.session] = Session(hello.session, route, hello.caller)
+        else:
+            self._routes.pop(session.route, None)
+            session.route = route
+            session.silent_since = None
+        self._routes[route] = session
+        limits = {"max_body": core.limits.max_body, "per_client": core.limits.per_client}
+        specs = [tool.spec for tool in core.tools.values()]
+        self._reply(session, _encode(Welcome(protocol.VERSION, self.node, specs, limits)))
+
+    def _deliver(self, session: Session) -> None:
+        """Send a session's answers, many in one message, large ones by themselves."""
+        out = session.out
+        session.out = []
+        batch: list[Answer] = []
+        for answer in out:
+            value = answer.value
+            if len(value) > INLINE:
+                large = Answer(answer.id, answer.status, NIL, answer.run_us, answer.flags)
+                self._reply(session, _encode(Answers([large])), memoryview(value))
+                continue
+            batch.append(answer)
+            if len(batch) == _ANSWERS:
+                self._reply(session, _encode(Answers(batch)))
+                batch = []
+        if batch:
+            self._reply(session, _encode(Answers(batch)))
+
+    def _reply(self, session: Session, head: bytes, body: Any = None) -> None:
+        if not session.outbox and self._post(self.front, session.route, head, body):
+            return
+        session.outbox.append((head, body))
+        session.outbox_bytes += len(head) + (len(body) if body is not None else 0)
+        self._clogged.add(session)
+
+    def _refuse(self, route: bytes, error: ToolringError) -> None:
+        self.core.refused[error.code] = self.core.refused.get(error.code, 0) + 1
+        self._post(self.front, route, _encode(Refused(error.to_wire())), None)
+
+    def _probe(self, now: float) -> None:
+        """Find clients that are gone, and hand over what those who don't read couldn't take before."""
+        stray = now >= self._next_stray
+        if stray:
+            self._next_stray = now + STRAY_SECONDS
+        for session in list(self._clogged):
+            while session.outbox and self._post(self.front, session.route, *session.outbox[0]):
+                head, body = session.outbox.popleft()
+                session.outbox_bytes -= len(head) + (len(body) if body is not None else 0)
+            if not session.outbox:
+                self._clogged.discard(session)
+        probe = _encode(Probe())
+        for session in list(self.core.sessions.values()):
+            if session.outbox_bytes > OUTBOX_BYTES:
+                self._forget(session, now, "it does not read its answers")
+            elif session.silent_since is not None:
+                if now - session.silent_since > GONE_SECONDS:
+                    self._forget(session, now, "it is gone")
+            elif session.jobs or stray or session.outbox:
+                self._post(self.front, session.route, probe, None)
+
+    def _forget(self, session: Session, now: float, why: str) -> None:
+        core = self.core
+        if session.jobs:
+            self.observer.note("client_lost", {"session": session.name, "jobs": len(session.jobs), "why": why})
+        core.leave(session, now)
+        core.sessions.pop(session.token, None)
+        self._routes.pop(session.route, None)
+        self._clogged.discard(session)
+        session.outbox.clear()
+
+    # ---- the sockets
+
+    def _post(self, socket: zmq.Socket[bytes], route: bytes, head: bytes, body: Any) -> bool:
+        """Send without waiting. False if the peer can't take it now, or is gone (which is written down)."""
+        try:
+            _send(socket, route, _SNDMORE | _DONTWAIT)
+            if body is None:
+                _send(socket, head, _DONTWAIT)
+            else:
+                _send(socket, head, _SNDMORE | _DONTWAIT)
+                if len(body) > INLINE:
+                    socket.send(body, copy=False, flags=_DONTWAIT)
+                else:
+                    _send(socket, body, _DONTWAIT)
+        except zmq.Again:
+            return False
+        except zmq.ZMQError as error:
+            if error.errno != zmq.EHOSTUNREACH:
+                raise
+            session = self._routes.get(route) if socket is self.front else None
+            if session is not None and session.silent_since is None:
+                session.silent_since = time.monotonic()
+            return False
+        return True
+
+    def bind(self, front: str, back: str) -> str:
+        """Listen; returns the address that clients use. Raises AddressError if it is taken."""
+        try:
+            self.back.bind(back)
+            self.front.bind(front)
+        except zmq.ZMQError as error:
+            raise AddressError(f"can't listen on {front}: {error.strerror}") from None
+        return self.front.last_endpoint.decode().rstrip("\0")
+
+    def close(self) -> None:
+        """Close the sockets once what was sent has left, for at most a second."""
+        self.front.close(linger=1000)
+        self.back.close(linger=200)
+        self._context.term()
+
+
+def loop_for(
+    core: Core, watch: Watch, spawner: Spawner, admin: Admin, observer: Observer, node: str, wake_fd: int
+) -> Loop:
+    """A loop with a zmq context of its own: only after the zygote was forked."""
+    return Loop(zmq.Context(), core, watch, spawner, admin, observer, node, wake_fd)
+
+
+def _router(context: zmq.Context[Any], max_message: int) -> zmq.Socket[bytes]:
+    socket: zmq.Socket[bytes] = context.socket(zmq.ROUTER)
+    socket.router_mandatory = 1  # or it drops silently what it can't deliver
+    socket.maxmsgsize = max_message
+    socket.handshake_ivl = 3000
+    socket.sndhwm = 4000 if max_message > 0 else 0
+    socket.rcvhwm = 4000 if max_message > 0 else 0
+    if max_message > 0:
+        socket.heartbeat_ivl = 2000
+        socket.heartbeat_timeout = 6000
+    return socket

@@ -1,0 +1,95 @@
+"""Log lines and plugin events: what a node tells the world of rare things. Off the hot path."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from toolring import logs, protocol
+from toolring.plugins.registry import Registry
+from toolring.plugins.specs import JobEvent, NodeEvent, WorkerEvent
+from toolring.protocol import CACHED, ERROR, Answer
+from toolring.supervisor.fleet import Worker
+from toolring.supervisor.ledger import Entry
+
+BURST: Final = 20
+"""Lines of one kind within a second; further ones are counted and told of later, so that no fault floods the log."""
+
+_WARNINGS: Final = frozenset({"job_failed", "worker_exited", "worker_given_up", "client_lost", "zygote_lost", "event_failed"})
+_ERRORS: Final = frozenset({"node_unhealthy", "load_failed", "sink_failed"})
+
+
+class Observer:
+    """Writes notes as log lines and calls the hooks that somebody implements."""
+
+    def __init__(self, registry: Registry, clock: Callable[[], float] = time.monotonic) -> None:
+        self._log = logs.bound()
+        self._clock = clock
+        self._counts: dict[str, tuple[int, int]] = {}  # kind -> (second, lines in it)
+        self._node_started = registry.event("toolring_node_started")
+        self._node_stopping = registry.event("toolring_node_stopping")
+        self._worker_ready = registry.event("toolring_worker_ready")
+        self._worker_exited = registry.event("toolring_worker_exited")
+        self._job_finished = registry.event("toolring_job_finished")
+
+    def note(self, name: str, facts: dict[str, Any]) -> None:
+        """One line, at the level that its name has."""
+        suppressed = self._budget(name)
+        if suppressed is None:
+            return
+        if suppressed:
+            facts = {**facts, "suppressed": suppressed}
+        level = "error" if name in _ERRORS else "warning" if name in _WARNINGS else "info"
+        if name == "worker_exited" and facts.get("cause") == "exited with status 0":
+            level = "info"
+        getattr(self._log, level)(name, **facts)
+
+    def _budget(self, name: str) -> int | None:
+        """How many lines of this kind were left out before this one; None if this one is left out too."""
+        second = int(self._clock())
+        last, count = self._counts.get(name, (second, 0))
+        if last == second:
+            self._counts[name] = (second, count + 1)
+            return 0 if count < BURST else None
+        self._counts[name] = (second, 1)
+        return max(0, count - BURST)
+
+    def node_started(self, event: NodeEvent) -> None:
+        self._tell(self._node_started, event)
+
+    def node_stopping(self, event: NodeEvent) -> None:
+        self._tell(self._node_stopping, event)
+
+    def worker_ready(self, worker: Worker) -> None:
+        self.note("worker_ready", {"worker": worker.pid, "slot": worker.slot.index, "generation": worker.slot.generation})
+        if self._worker_ready is not None:
+            self._tell(self._worker_ready, WorkerEvent(worker.slot.index, worker.pid, worker.slot.generation))
+
+    def worker_exited(self, worker: Worker, cause: str) -> None:
+        if self._worker_exited is not None:
+            self._tell(self._worker_exited, WorkerEvent(worker.slot.index, worker.pid, worker.slot.generation, cause))
+
+    def on_finished(self) -> Callable[[Entry, Answer], None] | None:
+        """What the core is to call for each answered job; None while nobody listens."""
+        tell = self._job_finished
+        if tell is None:
+            return None
+
+        def finished(entry: Entry, answer: Answer) -> None:
+            code = str(protocol.decode_value(answer.value).get("code", "")) if answer.status == ERROR else ""
+            total = self._clock() - entry.accepted
+            cached = bool(answer.flags & CACHED)
+            self._tell(
+                tell, JobEvent(entry.name, entry.tool.name, entry.attempt, code, cached, answer.run_us * 1e-6, total)
+            )
+
+        return finished
+
+    def _tell(self, listeners: Callable[[Any], None] | None, event: Any) -> None:
+        if listeners is None:
+            return
+        try:
+            listeners(event)
+        except Exception as error:
+            self.note("event_failed", {"event": type(event).__name__, "reason": f"{type(error).__name__}: {error}"})

@@ -1,0 +1,156 @@
+"""Starts the zygote, asks it for workers, hears of their ends, and sends signals. The only place that does.
+
+The first zygote is forked, before any zmq context or thread exists; should it die, the next one is spawned.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import signal
+import threading
+from typing import Any, NamedTuple
+
+import msgspec
+from multiprocess import get_context
+from multiprocess.connection import Connection
+
+from toolring.errors import LoadError, PluginError, from_wire
+from toolring.lane import LANE_BYTES
+from toolring.settings import WorkerSettings
+from toolring.workers.zygote import zygote
+
+_encode = msgspec.msgpack.encode
+_decode = msgspec.msgpack.decode
+
+
+class Started(NamedTuple):
+    identity: bytes
+    pid: int
+
+
+class Exited(NamedTuple):
+    """``status`` is negative for a signal."""
+
+    identity: bytes
+    status: int
+    why: str
+
+
+class Failed(NamedTuple):
+    """A zygote that was started later could not load the tools."""
+
+    message: str
+
+
+class Spawner:
+    """One zygote and the workers that it made. Use from the main thread only."""
+
+    def __init__(self, settings: WorkerSettings, memory: mmap.mmap) -> None:
+        self._settings = settings
+        self._memory = memory
+        self._zygote: Any = None
+        self._control: Connection | None = None
+        self.start_method = ""
+
+    def open(self) -> None:
+        """Start a zygote; it begins to load the tools at once."""
+        alone = threading.active_count() == 1 and self._zygote is None
+        context = get_context("fork" if alone else "spawn")
+        ours, theirs = context.Pipe()
+        if alone:
+            target, args = zygote, (self._settings, theirs, ours, self._memory, os.getpid())
+        else:
+            target, args = _spawned_zygote, (self._settings, theirs, os.getpid())  # type: ignore[assignment]
+        self._zygote = context.Process(target=target, args=args, name="toolring-zygote", daemon=False)
+        self._zygote.start()
+        theirs.close()
+        self._control = ours
+
+    @property
+    def pid(self) -> int | None:
+        return None if self._zygote is None else self._zygote.pid
+
+    @property
+    def fd(self) -> int:
+        """Readable when there is news."""
+        assert self._control is not None
+        return self._control.fileno()
+
+    def loaded(self) -> list[Any]:
+        """Wait until the tools are loaded; their specs as plain data. Raises LoadError or PluginError."""
+        assert self._control is not None
+        try:
+            kind, *news = _decode(self._control.recv_bytes())
+        except (EOFError, OSError):
+            self._zygote.join(5)
+            status = self._zygote.exitcode
+            how = f"was killed by signal {-status}" if status and status < 0 else f"exited with status {status}"
+            targets = ", ".join(self._settings.targets)
+            raise LoadError(f"the process {how} while it imported {targets}") from None
+        if kind == "failed":
+            error = from_wire(news[0])
+            raise error if isinstance(error, LoadError | PluginError) else LoadError(str(error), **error.facts)
+        specs, self.start_method = news
+        return list(specs)
+
+    def start(self, lane: int, identity: bytes) -> bool:
+        """Ask for a worker; False if the zygote is gone."""
+        assert self._control is not None
+        try:
+            self._control.send_bytes(_encode([lane, identity]))
+        except OSError:
+            return False
+        return True
+
+    def news(self) -> list[Started | Exited | Failed] | None:
+        """What happened since; None once the zygote itself is gone, and all its workers with it."""
+        assert self._control is not None
+        found: list[Started | Exited | Failed] = []
+        try:
+            while self._control.poll():
+                kind, *news = _decode(self._control.recv_bytes())
+                if kind == "started":
+                    found.append(Started(*news))
+                elif kind == "exited":
+                    found.append(Exited(*news))
+                elif kind == "failed":
+                    found.append(Failed(news[0]["message"]))
+        except (EOFError, OSError):
+            return found or None
+        return found
+
+    def signal(self, pid: int, number: int, group: bool) -> None:
+        """Send a signal to a worker, or to its process group, which its tools' own children belong to."""
+        try:
+            if group:
+                os.killpg(pid, number)
+            else:
+                os.kill(pid, number)
+        except (ProcessLookupError, PermissionError):
+            pass  # it is gone already; the zygote tells
+
+    def close(self) -> None:
+        """Hang up; kill what doesn't end by itself. The workers die with the zygote."""
+        if self._control is not None:
+            self._control.close()
+        if self._zygote is not None:
+            self._zygote.join(1.0)
+            if self._zygote.exitcode is None:
+                os.kill(self._zygote.pid, signal.SIGKILL)
+                self._zygote.join(5.0)
+
+
+def _spawned_zygote(settings: WorkerSettings, control: Connection, parent: int) -> None:
+    with open(settings.lanes, "r+b") as file:
+        memory = mmap.mmap(file.fileno(), os.fstat(file.fileno()).st_size or LANE_BYTES)
+    zygote(settings, control, None, memory, parent)
+
+
+def process_state(pid: int) -> str:
+    """The kernel's letter for what a process does (R, S, D, T, Z); empty where there is no /proc."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split(None, 1)[0].decode()
+    except (OSError, IndexError):
+        return ""

@@ -1,0 +1,51 @@
+"""toolring: run the tools that agents call in a ring of supervised worker processes.
+
+The public names load on first use, so that ``import toolring`` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from toolring.client.aio import AsyncClient as AsyncClient
+    from toolring.client.aio import AsyncHandle as AsyncHandle
+    from toolring.client.sync import Client as Client
+    from toolring.client.sync import Handle as Handle
+    from toolring.context import Context as Context
+    from toolring.errors import ToolringError as ToolringError
+    from toolring.plugins.markers import hookimpl as hookimpl
+    from toolring.spec import ToolSpec as ToolSpec
+    from toolring.declare import Tool as Tool
+    from toolring.declare import tool as tool
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "AsyncClient": "toolring.client.aio",
+    "AsyncHandle": "toolring.client.aio",
+    "Client": "toolring.client.sync",
+    "Context": "toolring.context",
+    "Handle": "toolring.client.sync",
+    "Tool": "toolring.declare",
+    "ToolSpec": "toolring.spec",
+    "ToolringError": "toolring.errors",
+    "hookimpl": "toolring.plugins.markers",
+    "tool": "toolring.declare",
+}
+
+__all__ = [*sorted(_HOMES), "__version__"]  # noqa: PLE0604 - the names of _HOMES, sorted
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'toolring' has no attribute {name!r}")
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -1,0 +1,91 @@
+"""Run a tool and print its result. Arguments are key=value: the tool's schema says what type a value is read as,
+and key:=JSON passes any JSON. With --json the answer is one JSON object: result, or error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Any
+
+from toolring.cli.main import report
+from toolring.cli.options import add_address
+from toolring.cli.output import plain, show
+from toolring.errors import InvalidArguments, ToolringError
+from toolring.spec import ToolSpec
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("tool", metavar="TOOL")
+    parser.add_argument("arguments", metavar="key=value", nargs="*", help="an argument, or key:=JSON")
+    parser.add_argument("--timeout", type=float, metavar="SECONDS", help="end the work after so long (default: the node's)")
+    parser.add_argument("--key", help="an idempotency key: the same key and arguments run once")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    add_address(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    from toolring.client.sync import Client
+
+    try:
+        with Client(options.address) as client:
+            spec = {tool.name: tool for tool in client.tools()}.get(options.tool)
+            values = parse(options.arguments, spec)
+            result = client.call(options.tool, values, timeout=options.timeout, key=options.key)
+    except ToolringError as error:
+        return report(error, options.json)
+    if options.json:
+        print(json.dumps({"result": plain(result)}, ensure_ascii=False))
+    else:
+        show(result, sys.stdout)
+    return 0
+
+
+def parse(words: list[str], spec: ToolSpec | None) -> dict[str, Any]:
+    """``key=value`` words as arguments, each read as its schema says. Raises InvalidArguments."""
+    values: dict[str, Any] = {}
+    for word in words:
+        key, separator, text = word.partition("=")
+        if not separator or not key.rstrip(":"):
+            raise InvalidArguments(f"{word!r} is not key=value", argument=word)
+        if key.endswith(":"):
+            values[key[:-1]] = _json(key[:-1], text)
+        else:
+            schema = (spec.parameters.get("properties", {}) if spec else {}).get(key, {})
+            values[key] = _read(key, text, schema, spec.parameters.get("$defs", {}) if spec else {})
+    return values
+
+
+def _json(key: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise InvalidArguments(f"{key}:={text!r} is not JSON: {error}", argument=key) from None
+
+
+def _read(key: str, text: str, schema: dict[str, Any], definitions: dict[str, Any]) -> Any:
+    kinds = _kinds(schema, definitions)
+    if "string" in kinds or not kinds:
+        return text
+    if "null" in kinds and text in ("", "null"):
+        return None
+    if "boolean" in kinds and text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text  # the node's refusal names the argument and the type that it wants
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) and kinds == {"number"} else value
+
+
+def _kinds(schema: dict[str, Any], definitions: dict[str, Any]) -> set[str]:
+    """The JSON types that a schema allows."""
+    if "$ref" in schema:
+        return _kinds(definitions.get(schema["$ref"].rpartition("/")[2], {}), definitions)
+    if "anyOf" in schema:
+        return {kind for one in schema["anyOf"] for kind in _kinds(one, definitions)}
+    if "enum" in schema:
+        return {"string" if isinstance(value, str) else "integer" for value in schema["enum"]}
+    kind = schema.get("type")
+    return {kind} if isinstance(kind, str) else set(kind or ())

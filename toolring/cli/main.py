@@ -1,0 +1,79 @@
+"""``toolring``: the command line. Each command's code is imported when it is used, so that all start fast."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from toolring.errors import ToolringError
+
+COMMANDS = {
+    "serve": "start a node: a supervisor and its workers",
+    "call": "run a tool and print its result",
+    "list": "list the tools that a node serves",
+    "inspect": "show a tool's description, arguments and policy",
+    "status": "show a node's workers, jobs and tools",
+    "plugins": "list the plugins that would be loaded, and from where",
+    "config": "print the effective configuration and where each value came from",
+    "demo": "start a node, run jobs, kill workers, show what happens",
+}
+
+EPILOG = """\
+a first minute:
+  toolring serve                                       serve the bundled code tools on this user's socket
+  toolring call search pattern='class JSON\\w+' path=json   in another terminal
+  toolring serve mytools.py --workers 4                serve your own: functions with @tool
+  toolring status                                      see the workers
+
+exit status: 0 success, 1 the tool failed, 2 bad usage, arguments, tool or job, 3 configuration, plugin, address or
+  tool module, 4 no node answers, 5 busy: try again, 6 deadline passed, 7 outcome unknown, 8 cancelled
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit status."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    top = argparse.ArgumentParser(
+        prog="toolring",
+        description="Run the tools that agents call in a ring of supervised worker processes.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"toolring {import_module('toolring').__version__}")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND")
+    for name, text in COMMANDS.items():
+        one = commands.add_parser(name, help=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+        if name in words:
+            module = import_module(f"toolring.cli.{name}")
+            one.description = module.__doc__
+            module.arguments(one)
+    options = top.parse_args(words)
+    if options.command is None:
+        top.print_help()
+        return 2
+    try:
+        return int(import_module(f"toolring.cli.{options.command}").run(options))
+    except ToolringError as error:
+        return report(error, as_json=getattr(options, "json", False))
+    except BrokenPipeError:
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def report(error: ToolringError, as_json: bool = False) -> int:
+    """Tell a person in one line, with the traceback of their own code below it; a program gets JSON on stdout."""
+    if as_json:
+        json = import_module("json")
+        print(json.dumps({"error": error.to_wire()}, default=str))
+    print(f"toolring: {error.code}: {error}", file=sys.stderr)
+    trace = error.facts.get("traceback")
+    if trace and not as_json:
+        print(trace.rstrip(), file=sys.stderr)
+    return error.exit_status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,64 @@
+"""How results and tables are shown: plain columns, colour only on a terminal."""
+
+from __future__ import annotations
+
+import base64
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any, TextIO
+
+
+def plain(value: Any) -> Any:
+    """A result as JSON can hold it: bytes become base64, other keys and values their text."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return str(value)
+
+
+def show(result: Any, to: TextIO) -> None:
+    """A result for a person: text as it is, the rest as indented JSON."""
+    if isinstance(result, str):
+        print(result, file=to)
+    elif isinstance(result, bytes):
+        to.flush()
+        to.buffer.write(result)
+    else:
+        print(json.dumps(plain(result), indent=2, ensure_ascii=False), file=to)
+
+
+def table(heading: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Columns as wide as they must be; numbers to the right."""
+    text = [[_cell(value) for value in row] for row in rows]
+    widths = [max(len(line[i]) for line in [list(heading), *text]) for i in range(len(heading))]
+    right = [bool(text) and all(_is_number(row[i]) for row in text) for i in range(len(heading))]
+    lines = [paint("  ".join(_pad(head, width, r) for head, width, r in zip(heading, widths, right, strict=True)), "1")]
+    lines += ["  ".join(_pad(cell, width, r) for cell, width, r in zip(row, widths, right, strict=True)) for row in text]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:,.3f}" if value < 100 else f"{value:,.0f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _is_number(cell: str) -> bool:
+    return cell == "-" or cell.replace(",", "").replace(".", "").replace("%", "").isdigit()
+
+
+def _pad(cell: str, width: int, right: bool) -> str:
+    return cell.rjust(width) if right else cell.ljust(width)
+
+
+def paint(text: str, code: str) -> str:
+    """ANSI colour, on a terminal only."""
+    return f"\x1b[{code}m{text}\x1b[0m" if sys.stdout.isatty() else text

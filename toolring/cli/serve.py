@@ -1,0 +1,45 @@
+"""Start a node and serve until SIGTERM or Ctrl-C, which let it finish what it has accepted; a second one stops it.
+
+TARGET is a module (package.tools), a file (tools.py), or either with :name for one tool or a list of tools.
+Without one, the bundled tools for source code are served.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from toolring.cli.options import add_config, effective
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("targets", metavar="TARGET", nargs="*", help="module, file.py, or either with :name")
+    parser.add_argument("--bind", metavar="ADDRESS", help="ipc:///path.sock or tcp://127.0.0.1:PORT")
+    parser.add_argument("--workers", metavar="N", type=int, help="worker processes (default: one for each core)")
+    parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"))
+    parser.add_argument("--log-format", choices=("auto", "console", "json"))
+    add_config(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    loaded = effective(
+        options,
+        **{
+            "node.bind": options.bind,
+            "node.workers": options.workers,
+            "node.tools": tuple(options.targets) or None,
+            "log.level": options.log_level,
+            "log.format": options.log_format,
+        },
+    )
+    from toolring.supervisor.node import Node
+
+    Node(loaded.config).run(_ready)
+    return 0
+
+
+def _ready(address: str, workers: int, tools: list[str]) -> None:
+    shown = ", ".join(tools[:8]) + (f" and {len(tools) - 8} more" if len(tools) > 8 else "")
+    print(f"toolring is ready at {address} with {workers} workers: {shown}", flush=True)
+    if sys.stdout.isatty():
+        print(f"try: toolring list --address {address}   (Ctrl-C drains and stops)", flush=True)

@@ -1,0 +1,254 @@
+"""A client's side of the wire without I/O: what to send, what an arriving message means, what to send again.
+
+Both clients drive it; neither knows the protocol.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping
+from hashlib import blake2b
+from typing import Any, Final
+
+import msgspec
+from msgspec import Raw
+
+from toolring import protocol
+from toolring.errors import Cancelled, HelloRequired, OutcomeUnknown, ProtocolError, ToolringError, TooLarge, from_wire
+from toolring.protocol import (
+    INLINE,
+    NIL,
+    OK,
+    Answer,
+    Answers,
+    Cancel,
+    Hello,
+    Job,
+    Ping,
+    Refused,
+    Submit,
+    Told,
+    Welcome,
+)
+from toolring.spec import ToolSpec
+
+_arguments = msgspec.msgpack.Encoder(order="sorted").encode
+_encode = protocol.encode
+_EMPTY: Final = Raw(b"\x80")
+
+Message = tuple[bytes, Any]
+"""A head, and a body of its own or None."""
+
+
+class Pending:
+    """One job that has no answer yet, and where the answer goes. Subclassed by the clients' handles."""
+
+    __slots__ = ("answer", "error", "job", "node")
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.answer: Answer | None = None
+        self.error: ToolringError | None = None
+        self.node = ""
+        """The supervisor's life that it was sent to."""
+
+    @property
+    def settled(self) -> bool:
+        return self.answer is not None or self.error is not None
+
+    def outcome(self) -> Any:
+        """The decoded result. Raises what the job ended in."""
+        answer = self.answer
+        if answer is not None and answer.status == OK:
+            return protocol.decode_value(answer.value)
+        if answer is not None:
+            raise from_wire(protocol.decode_value(answer.value))
+        assert self.error is not None
+        raise self.error
+
+
+class Conversation:
+    """One session with a node. ``settle`` is called for each job that got its answer."""
+
+    def __init__(self, caller: str, settle: Callable[[Pending], None]) -> None:
+        self._hello = _encode(Hello(protocol.VERSION, secrets.token_bytes(16), caller))
+        self._settle = settle
+        self._token = msgspec.msgpack.decode(self._hello)[2]
+        self._next_id = 0
+        self._welcomed = False
+        self.node = ""
+        self.tools: dict[str, ToolSpec] = {}
+        self.limits: dict[str, Any] = {}
+        self.pending: dict[int, Pending] = {}
+        self.asked: dict[int, Any] = {}
+        self.refusal: ToolringError | None = None
+        self._queue: list[Job] = []
+        self._out: list[Message] = [(self._hello, None)]
+
+    @property
+    def name(self) -> str:
+        """The first part of all its jobs' ids."""
+        return bytes(self._token).hex()
+
+    @property
+    def welcomed(self) -> bool:
+        return self._welcomed
+
+    # ---- out
+
+    def job(self, tool: str, arguments: Mapping[str, Any] | None, timeout: float | None, key: str | None, mode: int) -> Job:
+        """Make a job of a call. Raises ProtocolError or TooLarge for what the node would refuse anyway."""
+        try:
+            args = Raw(_arguments(arguments)) if arguments else _EMPTY
+        except (TypeError, ValueError, RecursionError, OverflowError) as error:
+            raise ProtocolError(f"{tool}: the arguments can't be encoded: {error}", tool=tool) from None
+        if timeout is not None and not 0 < timeout < float("inf"):
+            raise ProtocolError(f"{tool}: timeout {timeout!r} is not a positive number of seconds", tool=tool)
+        limit = self.limits.get("max_body", protocol.MAX_HEAD)
+        if len(args) > limit:
+            raise TooLarge(f"{tool}: the arguments have {len(args)} bytes, the limit is {limit}", size=len(args), limit=limit)
+        if len(tool) > protocol.MAX_NAME or (key is not None and len(key) > protocol.MAX_NAME):
+            raise ProtocolError(f"a tool's name and a key have at most {protocol.MAX_NAME} characters")
+        spec = self.tools.get(tool)
+        route = b""
+        if spec is not None and spec.affinity is not None and arguments:
+            route = _route(spec.affinity, arguments)
+        self._next_id = number = self._next_id + 1
+        return Job(number, tool, args, timeout, route, key or "", mode)
+
+    def add(self, pending: Pending) -> None:
+        """Queue a job; it leaves with the next messages."""
+        pending.node = self.node
+        job = pending.job
+        self.pending[job.id] = pending
+        self._queue.append(job)
+
+    @property
+    def queued(self) -> int:
+        return len(self._queue)
+
+    def cancel(self, pending: Pending) -> None:
+        """Queue a cancellation; a job that hasn't left yet ends here and now."""
+        job = pending.job
+        if job in self._queue:
+            self._queue.remove(job)
+            self.pending.pop(job.id, None)
+            pending.error = Cancelled(f"{job.tool}: cancelled by its caller", tool=job.tool)
+            self._settle(pending)
+        elif job.id in self.pending:
+            self._out.append((_encode(Cancel([job.id])), None))
+
+    def ping(self) -> None:
+        self._out.append((_encode(Ping()), None))
+
+    def ask(self, what: str, params: dict[str, Any] | None = None) -> int:
+        """Queue a question; its answer will be in ``asked`` under the returned number."""
+        self._next_id = number = self._next_id + 1
+        self.asked[number] = None
+        self._out.append((_encode(protocol.Ask(number, what, params or {})), None))
+        return number
+
+    @property
+    def has_messages(self) -> bool:
+        """Is there anything to be sent now?"""
+        return bool(self._out or (self._queue and self._welcomed))
+
+    def messages(self) -> list[Message]:
+        """Everything that is to be sent now, in order. Jobs are held until the node has said welcome."""
+        if self._welcomed and self._queue:
+            self._flush()
+        out, self._out = self._out, []
+        return out
+
+    def _flush(self) -> None:
+        queue, self._queue = self._queue, []
+        batch: list[Job] = []
+        size = 0
+        for job in queue:
+            args = job.args
+            if len(args) > INLINE:
+                alone = Job(job.id, job.tool, NIL, job.timeout, job.route, job.key, job.mode)
+                self._out.append((_encode(Submit([alone])), memoryview(args)))
+                continue
+            batch.append(job)
+            size += len(args)
+            if len(batch) == protocol.MAX_JOBS or size > protocol.MAX_HEAD // 4:
+                self._out.append((_encode(Submit(batch)), None))
+                batch, size = [], 0
+        if batch:
+            self._out.append((_encode(Submit(batch)), None))
+
+    # ---- in
+
+    def receive(self, head: bytes, body: Any = None) -> None:
+        """Take in one message. Raises ProtocolError if it can't be understood."""
+        try:
+            message = protocol.decode_from_node(head)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise ProtocolError(f"the node sent a malformed message: {error}") from None
+        if type(message) is Answers:
+            answers = message.answers
+            if body is not None and len(body) and len(answers) == 1:
+                answers[0].value = Raw(body)
+            pop, settle = self.pending.pop, self._settle
+            for answer in answers:
+                pending = pop(answer.id, None)
+                if pending is not None:
+                    pending.answer = answer
+                    settle(pending)
+        elif isinstance(message, Welcome):
+            self._on_welcome(message)
+        elif isinstance(message, Told):
+            if message.request in self.asked:
+                self.asked[message.request] = message.value
+        elif isinstance(message, Refused):
+            self._on_refusal(from_wire(message.error))
+
+    def hello_again(self) -> None:
+        """Introduce this session anew; jobs wait until the node has answered."""
+        self._welcomed = False
+        self._out.insert(0, (self._hello, None))
+
+    def _on_welcome(self, welcome: Welcome) -> None:
+        first = not self.node
+        self._welcomed = True
+        self.tools = {spec.name: spec for spec in welcome.tools}
+        self.limits = welcome.limits
+        same, self.node = welcome.node == self.node, welcome.node
+        queued = {job.id for job in self._queue}
+        for pending in list(self.pending.values()):
+            if pending.job.id in queued:
+                pending.node = self.node
+            elif not first:
+                self._send_again(pending, same)
+
+    def _send_again(self, pending: Pending, same: bool) -> None:
+        """After a reconnect. The same node passes over what it has; a new one has forgotten everything, so what may
+        have started there and may not be repeated is told as such."""
+        job = pending.job
+        spec = self.tools.get(job.tool)
+        if same or (spec is not None and spec.repeatable):
+            pending.node = self.node
+            self._queue.append(job)
+            return
+        del self.pending[job.id]
+        text = f"{job.tool}: the node was lost after it had been sent there, and it may not be repeated"
+        pending.error = OutcomeUnknown(text, tool=job.tool, cause="node lost")
+        self._settle(pending)
+
+    def _on_refusal(self, error: ToolringError) -> None:
+        if isinstance(error, HelloRequired):
+            if self._welcomed:
+                self.hello_again()
+            return
+        self.refusal = error
+
+    def abandon(self, pending: Pending) -> None:
+        """Forget a job whose caller has given up."""
+        self.pending.pop(pending.job.id, None)
+
+
+def _route(affinity: str, arguments: Mapping[str, Any]) -> bytes:
+    """The placement hint: the affine argument's canonical bytes, digested if they are long."""
+    value = _arguments(arguments.get(affinity))
+    return value if len(value) <= 64 else blake2b(value, digest_size=16).digest()

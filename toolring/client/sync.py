@@ -1,0 +1,408 @@
+"""The synchronous client. Thread-safe: any number of threads may call at once over one connection.
+
+There is no thread between a caller and the socket. One of the waiting threads polls the descriptor for all of them,
+and passes the duty on when it has its own answer. A keeper thread only does what nobody waits for: it sends what was
+submitted a moment ago, and notices that the node was lost.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from types import TracebackType
+from typing import Any, Final, Self
+
+from toolring import address as addresses
+from toolring.client.session import Conversation, Pending
+from toolring.client.transport import Transport
+from toolring.errors import Expired, OutcomeUnknown, ToolringError, Unreachable, from_wire
+from toolring.protocol import CACHED, CALL, KEEP, PACK, REPLAYED, Job
+from toolring.spec import ToolSpec
+
+LINGER_SECONDS: Final = 0.0005
+"""A job that is submitted right after another may wait so long for company; one that comes alone never does."""
+BEAT_SECONDS: Final = 1.0
+"""How often a client that waits asks whether the node still knows it."""
+GRACE_SECONDS: Final = 2.0
+"""How long after a job's own timeout the client still waits for the node's word on it."""
+
+
+class Handle(Pending):
+    """A submitted job."""
+
+    __slots__ = ("_client", "_wake", "deadline")
+
+    def __init__(self, job: Job, client: Client, deadline: float) -> None:
+        super().__init__(job)
+        self._client = client
+        self._wake: threading.Lock | None = None
+        self.deadline = deadline
+
+    @property
+    def id(self) -> str:
+        """The job's id, as logs, ``toolring status`` and ``Client.job`` know it."""
+        return f"{self._client.session}-{self.job.id}"
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Wait for the result. Raises the job's error, or TimeoutError after ``timeout`` seconds (the job goes on)."""
+        if not self.settled:
+            self._client._wait(self, timeout)
+        return self.outcome()
+
+    def exception(self, timeout: float | None = None) -> ToolringError | None:
+        """Wait, and return the job's error; None if it succeeded."""
+        try:
+            self.result(timeout)
+        except ToolringError as error:
+            return error
+        return None
+
+    def done(self) -> bool:
+        """Is there an answer? Never waits."""
+        if not self.settled:
+            self._client._look()
+        return self.settled
+
+    def cancel(self) -> None:
+        """Ask the node to end the job, wherever it is; ``result`` then raises Cancelled (or had come before)."""
+        self._client._cancel(self)
+
+    def status(self) -> str:
+        """What the node says of it: queued, dispatched, running, joined, done or failed."""
+        if self.done():
+            return "failed" if self.error is not None or (self.answer is not None and self.answer.status) else "done"
+        return str(self._client.job(self.id)["state"])
+
+    @property
+    def cached(self) -> bool:
+        """Did the answer come from a cache?"""
+        return self.answer is not None and bool(self.answer.flags & CACHED)
+
+    @property
+    def replayed(self) -> bool:
+        """Did the answer come from another submission under the same key?"""
+        return self.answer is not None and bool(self.answer.flags & REPLAYED)
+
+    @property
+    def run_seconds(self) -> float | None:
+        """How long the worker took; None without an answer from one."""
+        return None if self.answer is None else self.answer.run_us * 1e-6
+
+
+class Client:
+    """Calls the tools of a node.
+
+    Args:
+        address: where the node listens; by default TOOLRING_ADDRESS, or this user's ipc socket.
+        caller: a name that separates idempotency keys of different callers.
+        connect_timeout: seconds to wait for the node to answer at all, before Unreachable is raised.
+    """
+
+    def __init__(self, address: str | None = None, *, caller: str = "", connect_timeout: float = 5.0) -> None:
+        self.address = addresses.check(address or addresses.default_address())
+        self._connect_timeout = connect_timeout
+        self._mutex = threading.Lock()
+        self._conversation = Conversation(caller, self._settled)
+        self._transport = Transport(self.address, self._conversation)
+        self._wake_read, self._wake_write = os.pipe()
+        self._poll = select.poll()
+        self._poll.register(self._transport.fd, select.POLLIN)
+        self._poll.register(self._wake_read, select.POLLIN)
+        self._polling = False
+        self._waiting: dict[int, threading.Lock] = {}
+        self._flushed = 0.0
+        self._heard = time.monotonic()
+        self._closed = False
+        self._kick = threading.Event()
+        self._keeper: threading.Thread | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the session: calls that are still waited for are cancelled by the node."""
+        with self._mutex:
+            if self._closed:
+                return
+            self._closed = True
+            for pending in list(self._conversation.pending.values()):
+                pending.error = Unreachable("the client was closed")
+                self._settled(pending)
+            self._conversation.pending.clear()
+        self._kick.set()
+        if self._keeper is not None:
+            self._keeper.join()
+        with self._mutex:
+            self._transport.close()
+            os.close(self._wake_read)
+            os.close(self._wake_write)
+
+    # ---- calling
+
+    def call(
+        self, name: str, arguments: Mapping[str, Any] | None = None, *, timeout: float | None = None, key: str | None = None
+    ) -> Any:
+        """Run a tool and return its result.
+
+        Args:
+            name: the tool.
+            arguments: its arguments by name; anything that msgpack can carry.
+            timeout: seconds until there must be an answer; the work is ended then. The node's default otherwise.
+            key: an idempotency key: calls with the same key and arguments run once and share the answer.
+
+        Raises:
+            ToolringError: whatever the call ended in, by its code (see the reference of errors).
+        """
+        handle = self._submit(name, arguments, timeout, key, CALL, now=True)
+        try:
+            if not handle.settled:
+                self._wait(handle, None)
+        except BaseException:
+            self._cancel(handle)
+            raise
+        return handle.outcome()
+
+    def submit(
+        self, name: str, arguments: Mapping[str, Any] | None = None, *, timeout: float | None = None, key: str | None = None
+    ) -> Handle:
+        """Start a tool and return a handle at once.
+
+        The job goes on if this client vanishes, and its result can be had by its id for a while (``Client.job``).
+        """
+        return self._submit(name, arguments, timeout, key, KEEP)
+
+    def map(
+        self,
+        name: str,
+        arguments: Iterable[Mapping[str, Any]],
+        *,
+        timeout: float | None = None,
+        window: int = 256,
+    ) -> Iterator[Any]:
+        """Run a tool over many arguments and give the results in order; the first error is raised.
+
+        At most ``window`` jobs are under way at once, so ``arguments`` may be endless. Leaving the iterator early
+        cancels what is under way.
+        """
+        if window < 1:
+            raise ValueError(f"window={window} must be at least 1")
+        under_way: deque[Handle] = deque()
+        try:
+            for each in arguments:
+                if len(under_way) >= window:
+                    yield under_way[0].result()
+                    under_way.popleft()
+                under_way.append(self._submit(name, each, timeout, None, CALL))
+            while under_way:
+                yield under_way[0].result()
+                under_way.popleft()
+        finally:
+            for handle in under_way:
+                if not handle.settled:
+                    self._cancel(handle)
+
+    # ---- asking
+
+    @property
+    def session(self) -> str:
+        return self._conversation.name
+
+    def tools(self) -> list[ToolSpec]:
+        """What the node serves."""
+        self._connect()
+        return sorted(self._conversation.tools.values(), key=lambda spec: spec.name)
+
+    def status(self) -> dict[str, Any]:
+        """The node's state: workers, jobs, tools."""
+        return self._ask("status", {})
+
+    def job(self, job: str) -> dict[str, Any]:
+        """What the node knows of a job, by its id: ``state``, and ``value`` once it is done. Raises UnknownJob."""
+        return self._ask("job", {"job": job})
+
+    def _ask(self, what: str, params: dict[str, Any]) -> dict[str, Any]:
+        self._connect()
+        with self._mutex:
+            number = self._conversation.ask(what, params)
+        end = time.monotonic() + self._connect_timeout
+        while (told := self._conversation.asked[number]) is None:
+            if time.monotonic() > end:
+                raise self._unreachable()
+            self._poll_once(0.05)
+        del self._conversation.asked[number]
+        if "error" in told and "code" in told["error"]:
+            raise from_wire(told["error"])
+        return dict(told)
+
+    # ---- inside
+
+    def _submit(
+        self,
+        name: str,
+        arguments: Mapping[str, Any] | None,
+        timeout: float | None,
+        key: str | None,
+        mode: int,
+        now: bool = False,
+    ) -> Handle:
+        conversation = self._conversation
+        if not conversation.node:
+            self._connect()
+        moment = time.monotonic()
+        with self._mutex:
+            if self._closed:
+                raise Unreachable("the client is closed")
+            job = conversation.job(name, arguments, timeout, key, mode)
+            handle = Handle(job, self, float("inf") if timeout is None else moment + timeout)
+            conversation.add(handle)
+            if now or conversation.queued >= PACK or moment - self._flushed > LINGER_SECONDS:
+                self._flushed = moment
+                self._transport.exchange()
+                return handle
+        self._start_keeper()
+        return handle
+
+    def _connect(self) -> None:
+        """Wait for the node's welcome. Raises Unreachable."""
+        end = time.monotonic() + self._connect_timeout
+        while not self._conversation.node:
+            if self._conversation.refusal is not None:
+                raise self._conversation.refusal
+            if time.monotonic() > end:
+                raise self._unreachable()
+            self._poll_once(0.02)
+        self._start_keeper()
+
+    def _unreachable(self) -> Unreachable:
+        text = f"no node answers at {self.address}; is one running there? (toolring serve --bind {self.address})"
+        return Unreachable(text, address=self.address)
+
+    def _settled(self, pending: Pending) -> None:
+        """A job has its answer; wake whoever waits for it. Called under the mutex."""
+        lock = self._waiting.pop(pending.job.id, None)
+        if lock is not None:
+            lock.release()
+
+    def _wait(self, handle: Handle, timeout: float | None) -> None:
+        """Wait until a handle is settled. Raises TimeoutError."""
+        end = float("inf") if timeout is None else time.monotonic() + timeout
+        while not handle.settled:
+            now = time.monotonic()
+            if now >= end:
+                raise TimeoutError(f"job {handle.id} has no answer after {timeout} s; it goes on")
+            if now > handle.deadline + GRACE_SECONDS:
+                self._give_up(handle)
+                return
+            self._serve_or_wait(handle, min(end - now, BEAT_SECONDS))
+
+    def _serve_or_wait(self, handle: Handle, patience: float) -> None:
+        """Poll for everybody if nobody does, else wait for the one who does."""
+        with self._mutex:
+            if handle.settled:
+                return
+            if self._conversation.has_messages:
+                self._transport.exchange()
+                if handle.settled:
+                    return
+            poller = not self._polling
+            if poller:
+                self._polling = True
+            else:
+                lock = threading.Lock()
+                lock.acquire()
+                self._waiting[handle.job.id] = lock
+        if not poller:
+            if not lock.acquire(timeout=patience):
+                with self._mutex:
+                    self._waiting.pop(handle.job.id, None)
+            return
+        try:
+            self._poll.poll(patience * 1000)
+        finally:
+            with self._mutex:
+                self._polling = False
+                self._take_in()
+                if self._waiting and handle.settled:  # somebody else must poll now
+                    self._waiting.pop(next(iter(self._waiting))).release()
+
+    def _poll_once(self, patience: float) -> None:
+        with self._mutex:
+            self._transport.exchange()
+            if self._polling:
+                fd = None
+            else:
+                fd = self._transport.fd
+        if fd is None:
+            time.sleep(min(patience, 0.005))
+        else:
+            select.select([fd], [], [], patience)
+        with self._mutex:
+            self._take_in()
+
+    def _take_in(self) -> None:
+        """Receive all that has arrived. Under the mutex."""
+        if self._closed:
+            return
+        before = self._transport.received
+        self._transport.exchange()
+        if self._transport.received != before:
+            self._heard = time.monotonic()
+
+    def _look(self) -> None:
+        with self._mutex:
+            self._take_in()
+
+    def _give_up(self, handle: Handle) -> None:
+        """The node should have spoken long ago: it is gone, and with it whatever is known of the job."""
+        with self._mutex:
+            if handle.settled:
+                return
+            self._conversation.abandon(handle)
+            spec = self._conversation.tools.get(handle.job.tool)
+            text = f"{handle.job.tool}: no word from {self.address} until {GRACE_SECONDS:g} s after the deadline"
+            if spec is None or spec.repeatable:
+                handle.error = Expired(text, tool=handle.job.tool, job=handle.id)
+            else:
+                handle.error = OutcomeUnknown(text, tool=handle.job.tool, job=handle.id)
+
+    def _cancel(self, handle: Handle) -> None:
+        with self._mutex:
+            if not handle.settled and not self._closed:
+                self._conversation.cancel(handle)
+                self._take_in()
+
+    # ---- the keeper
+
+    def _start_keeper(self) -> None:
+        if self._keeper is None:
+            with self._mutex:
+                if self._keeper is None and not self._closed:
+                    self._keeper = threading.Thread(target=self._keep, name="toolring-client", daemon=True)
+                    self._keeper.start()
+        self._kick.set()
+
+    def _keep(self) -> None:
+        """Send what lingers; while jobs are pending, ask now and then whether the node still knows this session."""
+        while not self._closed:
+            if not self._conversation.queued:
+                self._kick.clear()
+                self._kick.wait(BEAT_SECONDS)
+            time.sleep(LINGER_SECONDS)
+            with self._mutex:
+                if self._closed:
+                    return
+                if self._conversation.has_messages:
+                    self._flushed = time.monotonic()
+                    self._transport.exchange()
+                now = time.monotonic()
+                if self._conversation.pending and now - self._heard > BEAT_SECONDS:
+                    self._heard = now
+                    self._conversation.ping()
+                    self._transport.exchange()

@@ -1,0 +1,252 @@
+"""The configuration: frozen, loaded once, each value with where it came from.
+
+Flags win over ``TOOLRING_*`` environment variables, those over the file, that over the defaults. Anything unknown
+or of a wrong type is refused by name, with a suggestion, before anything runs.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from toolring.errors import ConfigError
+
+FILE: Final = "toolring.toml"
+PREFIX: Final = "TOOLRING_"
+_NOT_SETTINGS: Final = frozenset({"TOOLRING_ADDRESS", "TOOLRING_CONFIG", "TOOLRING_CODE_ROOT"})
+
+
+class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A table of the file. Seconds and bytes throughout."""
+
+
+class Node(Section):
+    bind: str = ""
+    """Where clients reach the node; empty: TOOLRING_ADDRESS, or else the ipc socket of this user."""
+    workers: int = 0
+    """Worker processes; 0: one for each core."""
+    tools: tuple[str, ...] = ()
+    """What is served if the command line names no target; empty: the bundled tools."""
+    start_method: str = "auto"
+    """fork (from the warm zygote), spawn (a fresh interpreter each), or auto: fork unless the tools start threads."""
+
+
+class Timeouts(Section):
+    default: float = 60.0
+    """Deadline of a job whose caller names none."""
+    interrupt: float = 0.5
+    """How long an interrupted tool may clean up before its process group gets SIGTERM."""
+    terminate: float = 0.3
+    """From SIGTERM to SIGKILL."""
+    start: float = 120.0
+    """How long a worker may take to become ready."""
+    drain: float = 30.0
+    """How long a draining node waits for the jobs that it has accepted."""
+
+
+class Limits(Section):
+    backlog: int = 20_000
+    backlog_bytes: int = 256 << 20
+    per_client: int = 10_000
+    """Jobs that one client may have in flight."""
+    max_body: int = 64 << 20
+    """Bytes of a job's arguments, or of a result."""
+    deaths: int = 3
+    """Workers that one job may kill before it is POISONED."""
+    keep_seconds: float = 300.0
+    """How long an answer is kept for its idempotency key, or for whoever submitted it."""
+    keep_bytes: int = 64 << 20
+
+
+class Restarts(Section):
+    intensity: int = 5
+    """More workers than this that die within ``period`` before they did anything: the node is unhealthy."""
+    period: float = 10.0
+
+
+class CacheSection(Section):
+    strategy: str = "lru"
+    max_entries: int = 10_000
+    """Of each worker, for each strategy in use."""
+    max_bytes: int = 64 << 20
+
+
+class Plugins(Section):
+    load: tuple[str, ...] = ()
+    """Modules to load beside those that installed packages offer."""
+    allow: tuple[str, ...] = ()
+    """If not empty, the only entry points that are loaded."""
+    block: tuple[str, ...] = ()
+
+
+class Metrics(Section):
+    sinks: tuple[str, ...] = ()
+    interval: float = 10.0
+
+
+class Log(Section):
+    format: str = "auto"
+    """console, json, or auto: console on a terminal."""
+    level: str = "info"
+
+
+class Config(Section):
+    """The whole configuration of a node."""
+
+    node: Node = Node()
+    timeouts: Timeouts = Timeouts()
+    limits: Limits = Limits()
+    restarts: Restarts = Restarts()
+    cache: CacheSection = CacheSection()
+    plugins: Plugins = Plugins()
+    metrics: Metrics = Metrics()
+    log: Log = Log()
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """A configuration and the source of each value: ``default``, ``file PATH``, ``environment NAME`` or ``flag``."""
+
+    config: Config
+    sources: dict[str, str]
+
+
+def load(
+    file: str | None = None,
+    environment: Mapping[str, str] | None = None,
+    flags: Mapping[str, Any] | None = None,
+) -> Loaded:
+    """Read the configuration.
+
+    Args:
+        file: a TOML file; by default the one that TOOLRING_CONFIG names, else ``toolring.toml`` or the table
+            ``[tool.toolring]`` of ``pyproject.toml`` in the working directory, if there is one.
+        environment: ``os.environ`` by default. ``TOOLRING_CACHE_STRATEGY=lru`` sets ``cache.strategy``.
+        flags: values by dotted name, as ``{"node.workers": 4}``.
+
+    Raises:
+        ConfigError: naming the file, variable or flag, what is wrong with it and what would be right.
+    """
+    environment = os.environ if environment is None else environment
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {name: "default" for name, _ in _settings()}
+    path, table = _file(file or environment.get("TOOLRING_CONFIG"))
+    for name, value in _flatten(table, f"file {path}"):
+        values[name] = value
+        sources[name] = f"file {path}"
+    for variable, name, value in _from_environment(environment):
+        values[name] = value
+        sources[name] = f"environment {variable}"
+    for name, value in (flags or {}).items():
+        if value is not None:
+            values[name] = value
+            sources[name] = "flag"
+    config = _build(values, sources)
+    _check(config, sources)
+    return Loaded(config, sources)
+
+
+def flat(config: Config) -> dict[str, Any]:
+    """Every value by its dotted name, in the order of the documentation."""
+    return {name: getattr(getattr(config, name.split(".")[0]), name.split(".")[1]) for name, _ in _settings()}
+
+
+def _settings() -> Iterator[tuple[str, Any]]:
+    for section in msgspec.structs.fields(Config):
+        for field in msgspec.structs.fields(section.type):
+            yield f"{section.name}.{field.name}", field.type
+
+
+def _file(named: str | None) -> tuple[str, dict[str, Any]]:
+    if named is not None:
+        return named, _read(Path(named))
+    if Path(FILE).is_file():
+        return FILE, _read(Path(FILE))
+    project = Path("pyproject.toml")
+    if project.is_file():
+        table = _read(project).get("tool", {}).get("toolring", {})
+        if table:
+            return "pyproject.toml", table
+    return "", {}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"can't read the configuration {path}: {error.strerror}", file=str(path)) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}", file=str(path)) from None
+
+
+def _flatten(table: Mapping[str, Any], source: str) -> Iterator[tuple[str, Any]]:
+    sections = {field.name for field in msgspec.structs.fields(Config)}
+    known = {name for name, _ in _settings()}
+    for section, content in table.items():
+        if section not in sections:
+            raise ConfigError(f"{source}: unknown section [{section}]{_suggest(section, sections)}", key=section)
+        if not isinstance(content, dict):
+            raise ConfigError(f"{source}: {section} must be a section, [{section}]", key=section)
+        for key, value in content.items():
+            name = f"{section}.{key}"
+            if name not in known:
+                raise ConfigError(f"{source}: unknown key {name}{_suggest(name, known)}", key=name)
+            yield name, value
+
+
+def _suggest(word: str, known: set[str]) -> str:
+    close = difflib.get_close_matches(word, known, 1, 0.6) or [k for k in known if k.split(".")[-1] == word.split(".")[-1]]
+    return f"; did you mean {close[0]}?" if close else f"; there is {', '.join(sorted(known))}"
+
+
+def _from_environment(environment: Mapping[str, str]) -> Iterator[tuple[str, str, Any]]:
+    known = {PREFIX + name.upper().replace(".", "_"): (name, kind) for name, kind in _settings()}
+    for variable, text in sorted(environment.items()):
+        if not variable.startswith(PREFIX) or variable in _NOT_SETTINGS:
+            continue
+        if variable not in known:
+            raise ConfigError(f"unknown environment variable {variable}{_suggest(variable, set(known))}", key=variable)
+        name, kind = known[variable]
+        value: Any = text.split(",") if kind not in (int, float, str) and text else [] if not text and kind is not str else text
+        yield variable, name, value
+
+
+def _build(values: Mapping[str, Any], sources: Mapping[str, str]) -> Config:
+    types = dict(_settings())
+    tree: dict[str, dict[str, Any]] = {}
+    for name, value in values.items():
+        section, key = name.split(".")
+        strict = not sources[name].startswith("environment")
+        try:
+            tree.setdefault(section, {})[key] = msgspec.convert(value, types[name], strict=strict)
+        except msgspec.ValidationError as error:
+            raise ConfigError(f"{sources[name]}: {name} = {value!r}: {error}", key=name) from None
+    return msgspec.convert(tree, Config)
+
+
+def _check(config: Config, sources: Mapping[str, str]) -> None:
+    least: dict[str, float] = {"node.workers": 0, "cache.max_entries": 1, "cache.max_bytes": 1, "restarts.intensity": 0}
+    for name, value in flat(config).items():
+        bad = ""
+        if isinstance(value, int | float):
+            floor = least.get(name)
+            if floor is None and not 0 < value < float("inf"):
+                bad = "must be greater than 0"
+            elif floor is not None and value < floor:
+                bad = f"must be at least {floor:g}"
+        choices = {
+            "node.start_method": ("auto", "fork", "spawn"),
+            "log.format": ("auto", "console", "json"),
+            "log.level": ("debug", "info", "warning", "error"),
+        }.get(name)
+        if choices and value not in choices:
+            bad = f"must be one of {', '.join(choices)}"
+        if bad:
+            raise ConfigError(f"{sources[name]}: {name} = {value!r} {bad}", key=name)
+    if config.node.workers > 1024:
+        raise ConfigError(f"{sources['node.workers']}: node.workers = {config.node.workers} must be at most 1024", key="node.workers")

@@ -1,0 +1,224 @@
+"""``@tool``: a function becomes a Tool, which carries its frozen ToolSpec and decodes its own arguments.
+
+The type hints become one msgspec struct: it validates msgpack bytes at C speed and gives the JSON Schema.
+There is no registry here; a catalogue finds the tools in a module that the operator names.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import re
+from collections.abc import Callable
+from typing import Any, Generic, ParamSpec, TypeVar, get_type_hints, overload
+
+import msgspec
+
+from toolring.context import Context
+from toolring.errors import InvalidArguments, LoadError, TooDeep
+from toolring.spec import ToolSpec
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
+_CULPRIT = re.compile(r" - at `\$\.([A-Za-z_][A-Za-z0-9_]*)")
+_FIELD = re.compile(r"(?:field|argument) `([^`]+)`")
+
+
+class Tool(Generic[P, R]):
+    """A declared tool. Calling it calls the plain function, so it stays testable on its own."""
+
+    def __init__(self, function: Callable[P, R], spec: ToolSpec, arguments: type[msgspec.Struct], context: str | None):
+        functools.update_wrapper(self, function)
+        self.function = function
+        self.spec = spec
+        self.arguments = arguments
+        self.context_parameter = context
+        self._decode = msgspec.msgpack.Decoder(arguments).decode
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self.function(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<tool {self.spec.name}>"
+
+    def decode(self, body: Any) -> msgspec.Struct:
+        """Validate a msgpack map of arguments; defaults are filled in.
+
+        Raises InvalidArguments naming the argument, or TooDeep.
+        """
+        try:
+            return self._decode(body)
+        except msgspec.DecodeError as error:
+            raise self._refusal(str(error)) from None
+        except RecursionError:
+            raise TooDeep(f"{self.spec.name}: the arguments nest too deeply", tool=self.spec.name) from None
+
+    def _refusal(self, text: str) -> InvalidArguments:
+        name = self.spec.name
+        text = text.replace("Object contains unknown field", "unexpected argument")
+        text = text.replace("Object missing required field", "missing required argument")
+        found = _CULPRIT.search(text) or _FIELD.search(text)
+        argument = found.group(1) if found else None
+        reason = text.replace("$.", "").replace(" - at `$`", "")
+        known = ", ".join(self.arguments.__struct_fields__) or "none"
+        return InvalidArguments(f"{name}: {reason} (arguments: {known})", tool=name, argument=argument)
+
+
+@overload
+def tool(function: Callable[P, R], /) -> Tool[P, R]: ...
+@overload
+def tool(
+    *,
+    name: str | None = ...,
+    description: str | None = ...,
+    read_only: bool = ...,
+    idempotent: bool = ...,
+    destructive: bool | None = ...,
+    open_world: bool = ...,
+    timeout: float | None = ...,
+    cache: float | None = ...,
+    cache_strategy: str | None = ...,
+    cache_writes: bool = ...,
+    affinity: str | None = ...,
+    balancer: str | None = ...,
+) -> Callable[[Callable[P, R]], Tool[P, R]]: ...
+def tool(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    read_only: bool = False,
+    idempotent: bool = False,
+    destructive: bool | None = None,
+    open_world: bool = True,
+    timeout: float | None = None,
+    cache: float | None = None,
+    cache_strategy: str | None = None,
+    cache_writes: bool = False,
+    affinity: str | None = None,
+    balancer: str | None = None,
+) -> Any:
+    """Declare a function as a tool.
+
+    Args:
+        name: what callers use; the function's name by default.
+        description: the docstring by default.
+        read_only, idempotent, destructive, open_world: as in MCP. Only a tool that is read_only or idempotent is
+            run again after its worker died in the middle of it. ``destructive`` defaults to ``not read_only``.
+        timeout: seconds that one run may last; then it is ended.
+        cache: seconds for which a result answers equal arguments (0 or None: no cache). For read_only tools only,
+            unless ``cache_writes=True`` says that you know what it means for a tool with side effects.
+        cache_strategy: name of an eviction strategy; the node's default otherwise.
+        affinity: name of the argument whose value picks the worker, so that equal values share one worker's caches.
+        balancer: name of a balancer; least outstanding by default, the ring with affinity or a cache.
+
+    Raises:
+        LoadError: the declaration makes no sense; the message names the tool and what to change.
+    """
+
+    def declare(target: Callable[..., Any]) -> Tool[Any, Any]:
+        tool_name = name if name is not None else getattr(target, "__name__", "")
+        if not _NAME.fullmatch(tool_name):
+            raise _refused(tool_name, "a name has 1 to 128 letters, digits, '_', '.' or '-' and begins with a letter or '_'")
+        arguments, context = _arguments(tool_name, target)
+        _check_policy(tool_name, timeout, cache, read_only, cache_writes)
+        if affinity is not None and affinity not in arguments.__struct_fields__:
+            known = ", ".join(arguments.__struct_fields__) or "none"
+            raise _refused(tool_name, f"affinity={affinity!r} is not one of its arguments ({known})")
+        spec = ToolSpec(
+            name=tool_name,
+            description=description if description is not None else inspect.getdoc(target) or "",
+            parameters=_schema(arguments),
+            read_only=read_only,
+            idempotent=idempotent,
+            destructive=not read_only if destructive is None else destructive,
+            open_world=open_world,
+            timeout=timeout,
+            cache=cache or None,
+            cache_strategy=cache_strategy,
+            affinity=affinity,
+            balancer=balancer,
+            version=_digest(target),
+        )
+        return Tool(target, spec, arguments, context)
+
+    return declare if function is None else declare(function)
+
+
+def _refused(name: str, why: str) -> LoadError:
+    return LoadError(f"tool {name!r}: {why}", tool=name)
+
+
+def _check_policy(name: str, timeout: float | None, cache: float | None, read_only: bool, cache_writes: bool) -> None:
+    if timeout is not None and not 0 < timeout < float("inf"):
+        raise _refused(name, f"timeout={timeout!r} is not a positive number of seconds")
+    if cache is not None and not 0 <= cache < float("inf"):
+        raise _refused(name, f"cache={cache!r} is not a number of seconds")
+    if cache and not read_only and not cache_writes:
+        raise _refused(name, "cache= needs read_only=True (or cache_writes=True, if a skipped side effect is wanted)")
+
+
+def _arguments(name: str, function: Callable[..., Any]) -> tuple[type[msgspec.Struct], str | None]:
+    """The struct of a function's parameters, and the name of the one that takes the Context."""
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        raise _refused(name, "async functions are not served yet; make it a plain function")
+    if inspect.isgeneratorfunction(function):
+        raise _refused(name, "generator functions are not served yet; return a list")
+    try:
+        hints = get_type_hints(function, include_extras=True)
+    except Exception as error:
+        raise _refused(name, f"its type hints can't be resolved: {error}") from error
+    fields: list[Any] = []
+    context = None
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            raise _refused(name, f"{parameter} has no schema; name each argument")
+        if parameter.kind is parameter.POSITIONAL_ONLY:
+            raise _refused(name, f"argument {parameter.name!r} is positional-only; callers name their arguments")
+        kind = hints.get(parameter.name, Any)
+        if kind is Context:
+            if context is not None:
+                raise _refused(name, "it asks for the Context twice")
+            context = parameter.name
+        elif parameter.default is parameter.empty:
+            fields.append((parameter.name, kind))
+        else:
+            fields.append((parameter.name, kind, _default(parameter.default)))
+    try:
+        struct = msgspec.defstruct(name.replace(".", "_").replace("-", "_"), fields, kw_only=True, forbid_unknown_fields=True)
+        msgspec.msgpack.Decoder(struct)
+        msgspec.json.schema(struct)
+    except (TypeError, ValueError) as error:
+        raise _refused(name, f"its signature can't be validated: {error}") from error
+    return struct, context
+
+
+def _default(value: Any) -> Any:
+    """Mutable defaults are shared by plain functions; here each call gets its own copy."""
+    if isinstance(value, list | dict | set | bytearray):
+        return msgspec.field(default_factory=functools.partial(type(value), value))
+    return value
+
+
+def _schema(arguments: type[msgspec.Struct]) -> dict[str, Any]:
+    schema = msgspec.json.schema(arguments)
+    definitions = schema.pop("$defs", {})
+    own = dict(definitions.pop(arguments.__name__))
+    own.pop("title", None)
+    if definitions:
+        own["$defs"] = definitions
+    return own
+
+
+def _digest(function: Callable[..., Any]) -> str:
+    """A short digest of the source: the tool's version as far as caches care."""
+    try:
+        source = inspect.getsource(function).encode()
+    except (OSError, TypeError):
+        code = getattr(function, "__code__", None)
+        source = code.co_code + repr(code.co_consts).encode() if code is not None else repr(function).encode()
+    return hashlib.blake2b(source, digest_size=8).hexdigest()

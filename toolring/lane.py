@@ -1,0 +1,134 @@
+"""The lane: a page of shared memory beside each worker that outlives it.
+
+It holds what messages can't promise once a process may die at any instant: which job has STARTED, which jobs are
+taken back, and the answers that the supervisor hasn't acknowledged yet (the journal). Each word is an aligned
+8-byte store, so a reader sees the old or the new value, never a torn one. Worker and supervisor write to
+different cache lines.
+
+Layout, in 8-byte words:
+
+====  ==========  =======================================================================
+word  written by  meaning
+====  ==========  =======================================================================
+0     worker      ``sequence << 2 | state`` of the job at hand
+1     worker      ``answers << 32 | bytes`` now in the journal
+8     supervisor  every job up to this sequence is taken back unless it was taken before
+9     supervisor  the sequence to interrupt
+10    supervisor  answers up to this sequence have arrived
+====  ==========  =======================================================================
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import platform
+import signal
+import tempfile
+from typing import Final
+
+LANE_BYTES: Final = 64 << 10
+JOURNAL_START: Final = 128
+JOURNAL_BYTES: Final = LANE_BYTES - JOURNAL_START
+
+AT: Final = 0
+JOURNAL: Final = 1
+RECALL: Final = 8
+CANCEL: Final = 9
+ACK: Final = 10
+
+INTERRUPT: Final = signal.SIGUSR1
+"""Makes a worker look at word 9."""
+
+# states of word AT
+IDLE: Final = 0
+TAKEN: Final = 1
+"""Can't be taken back any more; the tool has not been called yet."""
+STARTED: Final = 2
+"""The tool has been called: a side effect may have happened."""
+DONE: Final = 3
+"""The answer is in the journal, or acknowledged."""
+
+
+class Lane:
+    """One worker's page. The same class serves both sides; each writes its own words only."""
+
+    __slots__ = ("bytes", "index", "words")
+
+    def __init__(self, memory: mmap.mmap, index: int) -> None:
+        self.index = index
+        self.bytes = memoryview(memory)[index * LANE_BYTES : (index + 1) * LANE_BYTES]
+        self.words = self.bytes[:JOURNAL_START].cast("Q")
+
+    def clear(self) -> None:
+        """Make it fit for a new worker. Only while no process uses it."""
+        for word in range(JOURNAL_START // 8):
+            self.words[word] = 0
+
+    def at(self) -> tuple[int, int]:
+        """(sequence, state) of the job at hand."""
+        word = self.words[AT]
+        return word >> 2, word & 3
+
+    def recall(self, last: int) -> int:
+        """Take back all up to ``last`` that hasn't been taken; returns the last sequence that was.
+
+        Without the fence both sides could miss the other's store, and a job would run twice.
+        """
+        self.words[RECALL] = last
+        fence()
+        return self.words[AT] >> 2
+
+    def journal(self) -> bytes:
+        """The answers in the journal as one msgpack array, oldest first."""
+        word = self.words[JOURNAL]
+        fence()
+        size, count = word & 0xFFFFFFFF, word >> 32
+        return b"\xdd" + count.to_bytes(4, "big") + bytes(self.bytes[JOURNAL_START : JOURNAL_START + size])
+
+
+class Lanes:
+    """Shared memory for a number of lanes; pages cost memory when first touched.
+
+    Forked children inherit ``memory``; others map ``path``, which is valid while this object lives.
+    """
+
+    def __init__(self, count: int) -> None:
+        if hasattr(os, "memfd_create"):
+            self._fd = os.memfd_create("toolring-lanes")
+            self.path = f"/proc/{os.getpid()}/fd/{self._fd}"
+        else:
+            self._fd, self.path = tempfile.mkstemp(prefix="toolring-lanes-")
+        os.ftruncate(self._fd, count * LANE_BYTES)
+        self.memory = mmap.mmap(self._fd, count * LANE_BYTES)
+        self.all = [Lane(self.memory, index) for index in range(count)]
+
+    def close(self) -> None:
+        os.close(self._fd)
+        if not self.path.startswith("/proc/"):
+            os.unlink(self.path)
+
+
+# ---- the fence: membarrier(2) lets the supervisor pay (11 us) and the worker nothing
+
+_GLOBAL_EXPEDITED = 2
+_REGISTER_GLOBAL_EXPEDITED = 4
+_NUMBER = {"x86_64": 324, "aarch64": 283, "riscv64": 283}.get(platform.machine())
+_syscall = ctypes.CDLL(None, use_errno=True).syscall if platform.system() == "Linux" else None
+
+
+def _membarrier(command: int) -> bool:
+    if _NUMBER is None or _syscall is None:
+        return False
+    return bool(_syscall(_NUMBER, command, 0, 0) == 0)
+
+
+def register_for_fence() -> bool:
+    """To be called by a worker; False where the kernel has no membarrier (then nothing is ever recalled)."""
+    return _membarrier(_REGISTER_GLOBAL_EXPEDITED)
+
+
+def fence() -> bool:
+    """Order the caller's stores and loads against those of every registered process."""
+    return _membarrier(_GLOBAL_EXPEDITED)

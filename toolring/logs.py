@@ -1,0 +1,49 @@
+"""Logging with structlog: a console for people, JSON lines for machines, always to standard error.
+
+structlog takes longer to import than everything else together, so it is imported when the first logger is made.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any, Final
+
+FORMATS: Final = ("auto", "console", "json")
+LEVELS: Final = ("debug", "info", "warning", "error")
+
+_format = "auto"
+_level = "info"
+_ready = False
+
+
+def configure(format: str, level: str) -> None:
+    """Choose format and level; takes effect with the first logger."""
+    global _format, _level, _ready  # noqa: PLW0603 - structlog's own configuration is global too
+    _format, _level, _ready = format, level, False
+
+
+def bound(**values: Any) -> Any:
+    """A structlog logger with ``values`` on every line."""
+    global _ready  # noqa: PLW0603
+    import structlog  # optional: costs 80 ms, which only those who log pay
+
+    if not _ready:
+        people = _format == "console" or (_format == "auto" and sys.stderr.isatty())
+        shared: list[Any] = [
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=not people),
+            structlog.processors.format_exc_info,
+        ]
+        last: Any = structlog.processors.JSONRenderer()
+        if people:
+            last = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+            shared.pop()
+        structlog.configure(
+            processors=[*shared, last],
+            wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, _level.upper())),
+            logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+            cache_logger_on_first_use=False,
+        )
+        _ready = True
+    return structlog.get_logger(**values)

@@ -1,0 +1,42 @@
+"""How often workers may die young before the node calls itself unhealthy."""
+
+from __future__ import annotations
+
+from collections import deque
+
+
+class RestartBudget:
+    """An OTP-like budget: more than ``intensity`` deaths within ``period`` seconds is too many.
+
+    Source: Erlang/OTP, Design Principles, "Maximum Restart Intensity". Only deaths before a worker's first answer
+    are to be counted: those say that workers can't work here, whereas a tool that kills its worker now and then,
+    a recycled worker or a kill from outside says nothing of the kind. Between restarts the delay doubles.
+    """
+
+    def __init__(self, intensity: int, period: float, first_delay: float = 0.05, longest_delay: float = 10.0) -> None:
+        self._intensity = intensity
+        self._period = period
+        self._first_delay = first_delay
+        self._longest_delay = longest_delay
+        self._deaths: deque[float] = deque()
+
+    def died(self, now: float) -> None:
+        self._deaths.append(now)
+        self._forget(now)
+
+    def lived(self) -> None:
+        """A worker answered: whatever was wrong is over."""
+        self._deaths.clear()
+
+    def exhausted(self, now: float) -> bool:
+        self._forget(now)
+        return len(self._deaths) > self._intensity
+
+    def delay(self) -> float:
+        """Seconds to wait before the next start; none after the first death, so that one crash costs no time."""
+        young = len(self._deaths)
+        return 0.0 if young < 2 else min(self._longest_delay, self._first_delay * 2.0 ** min(young - 2, 30))
+
+    def _forget(self, now: float) -> None:
+        while len(self._deaths) > self._intensity + 1 or (self._deaths and self._deaths[0] <= now - self._period):
+            self._deaths.popleft()

@@ -1,0 +1,211 @@
+"""The wire: verbs, frozen headers, the frame codec and its limits. docs/protocol.md is its specification.
+
+A message is one msgpack frame, the head, and at most one more, a body that is too large to be copied twice. A
+head is an array that begins with its verb. Unknown trailing elements of an array are ignored, so that fields may
+be added; anything else that doesn't fit is refused.
+
+Arguments and values stay ``Raw``: only the worker and the client look inside.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+from msgspec import Raw
+
+from toolring.errors import ProtocolError, TooDeep
+from toolring.spec import ToolSpec
+
+VERSION: Final = 1
+
+MAX_FRAMES: Final = 2
+MAX_HEAD: Final = 8 << 20
+"""Bytes of a head; many small jobs may share one."""
+MAX_JOBS: Final = 4096
+"""Jobs in one submit message."""
+MAX_NAME: Final = 256
+"""Characters of a tool name or an idempotency key; bytes of a route."""
+INLINE: Final = 64 << 10
+"""Bodies of more bytes than this travel in a frame of their own, without a copy."""
+PACK: Final = 32
+"""Jobs or answers that toolring itself puts in one message."""
+
+NIL: Final = Raw(b"\xc0")
+
+# Answer.status
+OK: Final = 0
+ERROR: Final = 1
+SKIPPED: Final = 2
+"""From worker to supervisor only: taken back or past its deadline, so never run."""
+
+# Answer.flags
+CACHED: Final = 1
+REPLAYED: Final = 2
+
+# Job.mode
+CALL: Final = 0
+"""The job is cancelled when its client vanishes."""
+KEEP: Final = 1
+"""The job goes on without its client, and its result is kept for a while."""
+
+
+class Job(msgspec.Struct, array_like=True, gc=False):
+    """One call, from client to supervisor. ``id`` is the client's own, unique in its session."""
+
+    id: int
+    tool: str
+    args: Raw
+    timeout: float | None = None
+    """Seconds from now to the final answer, relative: the clocks of two machines are never compared."""
+    route: bytes = b""
+    """A hint for placement, never identity."""
+    key: str = ""
+    """The caller's idempotency key."""
+    mode: int = CALL
+
+
+class Answer(msgspec.Struct, array_like=True, gc=False):
+    """The one final answer of a job. ``value`` is the result, or the error's map where status is ERROR."""
+
+    id: int
+    status: int
+    value: Raw
+    run_us: int = 0
+    flags: int = 0
+
+
+class Hello(msgspec.Struct, array_like=True, tag="hello", frozen=True):
+    version: int
+    session: bytes
+    """16 random bytes: the same session on a new connection gets its answers there."""
+    caller: str = ""
+
+
+class Submit(msgspec.Struct, array_like=True, tag="submit", gc=False):
+    jobs: list[Job]
+
+
+class Cancel(msgspec.Struct, array_like=True, tag="cancel"):
+    ids: list[int]
+
+
+class Ping(msgspec.Struct, array_like=True, tag="ping"):
+    token: int = 0
+
+
+class Ask(msgspec.Struct, array_like=True, tag="ask"):
+    """An administrative question: what = status, tools, job, ..."""
+
+    request: int
+    what: str
+    params: dict[str, Any] = {}
+
+
+class Welcome(msgspec.Struct, array_like=True, tag="welcome"):
+    version: int
+    node: str
+    """Names this life of the supervisor: a new one has forgotten all that the old one had accepted."""
+    tools: list[ToolSpec]
+    limits: dict[str, Any]
+
+
+class Answers(msgspec.Struct, array_like=True, tag="answers", gc=False):
+    answers: list[Answer]
+
+
+class Pong(msgspec.Struct, array_like=True, tag="pong"):
+    token: int = 0
+
+
+class Told(msgspec.Struct, array_like=True, tag="told"):
+    request: int
+    value: Any
+
+
+class Refused(msgspec.Struct, array_like=True, tag="refused"):
+    """A whole message was refused; nothing in it was accepted."""
+
+    error: dict[str, Any]
+
+
+class Probe(msgspec.Struct, array_like=True, tag="probe"):
+    """Asks the transport whether the client is still connected; to be ignored."""
+
+
+class Work(msgspec.Struct, array_like=True, gc=False):
+    """One attempt at a job, from supervisor to worker on the same machine; ``deadline`` is CLOCK_MONOTONIC."""
+
+    tool: str
+    args: Raw
+    deadline: float
+    session: str
+    id: int
+    attempt: int
+
+
+class Batch(msgspec.Struct, array_like=True, tag="batch", gc=False):
+    """Work for one worker. Sequence numbers count up by one and are answered in order."""
+
+    first: int
+    work: list[Work]
+
+
+class Stop(msgspec.Struct, array_like=True, tag="stop"):
+    pass
+
+
+class Ready(msgspec.Struct, array_like=True, tag="ready"):
+    pid: int
+
+
+class Done(msgspec.Struct, array_like=True, tag="done", gc=False):
+    answers: list[Answer]
+
+
+class Loads(msgspec.Struct, array_like=True, tag="loads"):
+    """A worker's own figures, now and then: caches, memory."""
+
+    figures: dict[str, Any]
+
+
+FromClient = Hello | Submit | Cancel | Ping | Ask
+FromNode = Welcome | Answers | Pong | Told | Refused | Probe
+FromSupervisor = Batch | Stop
+FromWorker = Ready | Done | Loads
+
+encode = msgspec.msgpack.Encoder().encode
+"""Bytes of any of the structs above, or of arguments and results."""
+
+_from_client = msgspec.msgpack.Decoder(FromClient).decode
+decode_from_node = msgspec.msgpack.Decoder(FromNode).decode
+decode_from_supervisor = msgspec.msgpack.Decoder(FromSupervisor).decode
+decode_from_worker = msgspec.msgpack.Decoder(FromWorker).decode
+decode_value = msgspec.msgpack.Decoder().decode
+decode_answer_list = msgspec.msgpack.Decoder(list[Answer]).decode
+
+
+def decode_from_client(head: bytes) -> FromClient:
+    """Decode what anybody may have sent.
+
+    Raises ProtocolError (malformed, unknown verb) or TooDeep; never anything else.
+    """
+    try:
+        return _from_client(head)
+    except RecursionError:
+        raise TooDeep("the message nests too deeply") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ProtocolError(f"malformed message: {error}") from None
+
+
+def refuse_jobs(jobs: list[Job]) -> ProtocolError | None:
+    """Why this list of jobs is refused as a whole, if it is: what msgpack's types alone don't say."""
+    if len(jobs) > MAX_JOBS:
+        return ProtocolError(f"{len(jobs)} jobs in one message; the limit is {MAX_JOBS}")
+    for job in jobs:
+        if len(job.tool) > MAX_NAME or len(job.key) > MAX_NAME or len(job.route) > MAX_NAME:
+            return ProtocolError(f"job {job.id}: tool, key and route are at most {MAX_NAME} long")
+        timeout = job.timeout
+        if timeout is not None and not timeout > 0:
+            return ProtocolError(f"job {job.id}: timeout {timeout} is not a positive number of seconds")
+    return None

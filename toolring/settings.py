@@ -1,0 +1,23 @@
+"""What a worker process must know, as plain data: it crosses from parent to child."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class WorkerSettings(NamedTuple):
+    targets: tuple[str, ...]
+    address: str
+    lanes: str
+    """The path of the shared memory, for workers that don't inherit it."""
+    start_method: str = "auto"
+    """fork: from the warm zygote; spawn: a fresh interpreter each; auto: fork unless the tools start threads."""
+    cache_strategy: str = "lru"
+    cache_entries: int = 10_000
+    cache_bytes: int = 64 << 20
+    max_result: int = 64 << 20
+    plugins: tuple[str, ...] = ()
+    allow: tuple[str, ...] = ()
+    block: tuple[str, ...] = ()
+    log_format: str = "console"
+    log_level: str = "info"

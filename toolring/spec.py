@@ -1,0 +1,39 @@
+"""ToolSpec: what everybody knows of a tool. Plain data, so that it travels from worker to supervisor to client."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+class ToolSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A tool's name, schema and policy, frozen when the tool is declared.
+
+    ``parameters`` is a JSON Schema object. ``timeout`` (seconds) limits one run, ``cache`` is a TTL in seconds.
+    The annotations default as in MCP: not read-only, not idempotent, destructive, open world.
+    """
+
+    name: str
+    description: str = ""
+    parameters: dict[str, Any] = {}
+    read_only: bool = False
+    idempotent: bool = False
+    destructive: bool = True
+    open_world: bool = True
+    timeout: float | None = None
+    cache: float | None = None
+    cache_strategy: str | None = None
+    affinity: str | None = None
+    balancer: str | None = None
+    version: str = ""
+
+    @property
+    def repeatable(self) -> bool:
+        """May a run whose outcome is unknown be run again?"""
+        return self.read_only or self.idempotent
+
+    @property
+    def routed(self) -> bool:
+        """Does it matter which worker runs it?"""
+        return self.affinity is not None or self.cache is not None

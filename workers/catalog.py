@@ -1,0 +1,114 @@
+"""From what the operator names to the tools it holds: import a module or a file, find its Tools."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+import traceback
+from collections.abc import Iterable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from toolring.declare import Tool
+from toolring.errors import LoadError, ToolringError
+
+AnyTool = Tool[..., Any]
+
+
+def load(targets: Iterable[str], more: Iterable[AnyTool] = ()) -> dict[str, AnyTool]:
+    """The tools of all targets (``module``, ``path/to/file.py``, each with an optional ``:name``), by name.
+
+    Raises:
+        LoadError: a target can't be imported or found, holds no tool, or a name is taken twice.
+    """
+    found: dict[str, AnyTool] = {}
+    origin: dict[str, str] = {}
+    for target in targets:
+        for tool in _tools_of(target):
+            _add(found, origin, tool, target)
+    for tool in more:
+        _add(found, origin, tool, "a plugin")
+    return found
+
+
+def _add(found: dict[str, AnyTool], origin: dict[str, str], tool: AnyTool, target: str) -> None:
+    name = tool.spec.name
+    if found.get(name, tool) is not tool:
+        raise LoadError(f"the tool {name!r} is defined twice, in {origin[name]} and in {target}", tool=name)
+    found[name] = tool
+    origin[name] = target
+
+
+def _tools_of(target: str) -> list[AnyTool]:
+    place, _, name = target.partition(":")
+    module = _import(place)
+    if not name:
+        tools = [value for value in vars(module).values() if isinstance(value, Tool)]
+        if not tools:
+            raise LoadError(f"{place} holds no tool; decorate a function with @tool (from toolring import tool)")
+        return tools
+    try:
+        value = getattr(module, name)
+    except AttributeError:
+        raise LoadError(f"{place} has no {name!r}") from None
+    if isinstance(value, Tool):
+        return [value]
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list | tuple) and value and all(isinstance(item, Tool) for item in value):
+        return list(value)
+    raise LoadError(f"{target} is a {type(value).__name__}, neither a tool nor a list of tools; is @tool missing?")
+
+
+def _import(place: str) -> ModuleType:
+    try:
+        if place.endswith(".py") or os.sep in place:
+            return _import_file(Path(place))
+        return importlib.import_module(place)
+    except ToolringError as error:
+        error.facts.setdefault("target", place)
+        raise
+    except BaseException as error:  # SystemExit in a module must not end the node without a word
+        if isinstance(error, ModuleNotFoundError) and error.name and place.split(".")[0] == error.name.split(".")[0]:
+            hint = f"; is there a file {place}.py? it would be named with .py or looked up from {os.getcwd()}"
+            raise LoadError(f"no module named {place!r}{hint}", target=place) from None
+        text = traceback.format_exc()
+        cause = f"{type(error).__name__}: {error}".strip().splitlines()[0]
+        where = _line_of(error)
+        raise LoadError(f"{place} can't be imported: {cause}{where}", target=place, traceback=text) from None
+
+
+def _line_of(error: BaseException) -> str:
+    if isinstance(error, SyntaxError):
+        return ""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if "importlib" not in f.filename and f.filename != __file__]
+    return f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
+
+
+def _import_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise LoadError(f"there is no file {path}", target=str(path))
+    path = path.resolve()
+    name = path.stem
+    known = sys.modules.get(name)
+    if known is not None:
+        if getattr(known, "__file__", None) == str(path):
+            return known
+        raise LoadError(f"{path} can't be loaded as {name!r}: a module of that name is loaded already; rename the file")
+    directory = str(path.parent)
+    if directory not in sys.path:
+        sys.path.insert(0, directory)  # what a script's own imports expect
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise LoadError(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module

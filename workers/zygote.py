@@ -1,0 +1,144 @@
+"""The zygote: imports the tools once, then makes workers from itself and reaps them.
+
+A process per generation of tool code, single-threaded so that forking it is safe. It talks to the supervisor over
+one pipe, in msgpack; it never opens a zmq context, since its children must make their own.
+"""
+
+from __future__ import annotations
+
+import gc
+import mmap
+import os
+import signal
+import sys
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from multiprocess import get_context
+from multiprocess.connection import Connection, wait
+
+from toolring.declare import Tool
+from toolring.errors import ToolringError
+from toolring.guard import die_with
+from toolring.lane import Lane
+from toolring.plugins.registry import Registry, load_plugins
+from toolring.workers.catalog import load
+from toolring.workers.main import prepare, run
+from toolring.settings import WorkerSettings
+
+_encode = msgspec.msgpack.encode
+_decode = msgspec.msgpack.decode
+
+
+def zygote(settings: WorkerSettings, control: Connection, other_end: Connection | None, memory: mmap.mmap, parent: int) -> None:
+    """Load the tools, report them, then start workers as told until the supervisor hangs up."""
+    os.setpgid(0, 0)
+    die_with(parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if other_end is not None:
+        other_end.close()
+    try:
+        tools, registry = load_all(settings)
+        method = _start_method(settings)
+    except ToolringError as error:
+        control.send_bytes(_encode(["failed", error.to_wire()]))
+        return
+    control.send_bytes(_encode(["loaded", [tool.spec for tool in tools.values()], method]))
+    gc.collect()
+    gc.freeze()  # the collector must not write to pages that all workers share
+    Nursery(settings, tools, registry, memory, method, control).run()
+
+
+def load_all(settings: WorkerSettings) -> tuple[dict[str, Tool[..., Any]], Registry]:
+    """Plugins and tools, checked against each other. Raises LoadError or PluginError."""
+    if "" not in sys.path and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    registry = load_plugins(settings.plugins, settings.allow, settings.block)
+    tools = load(settings.targets, registry.tools())
+    prepare(settings, tools, registry)
+    return tools, registry
+
+
+def _start_method(settings: WorkerSettings) -> str:
+    """Forking a process with threads may copy a held lock; then each worker starts from a fresh interpreter."""
+    if settings.start_method != "auto":
+        return settings.start_method
+    return "fork" if _threads() == 1 else "spawn"
+
+
+def _threads() -> int:
+    try:
+        return len(os.listdir("/proc/self/task"))  # sees the threads of C libraries too
+    except OSError:
+        return threading.active_count()
+
+
+class Nursery:
+    """Starts and reaps workers for the supervisor."""
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        tools: Mapping[str, Tool[..., Any]],
+        registry: Registry,
+        memory: mmap.mmap,
+        method: str,
+        control: Connection,
+    ) -> None:
+        self._settings = settings
+        self._tools = tools
+        self._registry = registry
+        self._memory = memory
+        self._fork = method == "fork"
+        self._context: Any = get_context(method)
+        self._control = control
+        self._workers: dict[bytes, Any] = {}
+
+    def run(self) -> None:
+        control = self._control
+        while True:
+            wait([control, *(worker.sentinel for worker in self._workers.values())])
+            self._reap()
+            try:
+                while control.poll():
+                    lane, identity = _decode(control.recv_bytes())
+                    self._start(lane, identity)
+            except (EOFError, OSError):
+                return
+
+    def _start(self, lane: int, identity: bytes) -> None:
+        if self._fork:
+            target, args = self._forked, (lane, identity, os.getpid())
+        else:
+            target, args = spawned, (self._settings, lane, identity, os.getpid())  # type: ignore[assignment]
+        worker = self._context.Process(target=target, args=args, name=f"toolring-worker-{identity.decode()}")
+        try:
+            worker.start()
+        except OSError as error:
+            self._control.send_bytes(_encode(["exited", identity, 71, str(error)]))
+            return
+        self._workers[identity] = worker
+        self._control.send_bytes(_encode(["started", identity, worker.pid]))
+
+    def _forked(self, lane: int, identity: bytes, parent: int) -> None:
+        self._control.close()
+        run(self._settings, self._tools, self._registry, Lane(self._memory, lane), identity, parent)
+
+    def _reap(self) -> None:
+        for identity, worker in list(self._workers.items()):
+            status = worker.exitcode
+            if status is not None:
+                del self._workers[identity]
+                worker.close()
+                self._control.send_bytes(_encode(["exited", identity, status, ""]))
+
+
+def spawned(settings: WorkerSettings, lane: int, identity: bytes, parent: int) -> None:
+    """A worker in a fresh interpreter: everything is imported again, the lanes are found through the parent."""
+    tools, registry = load_all(settings)
+    with open(settings.lanes, "r+b") as file:
+        memory = mmap.mmap(file.fileno(), 0)
+    run(settings, tools, registry, Lane(memory, lane), identity, parent)
