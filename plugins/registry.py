@@ -40,7 +40,7 @@ class Registry:
 
     def tools(self) -> list[Tool[..., Any]]:
         """The tools that plugins bring. Imports their code: for the workers' side only."""
-        found = []
+        found: list[Tool[..., Any]] = []
         for implementation in self.manager.hook.toolring_tools.get_hookimpls():
             offered = _call(implementation)
             if not isinstance(offered, list | tuple) or not all(hasattr(tool, "spec") for tool in offered):
@@ -76,7 +76,9 @@ def load_plugins(names: Iterable[str] = (), allow: Iterable[str] = (), block: It
         try:
             found = entry.load()
         except BaseException as error:
-            raise PluginError(f"plugin {entry.name!r} of package {package!r} can't be imported: {_line(error)}") from error
+            raise PluginError(
+                f"plugin {entry.name!r} of package {package!r} can't be imported: {_line(error)}"
+            ) from error
         plugins.append(_register(manager, found, entry.name, f"package {package}"))
     for name in names:
         if name in blocked:

@@ -16,7 +16,19 @@ _WEIGHT: Final = 0.125
 class ServedTool:
     """A tool's policy beside its figures since start; ``cost`` is an EWMA of its run time in seconds."""
 
-    __slots__ = ("answered", "balancer", "cached", "cost", "errors", "known", "name", "repeatable", "run_seconds", "spec", "timeout")
+    __slots__ = (
+        "answered",
+        "balancer",
+        "cached",
+        "cost",
+        "errors",
+        "known",
+        "name",
+        "repeatable",
+        "run_seconds",
+        "spec",
+        "timeout",
+    )
 
     def __init__(self, spec: ToolSpec, balancer: Balancer | None) -> None:
         self.spec = spec

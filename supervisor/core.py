@@ -19,9 +19,9 @@ from toolring.errors import (
     Cancelled,
     Conflict,
     Draining,
-    Expired,
     OutcomeUnknown,
     Poisoned,
+    ProtocolError,
     ToolringError,
     Unhealthy,
     UnknownTool,
@@ -113,8 +113,7 @@ class Core:
                 continue
             timeout = job.timeout
             deadline = now + (default if timeout is None else timeout)
-            if deadline < self.next_deadline:
-                self.next_deadline = deadline
+            self.next_deadline = min(self.next_deadline, deadline)
             args = job.args
             self.bytes += len(args)
             entry = Entry(session, job.id, tool, args, deadline, now)
@@ -289,9 +288,9 @@ class Core:
             if answer.id != head:
                 if answer.id < head:
                     continue
-                raise protocol.ProtocolError(f"worker {worker.name} answered {answer.id} before {head}")
+                raise ProtocolError(f"worker {worker.name} answered {answer.id} before {head}")
             if not held:
-                raise protocol.ProtocolError(f"worker {worker.name} answered {answer.id}, which it was never given")
+                raise ProtocolError(f"worker {worker.name} answered {answer.id}, which it was never given")
             head += 1
             entry = popleft()
             if entry is None:
@@ -352,7 +351,9 @@ class Core:
 
     def abandon(self, entry: Entry, now: float) -> None:
         """Give up a job that waits, because no worker can be had."""
-        error = Unhealthy(f"{entry.tool.name}: the node's workers keep dying; see its log", limit="unhealthy", retry_after=1.0)
+        error = Unhealthy(
+            f"{entry.tool.name}: the node's workers keep dying; see its log", limit="unhealthy", retry_after=1.0
+        )
         self._settle(entry, Event.FAIL, self._error(entry, error), now)
 
     def _stop(self, entry: Entry, event: Event, error: ToolringError, now: float) -> None:

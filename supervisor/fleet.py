@@ -32,7 +32,12 @@ class Change(IntEnum):
 
 
 TABLE: dict[Life, dict[Change, Life]] = {
-    Life.STARTING: {Change.READY: Life.READY, Change.RETIRE: Life.RETIRING, Change.END: Life.ENDING, Change.EXIT: Life.GONE},
+    Life.STARTING: {
+        Change.READY: Life.READY,
+        Change.RETIRE: Life.RETIRING,
+        Change.END: Life.ENDING,
+        Change.EXIT: Life.GONE,
+    },
     Life.READY: {Change.RETIRE: Life.RETIRING, Change.END: Life.ENDING, Change.EXIT: Life.GONE},
     Life.RETIRING: {Change.READY: Life.RETIRING, Change.END: Life.ENDING, Change.EXIT: Life.GONE},
     Life.ENDING: {Change.READY: Life.ENDING, Change.EXIT: Life.GONE},

@@ -26,6 +26,7 @@ from toolring.protocol import (
     Done,
     Hello,
     Loads,
+    Ping,
     Pong,
     Probe,
     Ready,
@@ -104,7 +105,8 @@ class Loop:
         """Wait for something, handle all of it; True if the wake-up descriptor is readable."""
         wait = max(0, int((self._next_tick - time.monotonic()) * 1000 + 0.999))
         zygote_fd = self.spawner.fd
-        ready = zmq.zmq_poll([(self.back, 1), (self.front, 1), (zygote_fd, 1), (self._wake_fd, 1)], wait)
+        sources = [(self.back, 1), (self.front, 1), (zygote_fd, 1), (self._wake_fd, 1)]
+        ready: list[tuple[Any, int]] = zmq.zmq_poll(sources, wait)
         now = time.monotonic()
         woken = False
         for source, _ in ready:
@@ -277,7 +279,7 @@ class Loop:
             self._reply(session, _encode(told))
         elif isinstance(message, Hello):
             self._welcome(route, message)
-        else:
+        elif isinstance(message, Ping):
             self._reply(session, _encode(Pong(message.token)))
 
     def _welcome(self, route: bytes, hello: Hello) -> None:
@@ -392,7 +394,7 @@ class Loop:
             self.front.bind(front)
         except zmq.ZMQError as error:
             raise AddressError(f"can't listen on {front}: {error.strerror}") from None
-        return self.front.last_endpoint.decode().rstrip("\0")
+        return str(self.front.getsockopt_string(zmq.LAST_ENDPOINT)).rstrip("\0")
 
     def close(self) -> None:
         """Close the sockets once what was sent has left, for at most a second."""

@@ -16,7 +16,9 @@ from toolring.supervisor.ledger import Entry
 BURST: Final = 20
 """Lines of one kind within a second; further ones are counted and told of later, so that no fault floods the log."""
 
-_WARNINGS: Final = frozenset({"job_failed", "worker_exited", "worker_given_up", "client_lost", "zygote_lost", "event_failed"})
+_WARNINGS: Final = frozenset(
+    {"job_failed", "worker_exited", "worker_given_up", "client_lost", "zygote_lost", "event_failed"}
+)
 _ERRORS: Final = frozenset({"node_unhealthy", "load_failed", "sink_failed"})
 
 
@@ -62,7 +64,9 @@ class Observer:
         self._tell(self._node_stopping, event)
 
     def worker_ready(self, worker: Worker) -> None:
-        self.note("worker_ready", {"worker": worker.pid, "slot": worker.slot.index, "generation": worker.slot.generation})
+        self.note(
+            "worker_ready", {"worker": worker.pid, "slot": worker.slot.index, "generation": worker.slot.generation}
+        )
         if self._worker_ready is not None:
             self._tell(self._worker_ready, WorkerEvent(worker.slot.index, worker.pid, worker.slot.generation))
 

@@ -75,7 +75,7 @@ class Spawner:
     def fd(self) -> int:
         """Readable when there is news."""
         assert self._control is not None
-        return self._control.fileno()
+        return int(self._control.fileno())
 
     def loaded(self) -> list[Any]:
         """Wait until the tools are loaded; their specs as plain data. Raises LoadError or PluginError."""

@@ -29,7 +29,11 @@ BEGIN_SECONDS: Final = 2.0
 """A worker that doesn't even begin what it was sent is lost after so long."""
 LIVED_SECONDS: Final = 1.0
 
-Kill = NamedTuple("Kill", [("worker", Worker), ("signal", int), ("group", bool)])
+
+class Kill(NamedTuple):
+    worker: Worker
+    signal: int
+    group: bool
 
 
 class Grace(NamedTuple):
@@ -122,7 +126,9 @@ class Watch:
         ran = now - worker.at_since
         timeout = entry.tool.timeout
         if timeout is not None and ran >= timeout:
-            core.expire(entry, now, Expired(f"{entry.tool.name}: one run may take {timeout:g} s, it was ended", timeout=timeout))
+            core.expire(
+                entry, now, Expired(f"{entry.tool.name}: one run may take {timeout:g} s, it was ended", timeout=timeout)
+            )
         elif quiet > max(STUCK_SECONDS, 4 * entry.cost) and place + 1 < len(worker.line):
             core.take_back(worker)
             worker.load = max(worker.load, STUCK_COST)
@@ -169,7 +175,10 @@ class Watch:
         core.fleet.change(worker, Change.EXIT)
         self.restarts += 1
         core.notes.append(
-            ("worker_exited", {"worker": worker.pid, "slot": slot.index, "cause": cause, "reason": worker.reason, "young": young})
+            (
+                "worker_exited",
+                {"worker": worker.pid, "slot": slot.index, "cause": cause, "reason": worker.reason, "young": young},
+            )
         )
         if self.on_exit is not None:
             self.on_exit(worker, cause)
@@ -213,5 +222,3 @@ def describe(status: int) -> str:
         except ValueError:
             return f"killed by signal {-status}"
     return f"exited with status {status}"
-
-

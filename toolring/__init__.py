@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from toolring.client.sync import Client as Client
     from toolring.client.sync import Handle as Handle
     from toolring.context import Context as Context
+    from toolring.declare import Tool as Tool
+    from toolring.declare import tool as tool
     from toolring.errors import ToolringError as ToolringError
     from toolring.plugins.markers import hookimpl as hookimpl
     from toolring.spec import ToolSpec as ToolSpec
-    from toolring.declare import Tool as Tool
-    from toolring.declare import tool as tool
 
 __version__ = "0.1.0"
 

@@ -26,7 +26,7 @@ class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     """A table of the file. Seconds and bytes throughout."""
 
 
-class Node(Section):
+class Node(Section, frozen=True):
     bind: str = ""
     """Where clients reach the node; empty: TOOLRING_ADDRESS, or else the ipc socket of this user."""
     workers: int = 0
@@ -37,7 +37,7 @@ class Node(Section):
     """fork (from the warm zygote), spawn (a fresh interpreter each), or auto: fork unless the tools start threads."""
 
 
-class Timeouts(Section):
+class Timeouts(Section, frozen=True):
     default: float = 60.0
     """Deadline of a job whose caller names none."""
     interrupt: float = 0.5
@@ -50,7 +50,7 @@ class Timeouts(Section):
     """How long a draining node waits for the jobs that it has accepted."""
 
 
-class Limits(Section):
+class Limits(Section, frozen=True):
     backlog: int = 20_000
     backlog_bytes: int = 256 << 20
     per_client: int = 10_000
@@ -64,20 +64,20 @@ class Limits(Section):
     keep_bytes: int = 64 << 20
 
 
-class Restarts(Section):
+class Restarts(Section, frozen=True):
     intensity: int = 5
     """More workers than this that die within ``period`` before they did anything: the node is unhealthy."""
     period: float = 10.0
 
 
-class CacheSection(Section):
+class CacheSection(Section, frozen=True):
     strategy: str = "lru"
     max_entries: int = 10_000
     """Of each worker, for each strategy in use."""
     max_bytes: int = 64 << 20
 
 
-class Plugins(Section):
+class Plugins(Section, frozen=True):
     load: tuple[str, ...] = ()
     """Modules to load beside those that installed packages offer."""
     allow: tuple[str, ...] = ()
@@ -85,18 +85,18 @@ class Plugins(Section):
     block: tuple[str, ...] = ()
 
 
-class Metrics(Section):
+class Metrics(Section, frozen=True):
     sinks: tuple[str, ...] = ()
     interval: float = 10.0
 
 
-class Log(Section):
+class Log(Section, frozen=True):
     format: str = "auto"
     """console, json, or auto: console on a terminal."""
     level: str = "info"
 
 
-class Config(Section):
+class Config(Section, frozen=True):
     """The whole configuration of a node."""
 
     node: Node = Node()
@@ -200,7 +200,9 @@ def _flatten(table: Mapping[str, Any], source: str) -> Iterator[tuple[str, Any]]
 
 
 def _suggest(word: str, known: set[str]) -> str:
-    close = difflib.get_close_matches(word, known, 1, 0.6) or [k for k in known if k.split(".")[-1] == word.split(".")[-1]]
+    close = difflib.get_close_matches(word, known, 1, 0.6) or [
+        k for k in known if k.split(".")[-1] == word.rsplit(".", maxsplit=1)[-1]
+    ]
     return f"; did you mean {close[0]}?" if close else f"; there is {', '.join(sorted(known))}"
 
 
@@ -212,7 +214,9 @@ def _from_environment(environment: Mapping[str, str]) -> Iterator[tuple[str, str
         if variable not in known:
             raise ConfigError(f"unknown environment variable {variable}{_suggest(variable, set(known))}", key=variable)
         name, kind = known[variable]
-        value: Any = text.split(",") if kind not in (int, float, str) and text else [] if not text and kind is not str else text
+        value: Any = (
+            text.split(",") if kind not in (int, float, str) and text else [] if not text and kind is not str else text
+        )
         yield variable, name, value
 
 
@@ -249,4 +253,6 @@ def _check(config: Config, sources: Mapping[str, str]) -> None:
         if bad:
             raise ConfigError(f"{sources[name]}: {name} = {value!r} {bad}", key=name)
     if config.node.workers > 1024:
-        raise ConfigError(f"{sources['node.workers']}: node.workers = {config.node.workers} must be at most 1024", key="node.workers")
+        raise ConfigError(
+            f"{sources['node.workers']}: node.workers = {config.node.workers} must be at most 1024", key="node.workers"
+        )

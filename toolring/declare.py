@@ -123,7 +123,9 @@ def tool(
     def declare(target: Callable[..., Any]) -> Tool[Any, Any]:
         tool_name = name if name is not None else getattr(target, "__name__", "")
         if not _NAME.fullmatch(tool_name):
-            raise _refused(tool_name, "a name has 1 to 128 letters, digits, '_', '.' or '-' and begins with a letter or '_'")
+            raise _refused(
+                tool_name, "a name has 1 to 128 letters, digits, '_', '.' or '-' and begins with a letter or '_'"
+            )
         arguments, context = _arguments(tool_name, target)
         _check_policy(tool_name, timeout, cache, read_only, cache_writes)
         if affinity is not None and affinity not in arguments.__struct_fields__:
@@ -189,7 +191,9 @@ def _arguments(name: str, function: Callable[..., Any]) -> tuple[type[msgspec.St
         else:
             fields.append((parameter.name, kind, _default(parameter.default)))
     try:
-        struct = msgspec.defstruct(name.replace(".", "_").replace("-", "_"), fields, kw_only=True, forbid_unknown_fields=True)
+        struct = msgspec.defstruct(
+            name.replace(".", "_").replace("-", "_"), fields, kw_only=True, forbid_unknown_fields=True
+        )
         msgspec.msgpack.Decoder(struct)
         msgspec.json.schema(struct)
     except (TypeError, ValueError) as error:

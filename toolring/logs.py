@@ -19,7 +19,7 @@ _ready = False
 
 def configure(format: str, level: str) -> None:
     """Choose format and level; takes effect with the first logger."""
-    global _format, _level, _ready  # noqa: PLW0603 - structlog's own configuration is global too
+    global _format, _level, _ready
     _format, _level, _ready = format, level, False
 
 

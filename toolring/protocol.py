@@ -9,6 +9,7 @@ Arguments and values stay ``Raw``: only the worker and the client look inside.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -177,7 +178,7 @@ FromWorker = Ready | Done | Loads
 encode = msgspec.msgpack.Encoder().encode
 """Bytes of any of the structs above, or of arguments and results."""
 
-_from_client = msgspec.msgpack.Decoder(FromClient).decode
+_from_client: Callable[[bytes], FromClient] = msgspec.msgpack.Decoder(FromClient).decode
 decode_from_node = msgspec.msgpack.Decoder(FromNode).decode
 decode_from_supervisor = msgspec.msgpack.Decoder(FromSupervisor).decode
 decode_from_worker = msgspec.msgpack.Decoder(FromWorker).decode

@@ -72,7 +72,11 @@ def _import(place: str) -> ModuleType:
         error.facts.setdefault("target", place)
         raise
     except BaseException as error:  # SystemExit in a module must not end the node without a word
-        if isinstance(error, ModuleNotFoundError) and error.name and place.split(".")[0] == error.name.split(".")[0]:
+        if (
+            isinstance(error, ModuleNotFoundError)
+            and error.name
+            and place.split(".", maxsplit=1)[0] == error.name.split(".")[0]
+        ):
             hint = f"; is there a file {place}.py? it would be named with .py or looked up from {os.getcwd()}"
             raise LoadError(f"no module named {place!r}{hint}", target=place) from None
         text = traceback.format_exc()
@@ -84,7 +88,9 @@ def _import(place: str) -> ModuleType:
 def _line_of(error: BaseException) -> str:
     if isinstance(error, SyntaxError):
         return ""
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if "importlib" not in f.filename and f.filename != __file__]
+    frames = [
+        f for f in traceback.extract_tb(error.__traceback__) if "importlib" not in f.filename and f.filename != __file__
+    ]
     return f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
 
 

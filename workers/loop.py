@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 import zmq
 from msgspec import Raw
 
 from toolring import protocol
 from toolring.lane import AT, DONE, Lane
-from toolring.protocol import INLINE, NIL, Answer, Batch, Done, Ready
+from toolring.protocol import INLINE, NIL, Answer, Batch, Done, Loads, Ready
 from toolring.workers.journal import LARGEST, Journal
 from toolring.workers.runner import Runner
 
@@ -89,14 +89,20 @@ class Outbox:
         self._journal.reclaim()
 
 
-def serve(socket: zmq.Socket[bytes], lane: Lane, runner: Runner, pid: int) -> None:
-    """Run batches until told to stop, or until this process must not run another tool."""
+def serve(
+    socket: zmq.Socket[bytes], lane: Lane, runner: Runner, pid: int, figures: Callable[[], dict[str, Any]]
+) -> None:
+    """Run batches until told to stop, or until this process must not run another tool.
+
+    ``figures`` are sent now and then, after work: an idle worker's don't change.
+    """
     outbox = Outbox(socket, lane)
     run, add, flush = runner.run, outbox.add, outbox.flush
     receive, monotonic = socket.recv, time.monotonic
     decode = protocol.decode_from_supervisor
     _send(socket, _encode(Ready(pid)), zmq.SNDMORE)
     _send(socket, b"")
+    reported = 0.0
     while True:
         message = decode(receive())
         body = receive(copy=False)
@@ -115,3 +121,7 @@ def serve(socket: zmq.Socket[bytes], lane: Lane, runner: Runner, pid: int) -> No
         flush()
         if runner.retired:
             return
+        if flushed - reported > REPORT_SECONDS:
+            reported = flushed
+            _send(socket, _encode(Loads(figures())), zmq.SNDMORE)
+            _send(socket, b"")

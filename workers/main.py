@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from toolring import logs
@@ -13,12 +14,12 @@ from toolring.errors import LoadError
 from toolring.guard import die_with
 from toolring.lane import Lane, register_for_fence
 from toolring.plugins.registry import Registry
+from toolring.settings import WorkerSettings
 from toolring.workers.cache.base import Cache
 from toolring.workers.cache.results import ResultCache
 from toolring.workers.interrupt import Armed, install
 from toolring.workers.loop import connected, serve
 from toolring.workers.runner import Runnable, Runner
-from toolring.settings import WorkerSettings
 
 
 def prepare(settings: WorkerSettings, tools: Mapping[str, Tool[..., Any]], registry: Registry) -> dict[str, Runnable]:
@@ -66,6 +67,16 @@ def run(
     armed = Armed()
     install(armed, lane)
     logs.configure(settings.log_format, settings.log_level)
-    runner = Runner(prepare(settings, tools, registry), lane, armed, logs.bound, settings.max_result)
+    runnables = prepare(settings, tools, registry)
+    caches = {id(one.cache.store): one.cache.store for one in runnables.values() if one.cache is not None}.values()
+    runner = Runner(runnables, lane, armed, logs.bound, settings.max_result)
     with connected(settings.address, identity) as socket:
-        serve(socket, lane, runner, os.getpid())
+        serve(socket, lane, runner, os.getpid(), lambda: _figures(caches))
+
+
+def _figures(caches: Collection[Cache]) -> dict[str, Any]:
+    """What ``toolring status`` shows of a worker beside its jobs."""
+    total: Counter[str] = Counter()
+    for cache in caches:
+        total.update(cache.stats())
+    return {"cache": dict(total)} if caches else {}

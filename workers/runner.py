@@ -17,9 +17,9 @@ from toolring.errors import (
     Cancelled,
     Expired,
     InvalidResult,
+    TooLarge,
     ToolError,
     ToolringError,
-    TooLarge,
     UnknownTool,
     WorkerOutOfMemory,
 )

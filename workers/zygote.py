@@ -24,15 +24,17 @@ from toolring.errors import ToolringError
 from toolring.guard import die_with
 from toolring.lane import Lane
 from toolring.plugins.registry import Registry, load_plugins
+from toolring.settings import WorkerSettings
 from toolring.workers.catalog import load
 from toolring.workers.main import prepare, run
-from toolring.settings import WorkerSettings
 
 _encode = msgspec.msgpack.encode
 _decode = msgspec.msgpack.decode
 
 
-def zygote(settings: WorkerSettings, control: Connection, other_end: Connection | None, memory: mmap.mmap, parent: int) -> None:
+def zygote(
+    settings: WorkerSettings, control: Connection, other_end: Connection | None, memory: mmap.mmap, parent: int
+) -> None:
     """Load the tools, report them, then start workers as told until the supervisor hangs up."""
     os.setpgid(0, 0)
     die_with(parent)

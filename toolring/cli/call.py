@@ -9,9 +9,8 @@ import json
 import sys
 from typing import Any
 
-from toolring.cli.main import report
 from toolring.cli.options import add_address
-from toolring.cli.output import plain, show
+from toolring.cli.output import plain, report, show
 from toolring.errors import InvalidArguments, ToolringError
 from toolring.spec import ToolSpec
 
@@ -19,7 +18,9 @@ from toolring.spec import ToolSpec
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("tool", metavar="TOOL")
     parser.add_argument("arguments", metavar="key=value", nargs="*", help="an argument, or key:=JSON")
-    parser.add_argument("--timeout", type=float, metavar="SECONDS", help="end the work after so long (default: the node's)")
+    parser.add_argument(
+        "--timeout", type=float, metavar="SECONDS", help="end the work after so long (default: the node's)"
+    )
     parser.add_argument("--key", help="an idempotency key: the same key and arguments run once")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     add_address(parser)

@@ -21,5 +21,7 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps({name: {"value": value, "source": loaded.sources[name]} for name, value in values.items()}))
         return 0
-    print(table(("SETTING", "VALUE", "FROM"), [(name, json.dumps(v), loaded.sources[name]) for name, v in values.items()]))
+    print(
+        table(("SETTING", "VALUE", "FROM"), [(name, json.dumps(v), loaded.sources[name]) for name, v in values.items()])
+    )
     return 0

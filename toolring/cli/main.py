@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from toolring.cli.output import report
 from toolring.errors import ToolringError
 
 COMMANDS = {
@@ -61,18 +62,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-
-
-def report(error: ToolringError, as_json: bool = False) -> int:
-    """Tell a person in one line, with the traceback of their own code below it; a program gets JSON on stdout."""
-    if as_json:
-        json = import_module("json")
-        print(json.dumps({"error": error.to_wire()}, default=str))
-    print(f"toolring: {error.code}: {error}", file=sys.stderr)
-    trace = error.facts.get("traceback")
-    if trace and not as_json:
-        print(trace.rstrip(), file=sys.stderr)
-    return error.exit_status
 
 
 if __name__ == "__main__":

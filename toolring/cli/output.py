@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, TextIO
 
+from toolring.errors import ToolringError
+
 
 def plain(value: Any) -> Any:
     """A result as JSON can hold it: bytes become base64, other keys and values their text."""
@@ -39,7 +41,9 @@ def table(heading: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     widths = [max(len(line[i]) for line in [list(heading), *text]) for i in range(len(heading))]
     right = [bool(text) and all(_is_number(row[i]) for row in text) for i in range(len(heading))]
     lines = [paint("  ".join(_pad(head, width, r) for head, width, r in zip(heading, widths, right, strict=True)), "1")]
-    lines += ["  ".join(_pad(cell, width, r) for cell, width, r in zip(row, widths, right, strict=True)) for row in text]
+    lines += [
+        "  ".join(_pad(cell, width, r) for cell, width, r in zip(row, widths, right, strict=True)) for row in text
+    ]
     return "\n".join(line.rstrip() for line in lines)
 
 
@@ -62,3 +66,14 @@ def _pad(cell: str, width: int, right: bool) -> str:
 def paint(text: str, code: str) -> str:
     """ANSI colour, on a terminal only."""
     return f"\x1b[{code}m{text}\x1b[0m" if sys.stdout.isatty() else text
+
+
+def report(error: ToolringError, as_json: bool = False) -> int:
+    """Tell a person in one line, with the traceback of their own code below it; a program gets JSON on stdout."""
+    if as_json:
+        print(json.dumps({"error": error.to_wire()}, default=str))
+    print(f"toolring: {error.code}: {error}", file=sys.stderr)
+    trace = error.facts.get("traceback")
+    if trace and not as_json:
+        print(trace.rstrip(), file=sys.stderr)
+    return error.exit_status

@@ -21,7 +21,10 @@ def run(options: argparse.Namespace) -> int:
     registry = load_plugins(plugins.load, plugins.allow, plugins.block)
     if options.json:
         found = [{"name": p.name, "source": p.source, "hooks": list(p.hooks)} for p in registry.plugins]
-        offers = {"cache_strategies": sorted(registry.cache_strategies), "metrics_sinks": sorted(registry.metrics_sinks)}
+        offers = {
+            "cache_strategies": sorted(registry.cache_strategies),
+            "metrics_sinks": sorted(registry.metrics_sinks),
+        }
         print(json.dumps({"plugins": found, **offers}))
         return 0
     print(table(("PLUGIN", "FROM", "HOOKS"), [(p.name, p.source, ", ".join(p.hooks)) for p in registry.plugins]))

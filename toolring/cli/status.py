@@ -27,22 +27,27 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps(status))
         return 0
     jobs = status["jobs"]
-    print(f"node {status['node']} at {status['address']}: {paint(status['state'], _COLOURS[status['state']])}, ", end="")
-    print(f"up {status['uptime']:.0f} s, pid {status['pid']}, {status['restarts']} worker exits, {status['clients']} clients")
+    print(
+        f"node {status['node']} at {status['address']}: {paint(status['state'], _COLOURS[status['state']])}, ", end=""
+    )
+    print(f"up {status['uptime']:.0f} s, pid {status['pid']}, ", end="")
+    print(f"{status['restarts']} worker exits, {status['clients']} clients")
     print(f"jobs: {jobs['accepted']} accepted, {jobs['answered']} answered, {jobs['waiting']} waiting, ", end="")
     print(f"{jobs['running']} with workers, {jobs['kept']} kept, refused {sum(jobs['refused'].values())}", end="\n\n")
     rows = [
         (w["id"], str(w["pid"] or "-"), w["state"], w.get("generation"), w.get("jobs"), w.get("answered"), *_cache(w))
         for w in status["workers"] + status["ending"]
     ]
-    print(table(("WORKER", "PID", "STATE", "GENERATION", "JOBS", "ANSWERED", "CACHE HITS", "ENTRIES"), rows), end="\n\n")
+    print(
+        table(("WORKER", "PID", "STATE", "GENERATION", "JOBS", "ANSWERED", "CACHE HITS", "ENTRIES"), rows), end="\n\n"
+    )
     used = [(name, t) for name, t in status["tools"].items() if t["answered"] or t["errors"]]
     if used:
-        rows = [
+        figures = [
             (name, t["answered"], t["cached"], sum(t["errors"].values()), (t["mean_run_seconds"] or 0) * 1e3)
             for name, t in used
         ]
-        print(table(("TOOL", "ANSWERED", "CACHED", "ERRORS", "MEAN RUN MS"), rows))
+        print(table(("TOOL", "ANSWERED", "CACHED", "ERRORS", "MEAN RUN MS"), figures))
     else:
         print(f"tools: {', '.join(status['tools'])} (none was called yet)")
     return 0

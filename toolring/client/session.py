@@ -14,7 +14,16 @@ import msgspec
 from msgspec import Raw
 
 from toolring import protocol
-from toolring.errors import Cancelled, HelloRequired, OutcomeUnknown, ProtocolError, ToolringError, TooLarge, from_wire
+from toolring.errors import (
+    Cancelled,
+    Expired,
+    HelloRequired,
+    OutcomeUnknown,
+    ProtocolError,
+    TooLarge,
+    ToolringError,
+    from_wire,
+)
 from toolring.protocol import (
     INLINE,
     NIL,
@@ -96,7 +105,9 @@ class Conversation:
 
     # ---- out
 
-    def job(self, tool: str, arguments: Mapping[str, Any] | None, timeout: float | None, key: str | None, mode: int) -> Job:
+    def job(
+        self, tool: str, arguments: Mapping[str, Any] | None, timeout: float | None, key: str | None, mode: int
+    ) -> Job:
         """Make a job of a call. Raises ProtocolError or TooLarge for what the node would refuse anyway."""
         try:
             args = Raw(_arguments(arguments)) if arguments else _EMPTY
@@ -106,7 +117,9 @@ class Conversation:
             raise ProtocolError(f"{tool}: timeout {timeout!r} is not a positive number of seconds", tool=tool)
         limit = self.limits.get("max_body", protocol.MAX_HEAD)
         if len(args) > limit:
-            raise TooLarge(f"{tool}: the arguments have {len(args)} bytes, the limit is {limit}", size=len(args), limit=limit)
+            raise TooLarge(
+                f"{tool}: the arguments have {len(args)} bytes, the limit is {limit}", size=len(args), limit=limit
+            )
         if len(tool) > protocol.MAX_NAME or (key is not None and len(key) > protocol.MAX_NAME):
             raise ProtocolError(f"a tool's name and a key have at most {protocol.MAX_NAME} characters")
         spec = self.tools.get(tool)
@@ -252,3 +265,12 @@ def _route(affinity: str, arguments: Mapping[str, Any]) -> bytes:
     """The placement hint: the affine argument's canonical bytes, digested if they are long."""
     value = _arguments(arguments.get(affinity))
     return value if len(value) <= 64 else blake2b(value, digest_size=16).digest()
+
+
+def silence(conversation: Conversation, pending: Pending, address: str) -> ToolringError:
+    """What a job ended in whose deadline is long past and whose node has not spoken: it is gone."""
+    tool = pending.job.tool
+    spec = conversation.tools.get(tool)
+    text = f"{tool}: the deadline passed, and {address} has not spoken since"
+    kind = Expired if spec is not None and spec.repeatable else OutcomeUnknown
+    return kind(text, tool=tool, job=f"{conversation.name}-{pending.job.id}")

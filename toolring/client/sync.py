@@ -17,9 +17,9 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from toolring import address as addresses
-from toolring.client.session import Conversation, Pending
+from toolring.client.session import Conversation, Pending, silence
 from toolring.client.transport import Transport
-from toolring.errors import Expired, OutcomeUnknown, ToolringError, Unreachable, from_wire
+from toolring.errors import ToolringError, Unreachable, from_wire
 from toolring.protocol import CACHED, CALL, KEEP, PACK, REPLAYED, Job
 from toolring.spec import ToolSpec
 
@@ -123,7 +123,9 @@ class Client:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -147,7 +149,12 @@ class Client:
     # ---- calling
 
     def call(
-        self, name: str, arguments: Mapping[str, Any] | None = None, *, timeout: float | None = None, key: str | None = None
+        self,
+        name: str,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        timeout: float | None = None,
+        key: str | None = None,
     ) -> Any:
         """Run a tool and return its result.
 
@@ -170,7 +177,12 @@ class Client:
         return handle.outcome()
 
     def submit(
-        self, name: str, arguments: Mapping[str, Any] | None = None, *, timeout: float | None = None, key: str | None = None
+        self,
+        name: str,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        timeout: float | None = None,
+        key: str | None = None,
     ) -> Handle:
         """Start a tool and return a handle at once.
 
@@ -365,12 +377,7 @@ class Client:
             if handle.settled:
                 return
             self._conversation.abandon(handle)
-            spec = self._conversation.tools.get(handle.job.tool)
-            text = f"{handle.job.tool}: no word from {self.address} until {GRACE_SECONDS:g} s after the deadline"
-            if spec is None or spec.repeatable:
-                handle.error = Expired(text, tool=handle.job.tool, job=handle.id)
-            else:
-                handle.error = OutcomeUnknown(text, tool=handle.job.tool, job=handle.id)
+            handle.error = silence(self._conversation, handle, self.address)
 
     def _cancel(self, handle: Handle) -> None:
         with self._mutex:

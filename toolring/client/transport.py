@@ -16,7 +16,6 @@ _SNDMORE: Final = int(zmq.SNDMORE)
 _DONTWAIT: Final = int(zmq.DONTWAIT)
 
 
-
 class Transport:
     """One connection; reconnects by itself. To be used by one thread at a time.
 
@@ -35,7 +34,7 @@ class Transport:
         self._socket.heartbeat_ivl = 2000
         self._socket.heartbeat_timeout = 6000
         self._socket.connect(address)
-        self.fd: int = self._socket.getsockopt(zmq.FD)
+        self.fd = int(self._socket.getsockopt(zmq.FD))
         self.received = 0
 
     def exchange(self) -> None:

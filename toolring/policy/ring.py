@@ -9,13 +9,16 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 POINTS: Final = 150
 """Points of a member of weight 1: with 100 members the fullest has about 1.25 x the mean."""
 
 
-def hash64(data: bytes) -> int:
+def hash64(data: Buffer) -> int:
     """A point on the circle. Stable over processes, machines and versions: it is part of the routing contract."""
     return int.from_bytes(blake2b(data, digest_size=8).digest(), "big")
 

@@ -15,10 +15,10 @@ _canonical = msgspec.msgpack.Encoder(order="deterministic").encode
 class ResultCache:
     """A tool's share of a worker's cache. Values are encoded results, returned undecoded."""
 
-    __slots__ = ("_cache", "_prefix", "_ttl")
+    __slots__ = ("_prefix", "_ttl", "store")
 
     def __init__(self, cache: Cache, spec: ToolSpec) -> None:
-        self._cache = cache
+        self.store = cache
         self._prefix = _canonical([spec.name, spec.version])
         self._ttl = spec.cache or 0.0
 
@@ -31,7 +31,7 @@ class ResultCache:
         return hashlib.blake2b(self._prefix + _canonical(arguments), digest_size=32).digest()
 
     def get(self, key: bytes) -> bytes | None:
-        return self._cache.get(key)
+        return self.store.get(key)
 
     def put(self, key: bytes, value: bytes) -> None:
-        self._cache.put(key, value, self._ttl)
+        self.store.put(key, value, self._ttl)

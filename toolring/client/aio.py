@@ -1,0 +1,309 @@
+"""The asyncio client: what the synchronous one does, awaited.
+
+Requests of one turn of the event loop share a message, and so do the answers that arrive in one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from toolring import address as addresses
+from toolring.client.session import Conversation, Pending, silence
+from toolring.client.transport import Transport
+from toolring.errors import ToolringError, Unreachable, from_wire
+from toolring.protocol import CACHED, CALL, KEEP, REPLAYED, Job
+from toolring.spec import ToolSpec
+
+BEAT_SECONDS = 1.0
+GRACE_SECONDS = 2.0
+
+
+class AsyncHandle(Pending):
+    """A submitted job. Awaiting it is awaiting its ``result()``."""
+
+    __slots__ = ("_client", "deadline", "future")
+
+    def __init__(self, job: Job, client: AsyncClient, deadline: float, future: asyncio.Future[None]) -> None:
+        super().__init__(job)
+        self._client = client
+        self.deadline = deadline
+        self.future = future
+
+    def __await__(self) -> Any:
+        return self.result().__await__()
+
+    @property
+    def id(self) -> str:
+        """The job's id, as logs, ``toolring status`` and ``AsyncClient.job`` know it."""
+        return f"{self._client.session}-{self.job.id}"
+
+    async def result(self, timeout: float | None = None) -> Any:
+        """Wait for the result. Raises the job's error, or TimeoutError after ``timeout`` seconds (the job goes on)."""
+        if not self.settled:
+            async with asyncio.timeout(timeout):
+                await asyncio.shield(self.future)
+        return self.outcome()
+
+    async def exception(self, timeout: float | None = None) -> ToolringError | None:
+        """Wait, and return the job's error; None if it succeeded."""
+        try:
+            await self.result(timeout)
+        except ToolringError as error:
+            return error
+        return None
+
+    def done(self) -> bool:
+        return self.settled
+
+    def cancel(self) -> None:
+        """Ask the node to end the job, wherever it is; ``result`` then raises Cancelled (or had come before)."""
+        self._client._cancel(self)
+
+    async def status(self) -> str:
+        """What the node says of it: queued, dispatched, running, joined, done or failed."""
+        if self.settled:
+            return "failed" if self.error is not None or (self.answer is not None and self.answer.status) else "done"
+        return str((await self._client.job(self.id))["state"])
+
+    @property
+    def cached(self) -> bool:
+        """Did the answer come from a cache?"""
+        return self.answer is not None and bool(self.answer.flags & CACHED)
+
+    @property
+    def replayed(self) -> bool:
+        """Did the answer come from another submission under the same key?"""
+        return self.answer is not None and bool(self.answer.flags & REPLAYED)
+
+    @property
+    def run_seconds(self) -> float | None:
+        """How long the worker took; None without an answer from one."""
+        return None if self.answer is None else self.answer.run_us * 1e-6
+
+
+class AsyncClient:
+    """Calls the tools of a node from one event loop. The arguments are those of ``toolring.Client``."""
+
+    def __init__(self, address: str | None = None, *, caller: str = "", connect_timeout: float = 5.0) -> None:
+        self.address = addresses.check(address or addresses.default_address())
+        self._connect_timeout = connect_timeout
+        self._conversation = Conversation(caller, self._settled)
+        self._transport: Transport | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._beat: asyncio.Task[None] | None = None
+        self._arrived = asyncio.Event()
+        self._scheduled = False
+        self._heard = 0.0
+        self._closed = False
+
+    async def __aenter__(self) -> Self:
+        await self._connect()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """End the session: calls that are still waited for are cancelled by the node."""
+        if self._closed:
+            return
+        self._closed = True
+        for pending in list(self._conversation.pending.values()):
+            pending.error = Unreachable("the client was closed")
+            self._settled(pending)
+        self._conversation.pending.clear()
+        if self._beat is not None:
+            self._beat.cancel()
+        if self._transport is not None and self._loop is not None:
+            self._loop.remove_reader(self._transport.fd)
+            self._transport.close()
+
+    # ---- calling
+
+    async def call(
+        self,
+        name: str,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        timeout: float | None = None,
+        key: str | None = None,
+    ) -> Any:
+        """Run a tool and return its result; see ``Client.call``. Cancelling the task cancels the job."""
+        await self._connect()
+        handle = self._start(name, arguments, timeout, key, CALL)
+        try:
+            await handle.future
+        except asyncio.CancelledError:
+            self._cancel(handle)
+            raise
+        return handle.outcome()
+
+    async def submit(
+        self,
+        name: str,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        timeout: float | None = None,
+        key: str | None = None,
+    ) -> AsyncHandle:
+        """Start a tool and return a handle; see ``Client.submit``."""
+        await self._connect()
+        return self._start(name, arguments, timeout, key, KEEP)
+
+    async def map(
+        self,
+        name: str,
+        arguments: Iterable[Mapping[str, Any]] | AsyncIterable[Mapping[str, Any]],
+        *,
+        timeout: float | None = None,
+        window: int = 256,
+    ) -> AsyncIterator[Any]:
+        """Run a tool over many arguments and give the results in order; see ``Client.map``."""
+        if window < 1:
+            raise ValueError(f"window={window} must be at least 1")
+        await self._connect()
+        under_way: deque[AsyncHandle] = deque()
+        try:
+            async for each in _each(arguments):
+                if len(under_way) >= window:
+                    yield await under_way[0].result()
+                    under_way.popleft()
+                under_way.append(self._start(name, each, timeout, None, CALL))
+            while under_way:
+                yield await under_way[0].result()
+                under_way.popleft()
+        finally:
+            for handle in under_way:
+                self._cancel(handle)
+
+    # ---- asking
+
+    @property
+    def session(self) -> str:
+        return self._conversation.name
+
+    async def tools(self) -> list[ToolSpec]:
+        """What the node serves."""
+        await self._connect()
+        return sorted(self._conversation.tools.values(), key=lambda spec: spec.name)
+
+    async def status(self) -> dict[str, Any]:
+        """The node's state: workers, jobs, tools."""
+        return await self._ask("status", {})
+
+    async def job(self, job: str) -> dict[str, Any]:
+        """What the node knows of a job, by its id: ``state``, and ``value`` once it is done. Raises UnknownJob."""
+        return await self._ask("job", {"job": job})
+
+    async def _ask(self, what: str, params: dict[str, Any]) -> dict[str, Any]:
+        await self._connect()
+        conversation = self._conversation
+        number = conversation.ask(what, params)
+        self._flush()
+        await self._until(lambda: conversation.asked[number] is not None)
+        told: dict[str, Any] = conversation.asked.pop(number)
+        if "error" in told and "code" in told["error"]:
+            raise from_wire(told["error"])
+        return told
+
+    # ---- inside
+
+    async def _connect(self) -> None:
+        if self._closed:
+            raise Unreachable("the client is closed")
+        if self._conversation.node:
+            return
+        if self._transport is None:
+            self._loop = asyncio.get_running_loop()
+            self._transport = Transport(self.address, self._conversation)
+            self._loop.add_reader(self._transport.fd, self._exchange)
+            self._beat = self._loop.create_task(self._keep())
+            self._exchange()
+        await self._until(lambda: bool(self._conversation.node))
+
+    async def _until(self, condition: Any) -> None:
+        """Wait for something that a message brings. Raises Unreachable."""
+        try:
+            async with asyncio.timeout(self._connect_timeout):
+                while not condition():
+                    if self._conversation.refusal is not None:
+                        raise self._conversation.refusal
+                    self._arrived.clear()
+                    await self._arrived.wait()
+        except TimeoutError:
+            text = f"no node answers at {self.address}; is one running there? (toolring serve --bind {self.address})"
+            raise Unreachable(text, address=self.address) from None
+
+    def _start(
+        self, name: str, arguments: Mapping[str, Any] | None, timeout: float | None, key: str | None, mode: int
+    ) -> AsyncHandle:
+        assert self._loop is not None
+        if self._closed:
+            raise Unreachable("the client is closed")
+        job = self._conversation.job(name, arguments, timeout, key, mode)
+        deadline = float("inf") if timeout is None else time.monotonic() + timeout
+        handle = AsyncHandle(job, self, deadline, self._loop.create_future())
+        self._conversation.add(handle)
+        self._soon()
+        return handle
+
+    def _cancel(self, handle: AsyncHandle) -> None:
+        if not handle.settled and not self._closed:
+            self._conversation.cancel(handle)
+            self._soon()
+
+    def _soon(self) -> None:
+        if not self._scheduled and self._loop is not None:
+            self._scheduled = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._scheduled = False
+        self._exchange()
+
+    def _exchange(self) -> None:
+        transport = self._transport
+        if self._closed or transport is None:
+            return
+        before = transport.received
+        transport.exchange()
+        if transport.received != before:
+            self._heard = time.monotonic()
+            self._arrived.set()
+
+    def _settled(self, pending: Pending) -> None:
+        assert isinstance(pending, AsyncHandle)
+        if not pending.future.done():
+            pending.future.set_result(None)
+
+    async def _keep(self) -> None:
+        """Ask now and then whether the node still knows this session; give up jobs that nobody will answer."""
+        conversation = self._conversation
+        while True:
+            await asyncio.sleep(BEAT_SECONDS)
+            now = time.monotonic()
+            for pending in [p for p in conversation.pending.values() if isinstance(p, AsyncHandle)]:
+                if now > pending.deadline + GRACE_SECONDS:
+                    conversation.abandon(pending)
+                    pending.error = silence(conversation, pending, self.address)
+                    self._settled(pending)
+            if conversation.pending and now - self._heard > BEAT_SECONDS:
+                self._heard = now
+                conversation.ping()
+                self._exchange()
+
+
+async def _each(items: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[Any]:
+    if isinstance(items, AsyncIterable):
+        async for item in items:
+            yield item
+    else:
+        for item in items:
+            yield item
