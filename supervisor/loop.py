@@ -105,7 +105,7 @@ class Loop:
         """Wait for something, handle all of it; True if the wake-up descriptor is readable."""
         wait = max(0, int((self._next_tick - time.monotonic()) * 1000 + 0.999))
         zygote_fd = self.spawner.fd
-        sources = [(self.back, 1), (self.front, 1), (zygote_fd, 1), (self._wake_fd, 1)]
+        sources: list[Any] = [(self.back, 1), (self.front, 1), (zygote_fd, 1), (self._wake_fd, 1)]
         ready: list[tuple[Any, int]] = zmq.zmq_poll(sources, wait)
         now = time.monotonic()
         woken = False

@@ -187,10 +187,21 @@ class Node:
         while core.in_hand() and len(self._signals) < 2 and time.monotonic() < end:
             if loop.turn():
                 self._drain_wake()
-        now = time.monotonic()
-        core.shut_down(now)
+        core.shut_down(time.monotonic())
+        self._end_workers(loop, core)
         core.notes.append(("node_stopped", {}))
-        loop.perform(now)
+        loop.perform(time.monotonic())
+
+    def _end_workers(self, loop: Loop, core: Core) -> None:
+        """Ask the idle ones to stop, interrupt the others so that their cleanup runs; what stays is killed."""
+        loop.watch.stopping = True
+        timeouts = self.config.timeouts
+        now = time.monotonic()
+        for worker in list(core.fleet.workers.values()):
+            core.end(worker, worker.lane.at()[0], now, "the node stops")
+        while core.fleet.workers and time.monotonic() < now + timeouts.interrupt + timeouts.terminate:
+            if loop.turn():
+                self._drain_wake()
 
     def _catch_signals(self) -> None:
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)

@@ -57,6 +57,8 @@ class Watch:
         self.kills: list[Kill] = []
         self.on_exit: Callable[[Worker, str], None] | None = None
         self.restarts = 0
+        self.stopping = False
+        """No worker is started any more."""
 
     def tick(self, now: float) -> float:
         """Look at everything once; returns the seconds until the next look is due."""
@@ -198,6 +200,8 @@ class Watch:
 
     def due(self, now: float) -> list[Slot]:
         """Slots whose next worker is to be started now."""
+        if self.stopping:
+            return []
         return [slot for slot in self.core.fleet.vacant() if slot.start_at is not None and slot.start_at <= now]
 
     def _refuse_waiting(self, now: float) -> None:

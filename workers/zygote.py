@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -109,7 +110,15 @@ class Nursery:
                     lane, identity = _decode(control.recv_bytes())
                     self._start(lane, identity)
             except (EOFError, OSError):
+                self._end_all()
                 return
+
+    def _end_all(self) -> None:
+        """The supervisor is gone or done: nothing that runs here has anyone to answer to."""
+        for worker in self._workers.values():
+            with suppress(ProcessLookupError):
+                os.killpg(worker.pid, signal.SIGKILL)
+            worker.join()
 
     def _start(self, lane: int, identity: bytes) -> None:
         if self._fork:
@@ -122,6 +131,8 @@ class Nursery:
         except OSError as error:
             self._control.send_bytes(_encode(["exited", identity, 71, str(error)]))
             return
+        with suppress(OSError):  # the child does it too; whoever is first
+            os.setpgid(worker.pid, worker.pid)
         self._workers[identity] = worker
         self._control.send_bytes(_encode(["started", identity, worker.pid]))
 
