@@ -106,8 +106,10 @@ class Core:
             if tool is None:
                 self._refuse(session, job.id, UnknownTool(self._unknown(job.tool), tool=job.tool))
                 continue
-            if job.id in mine:
-                continue  # sent again after a reconnect: it is in hand
+            if job.id > session.highest:
+                session.highest = job.id
+            elif self._sent_again(session, job, tool):
+                continue
             if accepted >= room:
                 self._refuse(session, job.id, self._why_full(session))
                 continue
@@ -127,6 +129,20 @@ class Core:
                 entry.point = hash64(job.route) if job.route else hash64(memoryview(args))
                 self._place(entry)
         self.accepted += accepted
+
+    def _sent_again(self, session: Session, job: Job, tool: ServedTool) -> bool:
+        """After a reconnect a client sends again what it has no answer to; False: to be run.
+
+        A job in hand is passed over. One that isn't was answered, and the answer may be lost with the connection;
+        what the keyring holds is replayed, and only what may be repeated runs again.
+        """
+        if job.id in session.jobs:
+            return True
+        if tool.repeatable or job.key or job.mode:
+            return False
+        text = f"{job.tool}: it was answered, but the answer was lost, and it may not be repeated"
+        self._refuse(session, job.id, OutcomeUnknown(text, tool=job.tool, cause="connection lost"))
+        return True
 
     def waiting(self) -> int:
         """Jobs in line, those included that were answered while they waited there."""
@@ -191,8 +207,8 @@ class Core:
             return
         if job.mode & KEEP:
             record.keep = True
-        if job.key:
-            self.keyring.name(record, entry.name)
+            if job.key:
+                self.keyring.name(record, entry.name)
         entry.record = record
         runs = record.entry
         if runs is not None:
@@ -224,13 +240,10 @@ class Core:
     def dispatch(self, now: float) -> None:
         """Give work to whoever has credit, the least laden first."""
         ready = self.fleet.ready
-        for worker in ready:
-            waiting = worker.slot.waiting
-            while waiting and worker.load < CREDIT and len(worker.line) < MAX_LINE:
-                if self.line and self.line[0].accepted < waiting[0].accepted:
-                    break
-                self._give(worker, waiting, PACK, now, worker.slot)
         line = self.line
+        for worker in ready:
+            if worker.slot.waiting:
+                self._give_own(worker, now, line[0].accepted if line else now)
         while line and ready:
             worker = ready[0]
             for other in ready:
@@ -239,6 +252,22 @@ class Core:
             if worker.load >= CREDIT or len(worker.line) >= MAX_LINE:
                 return
             self._give(worker, line, min(PACK, -(-len(line) // len(ready))), now, None)
+        for worker in ready:
+            if worker.slot.waiting:
+                self._give_own(worker, now, now)
+
+    def _give_own(self, worker: Worker, now: float, before: float) -> None:
+        """Give a worker what was placed in its slot's line, as far as it was accepted ``before``."""
+        waiting = worker.slot.waiting
+        while waiting and waiting[0].accepted <= before and worker.load < CREDIT and len(worker.line) < MAX_LINE:
+            self._give(worker, waiting, PACK, now, worker.slot)
+
+    def release(self, slot: Slot, now: float, patience: float) -> None:
+        """A slot whose next worker doesn't come soon must not keep its jobs from the others."""
+        if slot.waiting and slot.load is None and now - slot.waiting[0].accepted > patience:
+            self.line.extend(slot.waiting)
+            slot.waiting.clear()
+            slot.pending = 0.0
 
     def _give(self, worker: Worker, queue: deque[Entry], most: int, now: float, slot: Slot | None) -> None:
         """Send one message of work: up to ``most`` jobs, or up to the worker's credit, or one large one."""
@@ -284,6 +313,7 @@ class Core:
         head = worker.head
         popleft = held.popleft
         load = worker.load
+        skipped: list[Entry] = []
         for answer in answers:
             if answer.id != head:
                 if answer.id < head:
@@ -316,11 +346,13 @@ class Core:
                     self.dirty.append(session)
                 out.append(answer)
             elif status == SKIPPED:
-                self._requeue([entry], Event.TAKE_BACK)
+                skipped.append(entry)
             else:
                 entry.tool.answered += 1
                 entry.tool.observe(answer.run_us)
                 self._settle(entry, Event.FAIL, self._retold(entry, worker, answer), now)
+        if skipped:
+            self._requeue(skipped, Event.TAKE_BACK)
         worker.answered += head - worker.head
         worker.head = head
         worker.load = load if held else 0.0
@@ -431,9 +463,11 @@ class Core:
         for place, entry in enumerate(worker.line):
             if entry is None:
                 continue
-            if begun and worker.head + place <= at:
-                if self._bereave(entry, worker, cause, facts, now):
-                    again.append(entry)
+            touched = worker.head + place <= at
+            if touched and not self._survives(entry, worker, begun, cause, facts, now):
+                continue
+            if touched and begun:
+                again.append(entry)
             else:
                 untouched.append(entry)
         worker.line.clear()
@@ -441,12 +475,18 @@ class Core:
         self._requeue(again, Event.REPEAT)
         return begun
 
-    def _bereave(self, entry: Entry, worker: Worker, cause: str, facts: Mapping[str, Any], now: float) -> bool:
-        """What becomes of a job that had started when its worker died; True: it runs again."""
+    def _survives(
+        self, entry: Entry, worker: Worker, begun: bool, cause: str, facts: Mapping[str, Any], now: float
+    ) -> bool:
+        """Does a job run again whose worker died with it in hand? If not, it gets its answer here.
+
+        ``begun``: the tool had been called. Before that even a job that may not be repeated is safe, but one that
+        kills workers while they look at it must not do so for ever.
+        """
         entry.deaths += 1
         name = entry.tool.name
         known = {"worker": worker.pid, "cause": cause, **facts}
-        if not entry.tool.repeatable:
+        if begun and not entry.tool.repeatable:
             text = f"{name}: its worker was lost ({cause}) after it had started, and it may not be repeated"
             self._settle(entry, Event.LOSE, self._error(entry, OutcomeUnknown(text, **known)), now)
             return False
@@ -454,12 +494,15 @@ class Core:
             text = f"{name}: {entry.deaths} workers died of it ({cause}); it is not tried again"
             self._settle(entry, Event.POISON, self._error(entry, Poisoned(text, deaths=entry.deaths, **known)), now)
             return False
-        entry.attempt += 1
+        if begun:
+            entry.attempt += 1
         return True
 
     def leave(self, session: Session, now: float) -> None:
         """A client is gone for good: its calls are cancelled, what it submitted to be kept goes on."""
         for entry in list(session.jobs.values()):
+            if entry.final:
+                continue  # a worker that had to be ended for an earlier one had finished this one
             if entry.record is not None and entry.record.keep:
                 entry.record.waiting = [other for other in entry.record.waiting if other is not entry]
                 self._settle(entry, Event.CANCEL, self._error(entry, Cancelled("its client left")), now)
@@ -473,6 +516,8 @@ class Core:
 
     def shut_down(self, now: float) -> None:
         """Give every job its final answer, because the workers are about to be ended."""
+        for one in self.fleet.workers.values():
+            self.take_back(one)
         for session in [self.house, *self.sessions.values()]:
             for entry in list(session.jobs.values()):
                 if entry.final:
@@ -483,7 +528,7 @@ class Core:
                     if entry.final:
                         continue
                     at, state = worker.lane.at()
-                    if state >= STARTED and worker.head + worker.line.index(entry) == at and not entry.tool.repeatable:
+                    if state >= TAKEN and worker.head + worker.line.index(entry) == at and not entry.tool.repeatable:
                         lost = OutcomeUnknown(f"{entry.tool.name}: the node was stopped while it ran", cause="shutdown")
                         self._settle(entry, Event.LOSE, self._error(entry, lost), now)
                         continue

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from hashlib import blake2b
+from typing import Final
 
 from msgspec import Raw
 
 from toolring.protocol import Answer
 from toolring.supervisor.ledger import Entry
+
+NAME_BYTES: Final = 500
+"""What a record costs for each name that it has, beside its answer."""
 
 
 class Record:
@@ -57,22 +61,25 @@ class Keyring:
         """Let a record be found under one more name."""
         self._records[name] = record
         record.names.append(name)
+        record.size += NAME_BYTES
+        self.bytes += NAME_BYTES
 
     def settle(self, record: Record, answer: Answer, now: float) -> None:
         """The answer is known: keep it for its time."""
         record.entry = None
         record.answer = answer
-        record.size = len(answer.value) + 500
+        record.size += len(answer.value)
         record.expires = now + self._keep_seconds
-        self.bytes += record.size
+        self.bytes += len(answer.value)
         self._answered[id(record)] = record
 
     def forget(self, record: Record) -> None:
         for name in record.names:
             if self._records.get(name) is record:
                 del self._records[name]
-        if self._answered.pop(id(record), None) is not None:
-            self.bytes -= record.size
+        self._answered.pop(id(record), None)
+        self.bytes -= record.size
+        record.size = 0
 
     def expire(self, now: float) -> None:
         while self._answered:

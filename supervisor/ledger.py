@@ -60,7 +60,7 @@ TABLE: dict[State, dict[Event, State]] = {
         E.POISON: S.POISONED,
         **_ENDS,
     },
-    S.JOINED: {E.SUCCEED: S.DONE, E.LOSE: S.OUTCOME_UNKNOWN, E.POISON: S.POISONED, **_ENDS},
+    S.JOINED: {E.SUCCEED: S.DONE, **_ENDS},
     S.DONE: {},
     S.FAILED: {},
     S.CANCELLED: {},
@@ -86,7 +86,7 @@ def step(entry: Entry, event: Event) -> None:
 class Session:
     """One client's connection, as the supervisor sees it. Survives a reconnect under the same token."""
 
-    __slots__ = ("caller", "jobs", "name", "out", "outbox", "outbox_bytes", "route", "silent_since", "token")
+    __slots__ = ("caller", "highest", "jobs", "name", "out", "outbox", "outbox_bytes", "route", "silent_since", "token")
 
     def __init__(self, token: bytes, route: bytes, caller: str) -> None:
         self.token = token
@@ -94,6 +94,8 @@ class Session:
         self.route = route
         self.caller = caller
         self.jobs: dict[int, Entry] = {}
+        self.highest = 0
+        """The highest id so far. A client's ids count up, so a lower one was sent before."""
         self.out: list[Answer] = []
         self.outbox: deque[tuple[bytes, Any]] = deque()
         """Messages that the socket wouldn't take yet."""

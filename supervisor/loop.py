@@ -137,7 +137,7 @@ class Loop:
             core.dirty.clear()
         if core.signals:
             for worker in core.signals:
-                if worker.endings == 0:  # for when the job ends by itself before the signal meets it
+                if worker.endings <= 1:  # for when the job ends by itself before the signal meets it
                     self._post(self.back, worker.identity, _encode(Stop()), b"")
                 if worker.pid:
                     self.spawner.signal(worker.pid, INTERRUPT, group=False)
@@ -264,6 +264,8 @@ class Loop:
             if body is not None:
                 if len(jobs) != 1:
                     raise ProtocolError("a second frame holds the arguments of exactly one job")
+                if len(body) <= INLINE:  # it will be part of a message to a worker
+                    protocol.check_value(body.buffer)
                 jobs[0].args = Raw(body.buffer)
             refusal = protocol.refuse_jobs(jobs)
             if refusal is not None:
@@ -291,6 +293,7 @@ class Loop:
             raise ProtocolError(f"a session is 16 bytes, a caller's name at most {protocol.MAX_NAME} characters")
         core = self.core
         session = core.sessions.get(hello.session)
+        resumed = session is not None
         if session is None:
             session = core.sessions[hello.session] = Session(hello.session, route, hello.caller)
         else:
@@ -300,7 +303,7 @@ class Loop:
         self._routes[route] = session
         limits = {"max_body": core.limits.max_body, "per_client": core.limits.per_client}
         specs = [tool.spec for tool in core.tools.values()]
-        self._reply(session, _encode(Welcome(protocol.VERSION, self.node, specs, limits)))
+        self._reply(session, _encode(Welcome(protocol.VERSION, self.node, specs, limits, resumed)))
 
     def _deliver(self, session: Session) -> None:
         """Send a session's answers, many in one message, large ones by themselves."""

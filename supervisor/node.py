@@ -199,6 +199,7 @@ class Node:
         now = time.monotonic()
         for worker in list(core.fleet.workers.values()):
             core.end(worker, worker.lane.at()[0], now, "the node stops")
+        loop.perform(now)
         while core.fleet.workers and time.monotonic() < now + timeouts.interrupt + timeouts.terminate:
             if loop.turn():
                 self._drain_wake()

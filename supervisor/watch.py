@@ -27,7 +27,11 @@ STOPPED_SECONDS: Final = 0.25
 """A worker that makes no progress for so long is looked up in the process table."""
 BEGIN_SECONDS: Final = 2.0
 """A worker that doesn't even begin what it was sent is lost after so long."""
+VACANT_SECONDS: Final = 0.25
+"""How long jobs wait for the next worker of their slot while others could take them."""
 LIVED_SECONDS: Final = 1.0
+KILL_NOW: Final = 1000
+"""Steps of an ending after which only SIGKILL is left."""
 
 
 class Kill(NamedTuple):
@@ -76,6 +80,9 @@ class Watch:
                 self._look_at(worker, now)
             elif worker.life is Life.STARTING and now - worker.started > self.grace.start:
                 self._give_up(worker, now, f"was not ready after {self.grace.start:g} s")
+        if core.fleet.ready:
+            for slot in core.fleet.slots:
+                core.release(slot, now, VACANT_SECONDS)
         core.keyring.expire(now)
         if not core.healthy and any(now - w.ready_since > LIVED_SECONDS for w in core.fleet.ready):
             self._recover()
@@ -146,7 +153,8 @@ class Watch:
         core.fleet.change(worker, Change.END)
         if slot.worker is None and slot.start_at is None:
             slot.start_at = now
-        worker.next_ending = float("inf")
+        worker.endings = KILL_NOW
+        worker.next_ending = now + 1.0  # again, should its pid not be known yet
         self.kills.append(Kill(worker, signal.SIGKILL, True))
 
     def _press(self, worker: Worker, now: float) -> None:

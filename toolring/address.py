@@ -40,6 +40,8 @@ def private(directory: Path) -> Path:
 
 def check(address: str) -> str:
     """The address, if it may be used. Raises AddressError for anything but ipc and loopback TCP."""
+    if not address.isprintable():
+        raise AddressError(f"{address!r} is not an address: it holds characters that can't be printed")
     scheme, separator, rest = address.partition("://")
     if not separator or scheme not in ("ipc", "tcp") or not rest:
         raise AddressError(f"{address!r} is not an address; use ipc:///path/to.sock or tcp://127.0.0.1:PORT")
@@ -48,7 +50,7 @@ def check(address: str) -> str:
             raise AddressError(f"the path of {address!r} is longer than {_IPC_LIMIT} bytes, which sockets don't allow")
         return address
     host, _, port = rest.rpartition(":")
-    if not (port == "*" or (port.isdigit() and int(port) < 65536)):
+    if not (port == "*" or (port.isascii() and port.isdigit() and int(port[:6]) < 65536)):
         raise AddressError(f"{address!r} has no port; use tcp://127.0.0.1:PORT (port 0 or * for any free one)")
     name = host.strip("[]")
     try:

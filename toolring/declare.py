@@ -6,6 +6,7 @@ There is no registry here; a catalogue finds the tools in a module that the oper
 
 from __future__ import annotations
 
+import copy
 import functools
 import hashlib
 import inspect
@@ -55,6 +56,8 @@ class Tool(Generic[P, R]):
             raise self._refusal(str(error)) from None
         except RecursionError:
             raise TooDeep(f"{self.spec.name}: the arguments nest too deeply", tool=self.spec.name) from None
+        except Exception as error:  # an unhashable member of a set, or the tool's own types as they are made
+            raise self._refusal(f"{type(error).__name__}: {error}") from None
 
     def _refusal(self, text: str) -> InvalidArguments:
         name = self.spec.name
@@ -191,9 +194,8 @@ def _arguments(name: str, function: Callable[..., Any]) -> tuple[type[msgspec.St
         else:
             fields.append((parameter.name, kind, _default(parameter.default)))
     try:
-        struct = msgspec.defstruct(
-            name.replace(".", "_").replace("-", "_"), fields, kw_only=True, forbid_unknown_fields=True
-        )
+        title = f"{name.replace('.', '_').replace('-', '_')}_arguments"  # unlike any class among them
+        struct = msgspec.defstruct(title, fields, kw_only=True, forbid_unknown_fields=True)
         msgspec.msgpack.Decoder(struct)
         msgspec.json.schema(struct)
     except (TypeError, ValueError) as error:
@@ -204,7 +206,7 @@ def _arguments(name: str, function: Callable[..., Any]) -> tuple[type[msgspec.St
 def _default(value: Any) -> Any:
     """Mutable defaults are shared by plain functions; here each call gets its own copy."""
     if isinstance(value, list | dict | set | bytearray):
-        return msgspec.field(default_factory=functools.partial(type(value), value))
+        return msgspec.field(default_factory=functools.partial(copy.deepcopy, value))
     return value
 
 

@@ -11,7 +11,7 @@ Layout, in 8-byte words:
 word  written by  meaning
 ====  ==========  =======================================================================
 0     worker      ``sequence << 2 | state`` of the job at hand
-1     worker      ``answers << 32 | bytes`` now in the journal
+1     worker      ``generation << 48 | answers << 32 | bytes`` now in the journal
 8     supervisor  every job up to this sequence is taken back unless it was taken before
 9     supervisor  the sequence to interrupt
 10    supervisor  answers up to this sequence have arrived
@@ -82,10 +82,14 @@ class Lane:
 
     def journal(self) -> bytes:
         """The answers in the journal as one msgpack array, oldest first."""
-        word = self.words[JOURNAL]
-        fence()
-        size, count = word & 0xFFFFFFFF, word >> 32
-        return b"\xdd" + count.to_bytes(4, "big") + bytes(self.bytes[JOURNAL_START : JOURNAL_START + size])
+        while True:
+            word = self.words[JOURNAL]
+            fence()
+            size, count = word & 0xFFFFFFFF, word >> 32 & 0xFFFF
+            found = bytes(self.bytes[JOURNAL_START : JOURNAL_START + size])
+            fence()
+            if self.words[JOURNAL] >> 48 == word >> 48:  # or its owner began to write over it meanwhile
+                return b"\xdd" + count.to_bytes(4, "big") + found
 
 
 class Lanes:

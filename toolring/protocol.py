@@ -109,6 +109,8 @@ class Welcome(msgspec.Struct, array_like=True, tag="welcome"):
     """Names this life of the supervisor: a new one has forgotten all that the old one had accepted."""
     tools: list[ToolSpec]
     limits: dict[str, Any]
+    resumed: bool = False
+    """The session was known: what was in hand still is."""
 
 
 class Answers(msgspec.Struct, array_like=True, tag="answers", gc=False):
@@ -182,6 +184,7 @@ _from_client: Callable[[bytes], FromClient] = msgspec.msgpack.Decoder(FromClient
 decode_from_node = msgspec.msgpack.Decoder(FromNode).decode
 decode_from_supervisor = msgspec.msgpack.Decoder(FromSupervisor).decode
 decode_from_worker = msgspec.msgpack.Decoder(FromWorker).decode
+_raw = msgspec.msgpack.Decoder(Raw).decode
 decode_value = msgspec.msgpack.Decoder().decode
 decode_answer_list = msgspec.msgpack.Decoder(list[Answer]).decode
 
@@ -199,13 +202,25 @@ def decode_from_client(head: bytes) -> FromClient:
         raise ProtocolError(f"malformed message: {error}") from None
 
 
+def check_value(body: Any) -> None:
+    """Raise ProtocolError or TooDeep unless ``body`` is exactly one msgpack value."""
+    try:
+        _raw(body)
+    except RecursionError:
+        raise TooDeep("the arguments nest too deeply") from None
+    except msgspec.DecodeError as error:
+        raise ProtocolError(f"malformed arguments: {error}") from None
+
+
 def refuse_jobs(jobs: list[Job]) -> ProtocolError | None:
     """Why this list of jobs is refused as a whole, if it is: what msgpack's types alone don't say."""
     if len(jobs) > MAX_JOBS:
         return ProtocolError(f"{len(jobs)} jobs in one message; the limit is {MAX_JOBS}")
     for job in jobs:
-        if len(job.tool) > MAX_NAME or len(job.key) > MAX_NAME or len(job.route) > MAX_NAME:
-            return ProtocolError(f"job {job.id}: tool, key and route are at most {MAX_NAME} long")
+        if len(job.tool) > MAX_NAME:
+            return ProtocolError(f"job {job.id}: a tool's name has at most {MAX_NAME} characters")
+        if (job.key and len(job.key) > MAX_NAME) or (job.route and len(job.route) > MAX_NAME):
+            return ProtocolError(f"job {job.id}: key and route are at most {MAX_NAME} long")
         timeout = job.timeout
         if timeout is not None and not timeout > 0:
             return ProtocolError(f"job {job.id}: timeout {timeout} is not a positive number of seconds")

@@ -19,7 +19,7 @@ LARGEST: Final = JOURNAL_BYTES // 4
 class Journal:
     """Append answers, oldest first; the space is used again once all of them are acknowledged."""
 
-    __slots__ = ("_bytes", "_count", "_end", "_last", "_sleep", "_words")
+    __slots__ = ("_bytes", "_count", "_end", "_generation", "_last", "_sleep", "_words")
 
     def __init__(self, lane: Lane, sleep: Callable[[float], None] = time.sleep) -> None:
         self._bytes = lane.bytes
@@ -28,6 +28,8 @@ class Journal:
         self._end = JOURNAL_START
         self._count = 0
         self._last = 0
+        self._generation = 0
+        """Tells a reader that what it read has been written over since; in the word's upper 16 bits."""
 
     def append(self, seq: int, answer: bytes) -> bool:
         """Keep an answer; False if there is no room until everything before it is acknowledged."""
@@ -40,7 +42,7 @@ class Journal:
         self._end = end
         self._count += 1
         self._last = seq
-        self._words[JOURNAL] = self._count << 32 | (end - JOURNAL_START)
+        self._words[JOURNAL] = self._generation | self._count << 32 | (end - JOURNAL_START)
         return True
 
     def reclaim(self) -> None:
@@ -48,7 +50,8 @@ class Journal:
         if self._count and self._words[ACK] >= self._last:
             self._end = JOURNAL_START
             self._count = 0
-            self._words[JOURNAL] = 0
+            self._generation = (self._generation + (1 << 48)) % (1 << 64)
+            self._words[JOURNAL] = self._generation
 
     def wait_for(self, seq: int) -> None:
         """Wait until the answer ``seq`` is acknowledged (it was sent): no job may start before."""

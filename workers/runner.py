@@ -15,7 +15,6 @@ from toolring.context import Context
 from toolring.declare import Tool
 from toolring.errors import (
     Cancelled,
-    Expired,
     InvalidResult,
     TooLarge,
     ToolError,
@@ -86,7 +85,7 @@ class Runner:
             return Answer(seq, SKIPPED, NIL)
         start = time.monotonic()
         if start >= work.deadline:
-            return _failure(seq, Expired(f"{work.tool}: its deadline passed before it could start"), work)
+            return Answer(seq, SKIPPED, NIL)  # the supervisor tells its caller, or knows of a later deadline
         runnable = self._runnables.get(work.tool)
         if runnable is None:
             return _failure(seq, UnknownTool(f"no tool {work.tool!r} in this worker"), work)
@@ -160,7 +159,11 @@ class Runner:
 def _refine(work: Work, error: BaseException) -> ToolringError:
     if isinstance(error, TypeError | RecursionError) and _from_encoder(error):
         return InvalidResult(f"{work.tool}: the result can't be sent: {error}")
-    return ToolError(f"{work.tool}: {type(error).__name__}: {error}", **_cause(error))
+    try:
+        text = str(error)
+    except Exception:  # the tool's own exception breaks while it is printed
+        text = "(its message can't be printed)"
+    return ToolError(f"{work.tool}: {type(error).__name__}: {text}", **_cause(error))
 
 
 def _from_encoder(error: BaseException) -> bool:

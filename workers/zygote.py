@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
+from types import FrameType
 from typing import Any
 
 import msgspec
@@ -40,19 +41,36 @@ def zygote(
     os.setpgid(0, 0)
     die_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends when the supervisor hangs up
     if other_end is not None:
         other_end.close()
     try:
         tools, registry = load_all(settings)
         method = _start_method(settings)
     except ToolringError as error:
-        control.send_bytes(_encode(["failed", error.to_wire()]))
+        with suppress(OSError):  # the supervisor may have found the same fault, and gone
+            control.send_bytes(_encode(["failed", error.to_wire()]))
         return
-    control.send_bytes(_encode(["loaded", [tool.spec for tool in tools.values()], method]))
+    try:
+        control.send_bytes(_encode(["loaded", [tool.spec for tool in tools.values()], method]))
+    except OSError:
+        return
     gc.collect()
     gc.freeze()  # the collector must not write to pages that all workers share
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # whatever the tools' modules made of it
+    _outlive(parent)
     Nursery(settings, tools, registry, memory, method, control).run()
+
+
+def _outlive(parent: int) -> None:
+    """From now on be told of the supervisor's death, rather than be killed: there is a family to take along."""
+
+    def orphaned(_number: int, _frame: FrameType | None) -> None:
+        if os.getppid() != parent:
+            raise SystemExit
+
+    signal.signal(signal.SIGTERM, orphaned)
+    die_with(parent, signal.SIGTERM)
 
 
 def load_all(settings: WorkerSettings) -> tuple[dict[str, Tool[..., Any]], Registry]:
@@ -99,26 +117,30 @@ class Nursery:
         self._context: Any = get_context(method)
         self._control = control
         self._workers: dict[bytes, Any] = {}
+        self._ends: dict[bytes, int] = {}
+        """Descriptors that become readable when a worker ends."""
 
     def run(self) -> None:
+        """Until the supervisor hangs up or dies; then nobody is left of this process group and the workers' own."""
+        try:
+            self._serve()
+        finally:
+            for worker in self._workers.values():
+                _kill_group(worker.pid)
+                worker.join()
+            _kill_group(os.getpid())
+
+    def _serve(self) -> None:
         control = self._control
         while True:
-            wait([control, *(worker.sentinel for worker in self._workers.values())])
+            wait([control, *self._ends.values()])
             self._reap()
             try:
                 while control.poll():
                     lane, identity = _decode(control.recv_bytes())
                     self._start(lane, identity)
             except (EOFError, OSError):
-                self._end_all()
                 return
-
-    def _end_all(self) -> None:
-        """The supervisor is gone or done: nothing that runs here has anyone to answer to."""
-        for worker in self._workers.values():
-            with suppress(ProcessLookupError):
-                os.killpg(worker.pid, signal.SIGKILL)
-            worker.join()
 
     def _start(self, lane: int, identity: bytes) -> None:
         if self._fork:
@@ -134,6 +156,7 @@ class Nursery:
         with suppress(OSError):  # the child does it too; whoever is first
             os.setpgid(worker.pid, worker.pid)
         self._workers[identity] = worker
+        self._ends[identity] = _end_of(worker)
         self._control.send_bytes(_encode(["started", identity, worker.pid]))
 
     def _forked(self, lane: int, identity: bytes, parent: int) -> None:
@@ -142,15 +165,35 @@ class Nursery:
 
     def _reap(self) -> None:
         for identity, worker in list(self._workers.items()):
+            if os.waitid(os.P_PID, worker.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+                continue
+            _kill_group(worker.pid)  # what its tools started; until the worker is reaped, the number is its own
             status = worker.exitcode
-            if status is not None:
-                del self._workers[identity]
-                worker.close()
-                self._control.send_bytes(_encode(["exited", identity, status, ""]))
+            del self._workers[identity]
+            end = self._ends.pop(identity)
+            if end != worker.sentinel:
+                os.close(end)
+            worker.close()
+            self._control.send_bytes(_encode(["exited", identity, status, ""]))
+
+
+def _end_of(worker: Any) -> int:
+    """A pidfd where there are any: a sentinel stays silent while a forked child of the worker holds it open."""
+    opened: int = os.pidfd_open(worker.pid) if hasattr(os, "pidfd_open") else worker.sentinel
+    return opened
+
+
+def _kill_group(pid: int) -> None:
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        pass  # it had not made a group of its own yet, or all of it is gone
 
 
 def spawned(settings: WorkerSettings, lane: int, identity: bytes, parent: int) -> None:
     """A worker in a fresh interpreter: everything is imported again, the lanes are found through the parent."""
+    os.setpgid(0, 0)
+    die_with(parent)  # before anything of the tools' is imported, which may take its time
     tools, registry = load_all(settings)
     with open(settings.lanes, "r+b") as file:
         memory = mmap.mmap(file.fileno(), 0)

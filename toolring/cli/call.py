@@ -61,7 +61,7 @@ def parse(words: list[str], spec: ToolSpec | None) -> dict[str, Any]:
 def _json(key: str, text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidArguments(f"{key}:={text!r} is not JSON: {error}", argument=key) from None
 
 
@@ -75,9 +75,9 @@ def _read(key: str, text: str, schema: dict[str, Any], definitions: dict[str, An
         return text.lower() == "true"
     try:
         value = json.loads(text)
-    except ValueError:
+        return float(value) if isinstance(value, int) and not isinstance(value, bool) and kinds == {"number"} else value
+    except (ValueError, RecursionError, OverflowError):
         return text  # the node's refusal names the argument and the type that it wants
-    return float(value) if isinstance(value, int) and not isinstance(value, bool) and kinds == {"number"} else value
 
 
 def _kinds(schema: dict[str, Any], definitions: dict[str, Any]) -> set[str]:

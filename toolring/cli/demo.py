@@ -8,6 +8,7 @@ import argparse
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -30,9 +31,16 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    directory = tempfile.mkdtemp(prefix="toolring-demo-")
+    try:
+        return _run(options, directory)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _run(options: argparse.Namespace, directory: str) -> int:
     from toolring.client.sync import Client
 
-    directory = tempfile.mkdtemp(prefix="toolring-demo-")
     address = f"ipc://{directory}/node.sock"
     summary: dict[str, Any] = {"errors": {}}
     with _node(address, options.workers) as node, Client(address) as client:
@@ -51,8 +59,6 @@ def run(options: argparse.Namespace) -> int:
     summary["exit_status"] = node.returncode
     summary["left_over"] = [pid for pid in tree if os.path.exists(f"/proc/{pid}")]
     summary["left_over"] += [str(path) for path in Path(directory).iterdir()]
-    if not summary["left_over"]:
-        os.rmdir(directory)
     _say(f"SIGTERM: the node drained and ended with status {node.returncode}; left over: {summary['left_over']}")
     problems = _problems(summary)
     for problem in problems:
@@ -66,7 +72,7 @@ def _node(address: str, workers: int) -> Iterator[subprocess.Popen[str]]:
     """A node started from the command line, ended by SIGTERM."""
     words = ["serve", *TARGETS, "--bind", address, "--workers", str(workers), "--log-level", "error"]
     print(paint("$ toolring " + " ".join(words), "2"), flush=True)
-    node = subprocess.Popen([sys.executable, "-m", "toolring", *words], stdout=subprocess.PIPE, text=True)
+    node = subprocess.Popen([sys.executable, "-P", "-m", "toolring", *words], stdout=subprocess.PIPE, text=True)
     try:
         assert node.stdout is not None
         ready, _, _ = select.select([node.stdout], [], [], 60)
@@ -115,7 +121,7 @@ def _code(client: Any) -> None:
 def _command_line(address: str) -> None:
     words = ["call", "read_lines", "path=this.py", "start=1", "count=2", "--address", address]
     print(paint("\n$ toolring " + " ".join(words), "2"), flush=True)
-    done = subprocess.run([sys.executable, "-m", "toolring", *words], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-P", "-m", "toolring", *words], capture_output=True, text=True, check=True)
     print("  " + done.stdout.strip().replace("\n", "\n  "), flush=True)
 
 
@@ -126,9 +132,8 @@ def _cache(client: Any, summary: dict[str, Any]) -> None:
     hits = sum(handle.cached for handle in handles)
     summary["cache_hits"] = hits
     _say("The same search over the whole library, again:")
-    print(
-        f"  first {first * 1e3:.0f} ms, then {again / 5 * 1e3:.1f} ms each; {hits} of 5 answers came from a worker's cache"
-    )
+    print(f"  first {first * 1e3:.0f} ms, then {again / 5 * 1e3:.1f} ms each; ", end="")
+    print(f"{hits} of 5 answers came from a worker's cache")
 
 
 def _answered(client: Any, name: str, arguments: dict[str, Any]) -> Any:
@@ -205,8 +210,9 @@ def _hung(client: Any, summary: dict[str, Any]) -> None:
 def _speed(client: Any, jobs: int, summary: dict[str, Any]) -> None:
     latencies = []
     for number in range(1000):
-        _, spent = _timed(lambda text=str(number): client.call("echo", {"text": text}))
-        latencies.append(spent * 1e6)
+        began = time.perf_counter()
+        client.call("echo", {"text": str(number)})
+        latencies.append((time.perf_counter() - began) * 1e6)
     latencies.sort()
     texts = ({"text": f"{number:0100d}"} for number in range(jobs))
     count, spent = _timed(lambda: sum(1 for _ in client.map("echo", texts)))
@@ -225,13 +231,13 @@ def _figures(client: Any, summary: dict[str, Any]) -> None:
         for name, tool in summary["tools"].items()
     ]
     print(table(("TOOL", "ANSWERED", "CACHED", "ERRORS", "MEAN RUN MS"), rows), end="\n\n")
-    rows = [
+    speed = [
         ("jobs/s, 256 in flight", summary["jobs_per_second"]),
         ("one at a time, p50 us", summary["p50_us"]),
         ("one at a time, p99 us", summary["p99_us"]),
         ("worker exits", summary["restarts"]),
     ]
-    print(table(("FIGURE", "VALUE"), rows), flush=True)
+    print(table(("FIGURE", "VALUE"), speed), flush=True)
 
 
 def _tree(pid: int) -> list[int]:

@@ -6,6 +6,7 @@ Requests of one turn of the event loop share a message, and so do the answers th
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
@@ -16,7 +17,7 @@ from toolring import address as addresses
 from toolring.client.session import Conversation, Pending, silence
 from toolring.client.transport import Transport
 from toolring.errors import ToolringError, Unreachable, from_wire
-from toolring.protocol import CACHED, CALL, KEEP, REPLAYED, Job
+from toolring.protocol import CACHED, CALL, KEEP, REPLAYED
 from toolring.spec import ToolSpec
 
 BEAT_SECONDS = 1.0
@@ -26,27 +27,31 @@ GRACE_SECONDS = 2.0
 class AsyncHandle(Pending):
     """A submitted job. Awaiting it is awaiting its ``result()``."""
 
-    __slots__ = ("_client", "deadline", "future")
-
-    def __init__(self, job: Job, client: AsyncClient, deadline: float, future: asyncio.Future[None]) -> None:
-        super().__init__(job)
-        self._client = client
-        self.deadline = deadline
-        self.future = future
+    client: AsyncClient | None = None
+    future: asyncio.Future[None] | None = None
 
     def __await__(self) -> Any:
         return self.result().__await__()
 
     @property
+    def _owner(self) -> AsyncClient:
+        assert self.client is not None
+        return self.client
+
+    async def _answered(self) -> None:
+        if not self.settled:
+            assert self.future is not None
+            await asyncio.shield(self.future)
+
+    @property
     def id(self) -> str:
         """The job's id, as logs, ``toolring status`` and ``AsyncClient.job`` know it."""
-        return f"{self._client.session}-{self.job.id}"
+        return f"{self._owner.session}-{self.job.id}"
 
     async def result(self, timeout: float | None = None) -> Any:
         """Wait for the result. Raises the job's error, or TimeoutError after ``timeout`` seconds (the job goes on)."""
-        if not self.settled:
-            async with asyncio.timeout(timeout):
-                await asyncio.shield(self.future)
+        async with asyncio.timeout(timeout):
+            await self._answered()
         return self.outcome()
 
     async def exception(self, timeout: float | None = None) -> ToolringError | None:
@@ -62,13 +67,13 @@ class AsyncHandle(Pending):
 
     def cancel(self) -> None:
         """Ask the node to end the job, wherever it is; ``result`` then raises Cancelled (or had come before)."""
-        self._client._cancel(self)
+        self._owner._cancel(self)
 
     async def status(self) -> str:
         """What the node says of it: queued, dispatched, running, joined, done or failed."""
         if self.settled:
             return "failed" if self.error is not None or (self.answer is not None and self.answer.status) else "done"
-        return str((await self._client.job(self.id))["state"])
+        return str((await self._owner.job(self.id))["state"])
 
     @property
     def cached(self) -> bool:
@@ -92,7 +97,7 @@ class AsyncClient:
     def __init__(self, address: str | None = None, *, caller: str = "", connect_timeout: float = 5.0) -> None:
         self.address = addresses.check(address or addresses.default_address())
         self._connect_timeout = connect_timeout
-        self._conversation = Conversation(caller, self._settled)
+        self._conversation = Conversation(caller)
         self._transport: Transport | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._beat: asyncio.Task[None] | None = None
@@ -115,10 +120,11 @@ class AsyncClient:
         if self._closed:
             return
         self._closed = True
-        for pending in list(self._conversation.pending.values()):
+        for pending in self._conversation.pending.values():
             pending.error = Unreachable("the client was closed")
-            self._settled(pending)
+            self._conversation.settled.append(pending)
         self._conversation.pending.clear()
+        self._wake_settled()
         if self._beat is not None:
             self._beat.cancel()
         if self._transport is not None and self._loop is not None:
@@ -139,7 +145,7 @@ class AsyncClient:
         await self._connect()
         handle = self._start(name, arguments, timeout, key, CALL)
         try:
-            await handle.future
+            await handle._answered()
         except asyncio.CancelledError:
             self._cancel(handle)
             raise
@@ -170,11 +176,13 @@ class AsyncClient:
             raise ValueError(f"window={window} must be at least 1")
         await self._connect()
         under_way: deque[AsyncHandle] = deque()
+        low = window - max(1, window // 4)  # refill by the quarter, so that jobs share messages
         try:
             async for each in _each(arguments):
                 if len(under_way) >= window:
-                    yield await under_way[0].result()
-                    under_way.popleft()
+                    while len(under_way) > low:
+                        yield await under_way[0].result()
+                        under_way.popleft()
                 under_way.append(self._start(name, each, timeout, None, CALL))
             while under_way:
                 yield await under_way[0].result()
@@ -248,8 +256,8 @@ class AsyncClient:
         if self._closed:
             raise Unreachable("the client is closed")
         job = self._conversation.job(name, arguments, timeout, key, mode)
-        deadline = float("inf") if timeout is None else time.monotonic() + timeout
-        handle = AsyncHandle(job, self, deadline, self._loop.create_future())
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        handle = AsyncHandle(job, deadline, client=self, future=self._loop.create_future())
         self._conversation.add(handle)
         self._soon()
         return handle
@@ -277,11 +285,14 @@ class AsyncClient:
         if transport.received != before:
             self._heard = time.monotonic()
             self._arrived.set()
+        if self._conversation.settled:
+            self._wake_settled()
 
-    def _settled(self, pending: Pending) -> None:
-        assert isinstance(pending, AsyncHandle)
-        if not pending.future.done():
-            pending.future.set_result(None)
+    def _wake_settled(self) -> None:
+        for pending in self._conversation.settled:
+            if isinstance(pending, AsyncHandle) and pending.future is not None and not pending.future.done():
+                pending.future.set_result(None)
+        self._conversation.settled.clear()
 
     async def _keep(self) -> None:
         """Ask now and then whether the node still knows this session; give up jobs that nobody will answer."""
@@ -289,11 +300,12 @@ class AsyncClient:
         while True:
             await asyncio.sleep(BEAT_SECONDS)
             now = time.monotonic()
-            for pending in [p for p in conversation.pending.values() if isinstance(p, AsyncHandle)]:
+            for pending in list(conversation.pending.values()):
                 if now > pending.deadline + GRACE_SECONDS:
                     conversation.abandon(pending)
                     pending.error = silence(conversation, pending, self.address)
-                    self._settled(pending)
+                    conversation.settled.append(pending)
+            self._wake_settled()
             if conversation.pending and now - self._heard > BEAT_SECONDS:
                 self._heard = now
                 conversation.ping()

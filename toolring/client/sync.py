@@ -7,6 +7,7 @@ submitted a moment ago, and notices that the node was lost.
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import threading
@@ -20,7 +21,7 @@ from toolring import address as addresses
 from toolring.client.session import Conversation, Pending, silence
 from toolring.client.transport import Transport
 from toolring.errors import ToolringError, Unreachable, from_wire
-from toolring.protocol import CACHED, CALL, KEEP, PACK, REPLAYED, Job
+from toolring.protocol import CACHED, CALL, KEEP, PACK, REPLAYED
 from toolring.spec import ToolSpec
 
 LINGER_SECONDS: Final = 0.0005
@@ -34,23 +35,22 @@ GRACE_SECONDS: Final = 2.0
 class Handle(Pending):
     """A submitted job."""
 
-    __slots__ = ("_client", "_wake", "deadline")
+    client: Client | None = None
 
-    def __init__(self, job: Job, client: Client, deadline: float) -> None:
-        super().__init__(job)
-        self._client = client
-        self._wake: threading.Lock | None = None
-        self.deadline = deadline
+    @property
+    def _owner(self) -> Client:
+        assert self.client is not None
+        return self.client
 
     @property
     def id(self) -> str:
         """The job's id, as logs, ``toolring status`` and ``Client.job`` know it."""
-        return f"{self._client.session}-{self.job.id}"
+        return f"{self._owner.session}-{self.job.id}"
 
     def result(self, timeout: float | None = None) -> Any:
         """Wait for the result. Raises the job's error, or TimeoutError after ``timeout`` seconds (the job goes on)."""
         if not self.settled:
-            self._client._wait(self, timeout)
+            self._owner._wait(self, timeout)
         return self.outcome()
 
     def exception(self, timeout: float | None = None) -> ToolringError | None:
@@ -64,18 +64,18 @@ class Handle(Pending):
     def done(self) -> bool:
         """Is there an answer? Never waits."""
         if not self.settled:
-            self._client._look()
+            self._owner._look()
         return self.settled
 
     def cancel(self) -> None:
         """Ask the node to end the job, wherever it is; ``result`` then raises Cancelled (or had come before)."""
-        self._client._cancel(self)
+        self._owner._cancel(self)
 
     def status(self) -> str:
         """What the node says of it: queued, dispatched, running, joined, done or failed."""
         if self.done():
             return "failed" if self.error is not None or (self.answer is not None and self.answer.status) else "done"
-        return str(self._client.job(self.id)["state"])
+        return str(self._owner.job(self.id)["state"])
 
     @property
     def cached(self) -> bool:
@@ -106,7 +106,7 @@ class Client:
         self.address = addresses.check(address or addresses.default_address())
         self._connect_timeout = connect_timeout
         self._mutex = threading.Lock()
-        self._conversation = Conversation(caller, self._settled)
+        self._conversation = Conversation(caller)
         self._transport = Transport(self.address, self._conversation)
         self._wake_read, self._wake_write = os.pipe()
         self._poll = select.poll()
@@ -118,6 +118,7 @@ class Client:
         self._heard = time.monotonic()
         self._closed = False
         self._kick = threading.Event()
+        self._lingering = False
         self._keeper: threading.Thread | None = None
 
     def __enter__(self) -> Self:
@@ -134,10 +135,11 @@ class Client:
             if self._closed:
                 return
             self._closed = True
-            for pending in list(self._conversation.pending.values()):
+            for pending in self._conversation.pending.values():
                 pending.error = Unreachable("the client was closed")
-                self._settled(pending)
+                self._conversation.settled.append(pending)
             self._conversation.pending.clear()
+            self._wake_settled()
         self._kick.set()
         if self._keeper is not None:
             self._keeper.join()
@@ -206,11 +208,13 @@ class Client:
         if window < 1:
             raise ValueError(f"window={window} must be at least 1")
         under_way: deque[Handle] = deque()
+        low = window - max(1, window // 4)  # refill by the quarter, so that jobs share messages
         try:
             for each in arguments:
                 if len(under_way) >= window:
-                    yield under_way[0].result()
-                    under_way.popleft()
+                    while len(under_way) > low:
+                        yield under_way[0].result()
+                        under_way.popleft()
                 under_way.append(self._submit(name, each, timeout, None, CALL))
             while under_way:
                 yield under_way[0].result()
@@ -272,13 +276,14 @@ class Client:
             if self._closed:
                 raise Unreachable("the client is closed")
             job = conversation.job(name, arguments, timeout, key, mode)
-            handle = Handle(job, self, float("inf") if timeout is None else moment + timeout)
+            handle = Handle(job, math.inf if timeout is None else moment + timeout, client=self)
             conversation.add(handle)
             if now or conversation.queued >= PACK or moment - self._flushed > LINGER_SECONDS:
                 self._flushed = moment
-                self._transport.exchange()
-                return handle
-        self._start_keeper()
+                self._take_in()
+            elif not self._lingering:
+                self._lingering = True
+                self._kick.set()
         return handle
 
     def _connect(self) -> None:
@@ -296,11 +301,15 @@ class Client:
         text = f"no node answers at {self.address}; is one running there? (toolring serve --bind {self.address})"
         return Unreachable(text, address=self.address)
 
-    def _settled(self, pending: Pending) -> None:
-        """A job has its answer; wake whoever waits for it. Called under the mutex."""
-        lock = self._waiting.pop(pending.job.id, None)
-        if lock is not None:
-            lock.release()
+    def _wake_settled(self) -> None:
+        """Wake those whose jobs have their answers. Under the mutex."""
+        settled = self._conversation.settled
+        if self._waiting:
+            for pending in settled:
+                lock = self._waiting.pop(pending.job.id, None)
+                if lock is not None:
+                    lock.release()
+        settled.clear()
 
     def _wait(self, handle: Handle, timeout: float | None) -> None:
         """Wait until a handle is settled. Raises TimeoutError."""
@@ -320,7 +329,7 @@ class Client:
             if handle.settled:
                 return
             if self._conversation.has_messages:
-                self._transport.exchange()
+                self._take_in()
                 if handle.settled:
                     return
             poller = not self._polling
@@ -346,7 +355,7 @@ class Client:
 
     def _poll_once(self, patience: float) -> None:
         with self._mutex:
-            self._transport.exchange()
+            self._take_in()
             if self._polling:
                 fd = None
             else:
@@ -366,6 +375,8 @@ class Client:
         self._transport.exchange()
         if self._transport.received != before:
             self._heard = time.monotonic()
+        if self._conversation.settled:
+            self._wake_settled()
 
     def _look(self) -> None:
         with self._mutex:
@@ -388,28 +399,27 @@ class Client:
     # ---- the keeper
 
     def _start_keeper(self) -> None:
-        if self._keeper is None:
-            with self._mutex:
-                if self._keeper is None and not self._closed:
-                    self._keeper = threading.Thread(target=self._keep, name="toolring-client", daemon=True)
-                    self._keeper.start()
-        self._kick.set()
+        with self._mutex:
+            if self._keeper is None and not self._closed:
+                self._keeper = threading.Thread(target=self._keep, name="toolring-client", daemon=True)
+                self._keeper.start()
 
     def _keep(self) -> None:
         """Send what lingers; while jobs are pending, ask now and then whether the node still knows this session."""
         while not self._closed:
-            if not self._conversation.queued:
-                self._kick.clear()
-                self._kick.wait(BEAT_SECONDS)
-            time.sleep(LINGER_SECONDS)
+            if self._kick.wait(BEAT_SECONDS):
+                time.sleep(LINGER_SECONDS)
             with self._mutex:
                 if self._closed:
                     return
-                if self._conversation.has_messages:
-                    self._flushed = time.monotonic()
-                    self._transport.exchange()
                 now = time.monotonic()
+                if self._conversation.queued:
+                    self._flushed = now
+                    self._take_in()
+                else:
+                    self._lingering = False
+                    self._kick.clear()
                 if self._conversation.pending and now - self._heard > BEAT_SECONDS:
                     self._heard = now
                     self._conversation.ping()
-                    self._transport.exchange()
+                    self._take_in()

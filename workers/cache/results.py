@@ -9,6 +9,7 @@ import msgspec
 from toolring.spec import ToolSpec
 from toolring.workers.cache.base import Cache
 
+_encode = msgspec.msgpack.encode
 _canonical = msgspec.msgpack.Encoder(order="deterministic").encode
 
 
@@ -28,7 +29,11 @@ class ResultCache:
         Made here, from validated arguments with defaults filled in; a digest sent by a client is never trusted.
         The key is a blake2b digest of 256 bits, so that equal digests mean equal arguments.
         """
-        return hashlib.blake2b(self._prefix + _canonical(arguments), digest_size=32).digest()
+        try:
+            canonical = _canonical(arguments)
+        except TypeError:  # keys or members that have no order: equal arguments may miss, different ones never hit
+            canonical = _encode(arguments)
+        return hashlib.blake2b(self._prefix + canonical, digest_size=32).digest()
 
     def get(self, key: bytes) -> bytes | None:
         return self.store.get(key)
