@@ -10,10 +10,6 @@ PIP := $(PY) -m pip --quiet --disable-pip-version-check
 INSTALLED := $(VENV)/.installed
 INSTALLED_BENCH := $(VENV)/.installed-bench
 
-ifneq (,$(filter output-sync,$(.FEATURES)))
-MAKEFLAGS += --output-sync=target
-endif
-
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format types house check bench clean
 

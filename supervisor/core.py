@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
+import msgspec
 from msgspec import Raw
 
 from toolring import protocol
@@ -51,6 +52,7 @@ class Limits(NamedTuple):
     backlog: int = 20_000
     backlog_bytes: int = 256 << 20
     per_client: int = 10_000
+    clients: int = 10_000
     deaths: int = 3
     keep_seconds: float = 300.0
     keep_bytes: int = 64 << 20
@@ -215,7 +217,7 @@ class Core:
             record.waiting.append(entry)
             runs.deadline = max(runs.deadline, entry.deadline)
         elif record.answer is not None:
-            self._hear(entry, record.answer, now)
+            self._hear(entry, record.answer, now, replayed=True)
 
     def _begin(self, record: Record, first: Entry, job: Job, now: float) -> None:
         self._house_ids += 1
@@ -229,10 +231,12 @@ class Core:
             entry.point = hash64(job.route) if job.route else hash64(memoryview(job.args))
             self._place(entry)
 
-    def _hear(self, entry: Entry, answer: Answer, now: float) -> None:
+    def _hear(self, entry: Entry, answer: Answer, now: float, replayed: bool) -> None:
         """A caller who waited, or came later, gets the record's answer."""
         event = Event.SUCCEED if answer.status == OK else Event.FAIL
-        copy = Answer(entry.id, answer.status, answer.value, answer.run_us, answer.flags | REPLAYED)
+        copy = Answer(
+            entry.id, answer.status, answer.value, answer.run_us, answer.flags | (REPLAYED if replayed else 0)
+        )
         self._settle(entry, event, copy, now)
 
     # ---- jobs go out
@@ -369,7 +373,10 @@ class Core:
 
     def harvest(self, worker: Worker, now: float) -> None:
         """Read what a worker has finished from shared memory: its messages are late, or died with it."""
-        self.answers(worker, protocol.decode_answer_list(worker.lane.journal()), now)
+        try:
+            self.answers(worker, protocol.decode_answer_list(worker.lane.journal()), now)
+        except (msgspec.DecodeError, ProtocolError) as error:  # a tool wrote to memory that isn't its own
+            self.notes.append(("journal_unreadable", {"worker": worker.pid, "reason": str(error)}))
 
     # ---- jobs end otherwise
 
@@ -567,7 +574,7 @@ class Core:
             record.entry = None
         waiting, record.waiting = record.waiting, []
         for caller in waiting:
-            self._hear(caller, answer, now)
+            self._hear(caller, answer, now, replayed=caller is not entry.first)
 
     def _tell(self, session: Session, answer: Answer) -> None:
         if not session.out:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import time
 from typing import Any, Final, Protocol
 
+import msgspec
 import zmq
 from msgspec import Raw
 
 from toolring import protocol
-from toolring.errors import AddressError, HelloRequired, ProtocolError, TooLarge, ToolringError
+from toolring.errors import AddressError, Busy, HelloRequired, ProtocolError, TooLarge, ToolringError
 from toolring.lane import INTERRUPT
 from toolring.protocol import (
     INLINE,
@@ -22,9 +23,11 @@ from toolring.protocol import (
     Answers,
     Ask,
     Batch,
+    Bye,
     Cancel,
     Done,
     Hello,
+    Leaving,
     Loads,
     Ping,
     Pong,
@@ -38,7 +41,7 @@ from toolring.protocol import (
 )
 from toolring.supervisor.admin import Admin
 from toolring.supervisor.core import Core, Send
-from toolring.supervisor.fleet import Worker
+from toolring.supervisor.fleet import IllegalChange, Worker
 from toolring.supervisor.ledger import Session
 from toolring.supervisor.spawner import Exited, Failed, Spawner, Started
 from toolring.supervisor.watch import Watch
@@ -182,19 +185,28 @@ class Loop:
                 worker = workers.get(identity)
                 if worker is None:
                     continue  # a late message of a worker that was replaced
-                message = decode(head)
-                if type(message) is Done:
-                    if len(body):
-                        message.answers[0].value = Raw(body.buffer)
-                    core.answers(worker, message.answers, now)
-                elif type(message) is Ready:
-                    self.watch.ready(worker, message.pid, now)
-                    self.observer.worker_ready(worker)
-                elif type(message) is Loads:
-                    self.admin.loads[identity] = message.figures
+                try:
+                    message = decode(head)
+                    if type(message) is Done:
+                        if len(body):
+                            message.answers[0].value = Raw(body.buffer)
+                        core.answers(worker, message.answers, now)
+                    elif type(message) is Loads:
+                        self.admin.loads[identity] = message.figures
+                    else:
+                        self._life_of(worker, message, now)
+                except (msgspec.DecodeError, ProtocolError, IllegalChange) as error:
+                    self.watch.give_up(worker, now, f"broke the protocol: {error}")
         except zmq.Again:
             pass
         self._next_tick = min(self._next_tick, now + 0.01)
+
+    def _life_of(self, worker: Worker, message: Any, now: float) -> None:
+        if type(message) is Ready:
+            self.watch.ready(worker, message.pid, now)
+            self.observer.worker_ready(worker)
+        elif type(message) is Leaving:
+            self.watch.leaving(worker, now)
 
     def _send_work(self, send: Send) -> None:
         body = b"" if send.body is None else memoryview(send.body)
@@ -281,6 +293,8 @@ class Loop:
             self._reply(session, _encode(told))
         elif isinstance(message, Hello):
             self._welcome(route, message)
+        elif isinstance(message, Bye):
+            self._forget(session, now, "it said goodbye")
         elif isinstance(message, Ping):
             self._reply(session, _encode(Pong(message.token)))
 
@@ -295,13 +309,22 @@ class Loop:
         session = core.sessions.get(hello.session)
         resumed = session is not None
         if session is None:
+            if len(core.sessions) >= core.limits.clients:
+                raise Busy(
+                    f"{len(core.sessions)} clients are connected; that is the limit", limit="clients", retry_after=5.0
+                )
             session = core.sessions[hello.session] = Session(hello.session, route, hello.caller)
         else:
             self._routes.pop(session.route, None)
             session.route = route
             session.silent_since = None
         self._routes[route] = session
-        limits = {"max_body": core.limits.max_body, "per_client": core.limits.per_client}
+        own = core.limits
+        limits = {
+            "max_body": own.max_body,
+            "per_client": own.per_client,
+            "default_timeout": own.default_timeout,
+        }
         specs = [tool.spec for tool in core.tools.values()]
         self._reply(session, _encode(Welcome(protocol.VERSION, self.node, specs, limits, resumed)))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import resource
 import secrets
 import signal
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+import psutil
 
 from toolring import address, logs
 from toolring.config import Config
@@ -34,6 +36,7 @@ from toolring.supervisor.spawner import Spawner, process_state
 from toolring.supervisor.watch import Grace, Watch
 
 BUNDLED: Final = "toolring.plugins.tools.code"
+DESCRIPTORS: Final = 65_536
 SPARE_LANES: Final = 4
 """Lanes for each worker: its own, and those of predecessors that haven't ended yet."""
 
@@ -46,18 +49,22 @@ class Node:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.workers = config.node.workers or len(os.sched_getaffinity(0))
+        self.workers = config.node.workers or _cores()
         bind = config.node.bind or address.default_address()
         self.address = address.check(bind)
         self._locks: list[int] = []
         self._lock()
         self._id = secrets.token_hex(4)
         directory = address.private(address.runtime_directory())
+        _remove_stale(directory)
+        _sweep(directory)
         self._back = f"ipc://{directory}/{os.getpid()}-{self._id}.back"
         self.lanes = Lanes(self.workers * SPARE_LANES + 4)
         self.spawner = Spawner(self._worker_settings(), self.lanes.memory)
         self._signals: list[int] = []
-        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_read, False)
+        os.set_blocking(self._wake_write, False)
 
     def _worker_settings(self) -> WorkerSettings:
         config = self.config
@@ -77,6 +84,13 @@ class Node:
             log_level=config.log.level,
         )
 
+    def _raise_descriptors(self) -> None:
+        """Each client is a descriptor, and a node that runs out of them spins."""
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
+        if soft < wanted:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
     def run(self, on_ready: Callable[[str, int, list[str]], None]) -> None:
         """Serve until a signal ends it. ``on_ready`` hears the address, the number of workers and the tools' names.
 
@@ -94,6 +108,7 @@ class Node:
     def _serve(self, on_ready: Callable[[str, int, list[str]], None]) -> None:
         config = self.config
         logs.configure(config.log.format, config.log.level)
+        self._raise_descriptors()
         registry = load_plugins(config.plugins.load, config.plugins.allow, config.plugins.block)
         observer = Observer(registry)
         tools = self._served(self.spawner.loaded())
@@ -153,6 +168,7 @@ class Node:
             backlog=limits.backlog,
             backlog_bytes=limits.backlog_bytes,
             per_client=limits.per_client,
+            clients=limits.clients,
             deaths=limits.deaths,
             keep_seconds=limits.keep_seconds,
             keep_bytes=limits.keep_bytes,
@@ -247,3 +263,27 @@ class Node:
             Path(path).unlink(missing_ok=True)
         for lock in self._locks:
             os.close(lock)
+
+
+def _remove_stale(directory: Path) -> None:
+    """Sockets of supervisors that were killed; a live one's begins with its pid."""
+    for path in directory.glob("*.back"):
+        try:
+            os.kill(int(path.name.partition("-")[0]), 0)
+        except (ValueError, ProcessLookupError):
+            path.unlink(missing_ok=True)
+        except PermissionError:
+            pass
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _sweep(directory: Path) -> None:
+    """Remove the workers' sockets of nodes that were killed before they could."""
+    for socket in directory.glob("*.back"):
+        pid = socket.name.partition("-")[0]
+        if pid.isdigit() and not psutil.pid_exists(int(pid)):
+            socket.unlink(missing_ok=True)

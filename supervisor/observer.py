@@ -43,7 +43,7 @@ class Observer:
         if suppressed:
             facts = {**facts, "suppressed": suppressed}
         level = "error" if name in _ERRORS else "warning" if name in _WARNINGS else "info"
-        if name == "worker_exited" and facts.get("cause") == "exited with status 0":
+        if name == "worker_exited" and (facts.get("reason") or facts.get("cause") == "exited with status 0"):
             level = "info"
         getattr(self._log, level)(name, **facts)
 

@@ -30,6 +30,8 @@ BEGIN_SECONDS: Final = 2.0
 VACANT_SECONDS: Final = 0.25
 """How long jobs wait for the next worker of their slot while others could take them."""
 LIVED_SECONDS: Final = 1.0
+LEAVE_SECONDS: Final = 1.0
+"""How long a worker that said goodbye may take to be gone."""
 KILL_NOW: Final = 1000
 """Steps of an ending after which only SIGKILL is left."""
 
@@ -75,11 +77,14 @@ class Watch:
                 busy = True
                 if now >= worker.next_ending:
                     self._press(worker, now)
+            elif worker.life is Life.RETIRING and now >= worker.next_ending:
+                busy = True
+                core.end(worker, worker.lane.at()[0], now, "did not leave by itself")
             elif worker.line:
                 busy = True
                 self._look_at(worker, now)
             elif worker.life is Life.STARTING and now - worker.started > self.grace.start:
-                self._give_up(worker, now, f"was not ready after {self.grace.start:g} s")
+                self.give_up(worker, now, f"was not ready after {self.grace.start:g} s")
         if core.fleet.ready:
             for slot in core.fleet.slots:
                 core.release(slot, now, VACANT_SECONDS)
@@ -121,9 +126,9 @@ class Watch:
         if state == STARTED:
             self._look_at_run(worker, seq, quiet, now)
         elif quiet > BEGIN_SECONDS and worker.line:
-            self._give_up(worker, now, "did not begin what it was sent")
+            self.give_up(worker, now, "did not begin what it was sent")
         if quiet > STOPPED_SECONDS and worker.life < Life.ENDING and worker.pid and self._is_stopped(worker.pid):
-            self._give_up(worker, now, "is stopped (SIGSTOP)")
+            self.give_up(worker, now, "is stopped (SIGSTOP)")
 
     def _look_at_run(self, worker: Worker, seq: int, quiet: float, now: float) -> None:
         """A job runs: has it run too long, and does anybody wait behind it?"""
@@ -144,15 +149,27 @@ class Watch:
 
     # ---- endings
 
-    def _give_up(self, worker: Worker, now: float, why: str) -> None:
+    def leaving(self, worker: Worker, now: float) -> None:
+        """A worker ends by itself: what it hasn't begun runs elsewhere, and its successor starts now."""
+        if worker.life > Life.READY:
+            return
+        self.core.take_back(worker)
+        self._vacate(worker, Change.RETIRE, now)
+        worker.next_ending = now + LEAVE_SECONDS
+
+    def _vacate(self, worker: Worker, change: Change, now: float) -> None:
+        slot = worker.slot
+        self.core.fleet.change(worker, change)
+        if slot.worker is None and slot.start_at is None:
+            slot.start_at = now
+
+    def give_up(self, worker: Worker, now: float, why: str) -> None:
         """Replace a worker that will not answer, and kill it: no late answer of it may count."""
         core = self.core
         core.notes.append(("worker_given_up", {"worker": worker.pid, "slot": worker.slot.index, "why": why}))
         worker.reason = why
-        slot = worker.slot
-        core.fleet.change(worker, Change.END)
-        if slot.worker is None and slot.start_at is None:
-            slot.start_at = now
+        if worker.life is not Life.ENDING:
+            self._vacate(worker, Change.END, now)
         worker.endings = KILL_NOW
         worker.next_ending = now + 1.0  # again, should its pid not be known yet
         self.kills.append(Kill(worker, signal.SIGKILL, True))

@@ -55,6 +55,8 @@ class Limits(Section, frozen=True):
     backlog_bytes: int = 256 << 20
     per_client: int = 10_000
     """Jobs that one client may have in flight."""
+    clients: int = 10_000
+    """Clients that may be connected at once."""
     max_body: int = 64 << 20
     """Bytes of a job's arguments, or of a result."""
     deaths: int = 3

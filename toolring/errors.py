@@ -33,7 +33,7 @@ class ToolringError(Exception):
         return _rebuild, (self.code, self.message, self.facts)
 
     def to_wire(self) -> dict[str, Any]:
-        return {"code": self.code, "message": self.message, **self.facts}
+        return {**self.facts, "code": self.code, "message": str(self.message)}
 
 
 class ConfigError(ToolringError):

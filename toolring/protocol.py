@@ -91,6 +91,10 @@ class Cancel(msgspec.Struct, array_like=True, tag="cancel"):
     ids: list[int]
 
 
+class Bye(msgspec.Struct, array_like=True, tag="bye"):
+    """The session ends: its calls are cancelled at once, rather than when the client turns out to be gone."""
+
+
 class Ping(msgspec.Struct, array_like=True, tag="ping"):
     token: int = 0
 
@@ -162,6 +166,10 @@ class Ready(msgspec.Struct, array_like=True, tag="ready"):
     pid: int
 
 
+class Leaving(msgspec.Struct, array_like=True, tag="leaving"):
+    """This worker runs nothing more and ends by itself."""
+
+
 class Done(msgspec.Struct, array_like=True, tag="done", gc=False):
     answers: list[Answer]
 
@@ -172,10 +180,10 @@ class Loads(msgspec.Struct, array_like=True, tag="loads"):
     figures: dict[str, Any]
 
 
-FromClient = Hello | Submit | Cancel | Ping | Ask
+FromClient = Hello | Submit | Cancel | Ping | Ask | Bye
 FromNode = Welcome | Answers | Pong | Told | Refused | Probe
 FromSupervisor = Batch | Stop
-FromWorker = Ready | Done | Loads
+FromWorker = Ready | Done | Loads | Leaving
 
 encode = msgspec.msgpack.Encoder().encode
 """Bytes of any of the structs above, or of arguments and results."""

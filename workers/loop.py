@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from msgspec import Raw
 
 from toolring import protocol
 from toolring.lane import AT, DONE, Lane
-from toolring.protocol import INLINE, NIL, Answer, Batch, Done, Loads, Ready
+from toolring.protocol import INLINE, NIL, Answer, Batch, Done, Leaving, Loads, Ready
 from toolring.workers.journal import LARGEST, Journal
 from toolring.workers.runner import Runner
 
@@ -104,7 +105,11 @@ def serve(
     _send(socket, b"")
     reported = 0.0
     while True:
-        message = decode(receive())
+        head = receive()
+        try:
+            message = decode(head)
+        except RecursionError:
+            message = _decode_deep(head)
         body = receive(copy=False)
         if not isinstance(message, Batch):
             return
@@ -120,8 +125,20 @@ def serve(
                 flushed = now
         flush()
         if runner.retired:
+            _send(socket, _encode(Leaving()), zmq.SNDMORE)
+            _send(socket, b"")
             return
         if flushed - reported > REPORT_SECONDS:
             reported = flushed
             _send(socket, _encode(Loads(figures())), zmq.SNDMORE)
             _send(socket, b"")
+
+
+def _decode_deep(head: bytes) -> protocol.FromSupervisor:
+    """The supervisor stood higher on its stack when it let these arguments pass; their own job is to hear of it."""
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(2 * limit)
+    try:
+        return protocol.decode_from_supervisor(head)
+    finally:
+        sys.setrecursionlimit(limit)

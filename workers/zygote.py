@@ -58,19 +58,7 @@ def zygote(
     gc.collect()
     gc.freeze()  # the collector must not write to pages that all workers share
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # whatever the tools' modules made of it
-    _outlive(parent)
-    Nursery(settings, tools, registry, memory, method, control).run()
-
-
-def _outlive(parent: int) -> None:
-    """From now on be told of the supervisor's death, rather than be killed: there is a family to take along."""
-
-    def orphaned(_number: int, _frame: FrameType | None) -> None:
-        if os.getppid() != parent:
-            raise SystemExit
-
-    signal.signal(signal.SIGTERM, orphaned)
-    die_with(parent, signal.SIGTERM)
+    Nursery(settings, tools, registry, memory, method, control).run(parent)
 
 
 def load_all(settings: WorkerSettings) -> tuple[dict[str, Tool[..., Any]], Registry]:
@@ -120,15 +108,26 @@ class Nursery:
         self._ends: dict[bytes, int] = {}
         """Descriptors that become readable when a worker ends."""
 
-    def run(self) -> None:
+    def run(self, parent: int) -> None:
         """Until the supervisor hangs up or dies; then nobody is left of this process group and the workers' own."""
+
+        def orphaned(_number: int, _frame: FrameType | None) -> None:
+            if os.getppid() != parent:
+                self._end()
+
+        signal.signal(signal.SIGTERM, orphaned)
+        die_with(parent, signal.SIGTERM)  # rather than be killed: there is a family to take along
         try:
             self._serve()
         finally:
-            for worker in self._workers.values():
-                _kill_group(worker.pid)
-                worker.join()
-            _kill_group(os.getpid())
+            self._end()
+
+    def _end(self) -> None:
+        """May run twice at once, the second time in the signal's handler."""
+        for worker in list(self._workers.values()):
+            _kill_group(worker.pid)
+            worker.join()
+        _kill_group(os.getpid())
 
     def _serve(self) -> None:
         control = self._control

@@ -6,7 +6,6 @@ Requests of one turn of the event loop share a message, and so do the answers th
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
@@ -129,6 +128,8 @@ class AsyncClient:
             self._beat.cancel()
         if self._transport is not None and self._loop is not None:
             self._loop.remove_reader(self._transport.fd)
+            self._conversation.bye()
+            self._transport.exchange()
             self._transport.close()
 
     # ---- calling
@@ -256,7 +257,7 @@ class AsyncClient:
         if self._closed:
             raise Unreachable("the client is closed")
         job = self._conversation.job(name, arguments, timeout, key, mode)
-        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        deadline = self._conversation.deadline(timeout, time.monotonic())
         handle = AsyncHandle(job, deadline, client=self, future=self._loop.create_future())
         self._conversation.add(handle)
         self._soon()

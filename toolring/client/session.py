@@ -5,6 +5,7 @@ Both clients drive it; neither knows the protocol.
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Mapping
 from hashlib import blake2b
@@ -31,6 +32,7 @@ from toolring.protocol import (
     OK,
     Answer,
     Answers,
+    Bye,
     Cancel,
     Hello,
     Job,
@@ -161,6 +163,15 @@ class Conversation:
 
     def ping(self) -> None:
         self._out.append((_encode(Ping()), None))
+
+    def bye(self) -> None:
+        """Queue the end of the session; a node that never said welcome needs none."""
+        if self._welcomed:
+            self._out.append((_encode(Bye()), None))
+
+    def deadline(self, timeout: float | None, now: float) -> float:
+        """When a job that is submitted now must have its answer, by its own timeout or the node's default."""
+        return now + (self.limits.get("default_timeout", math.inf) if timeout is None else timeout)
 
     def ask(self, what: str, params: dict[str, Any] | None = None) -> int:
         """Queue a question; its answer will be in ``asked`` under the returned number."""

@@ -7,7 +7,6 @@ submitted a moment ago, and notices that the node was lost.
 
 from __future__ import annotations
 
-import math
 import os
 import select
 import threading
@@ -144,6 +143,8 @@ class Client:
         if self._keeper is not None:
             self._keeper.join()
         with self._mutex:
+            self._conversation.bye()
+            self._transport.exchange()
             self._transport.close()
             os.close(self._wake_read)
             os.close(self._wake_write)
@@ -276,7 +277,7 @@ class Client:
             if self._closed:
                 raise Unreachable("the client is closed")
             job = conversation.job(name, arguments, timeout, key, mode)
-            handle = Handle(job, math.inf if timeout is None else moment + timeout, client=self)
+            handle = Handle(job, conversation.deadline(timeout, moment), client=self)
             conversation.add(handle)
             if now or conversation.queued >= PACK or moment - self._flushed > LINGER_SECONDS:
                 self._flushed = moment
