@@ -7,6 +7,7 @@ peer leaves in one message. The loop blocks in one place only, and never sleeps.
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -14,35 +15,21 @@ import zmq
 from msgspec import Raw
 
 from toolring import protocol
-from toolring.errors import AddressError, Busy, HelloRequired, ProtocolError, TooLarge, ToolringError
+from toolring.errors import AddressError, ProtocolError
 from toolring.lane import INTERRUPT
 from toolring.protocol import (
     INLINE,
-    NIL,
-    Answer,
-    Answers,
-    Ask,
     Batch,
-    Bye,
-    Cancel,
     Done,
-    Hello,
     Leaving,
     Loads,
-    Ping,
-    Pong,
-    Probe,
     Ready,
-    Refused,
     Stop,
-    Submit,
-    Told,
-    Welcome,
 )
 from toolring.supervisor.admin import Admin
+from toolring.supervisor.clients import Clients
 from toolring.supervisor.core import Core, Send
 from toolring.supervisor.fleet import IllegalChange, Worker
-from toolring.supervisor.ledger import Session
 from toolring.supervisor.spawner import Exited, Failed, Spawner, Started
 from toolring.supervisor.watch import Watch
 
@@ -54,15 +41,6 @@ _SNDMORE: Final = int(zmq.SNDMORE)
 _DONTWAIT: Final = int(zmq.DONTWAIT)
 _BURST: Final = 64
 """Messages taken from one socket before the other has its turn."""
-_ANSWERS: Final = 128
-"""Answers in one message, so that its size stays bounded."""
-PROBE_SECONDS: Final = 0.5
-STRAY_SECONDS: Final = 30.0
-"""Sessions without jobs are probed this often."""
-GONE_SECONDS: Final = 1.0
-"""A client may be without a connection for so long before it counts as gone."""
-OUTBOX_BYTES: Final = 64 << 20
-"""What is held for a client that doesn't read, before it is dropped."""
 
 
 class Observer(Protocol):
@@ -92,15 +70,11 @@ class Loop:
         self.spawner = spawner
         self.admin = admin
         self.observer = observer
-        self.node = node
         self.front = _router(context, core.limits.max_body)
+        self.clients = Clients(core, admin, node, partial(self._post, self.front))
         self.back = _router(context, -1)
         self._wake_fd = wake_fd
-        self._routes: dict[bytes, Session] = {}
-        self._next_probe = 0.0
-        self._next_stray = 0.0
         self._next_tick = 0.0
-        self._clogged: set[Session] = set()
 
     # ---- one turn
 
@@ -136,7 +110,7 @@ class Loop:
             core.sends.clear()
         if core.dirty:
             for session in core.dirty:
-                self._deliver(session)
+                self.clients.deliver(session)
             core.dirty.clear()
         if core.signals:
             for worker in core.signals:
@@ -165,9 +139,7 @@ class Loop:
         for slot in fleet.vacant():
             if slot.start_at is not None:
                 wait = min(wait, max(0.005, slot.start_at - now))
-        if now >= self._next_probe:
-            self._next_probe = now + PROBE_SECONDS
-            self._probe(now)
+        self.clients.probe(now)
         self.core.dispatch(now)
         self._next_tick = now + wait
 
@@ -240,8 +212,8 @@ class Loop:
     # ---- clients
 
     def _drain_front(self, now: float) -> None:
-        receive = self.front.recv
         front = self.front
+        receive, handle, refuse = front.recv, self.clients.handle, self.clients.refuse
         try:
             for _ in range(_BURST):
                 route = receive(_DONTWAIT)
@@ -252,141 +224,12 @@ class Loop:
                     if body.more:
                         while receive(copy=False).more:
                             pass
-                        self._refuse(route, ProtocolError(f"a message has at most {protocol.MAX_FRAMES} frames"))
+                        refuse(route, ProtocolError(f"a message has at most {protocol.MAX_FRAMES} frames"))
                         continue
-                try:
-                    self._handle(route, head, body, now)
-                except ToolringError as error:
-                    self._refuse(route, error)
+                handle(route, head, body, now)
         except zmq.Again:
             pass
         self._next_tick = min(self._next_tick, now + 0.01)
-
-    def _handle(self, route: bytes, head: bytes, body: zmq.Frame | None, now: float) -> None:
-        if len(head) > protocol.MAX_HEAD:
-            raise TooLarge(f"a head of {len(head)} bytes; the limit is {protocol.MAX_HEAD}", limit=protocol.MAX_HEAD)
-        message = protocol.decode_from_client(head)
-        session = self._routes.get(route)
-        if session is None:
-            if type(message) is not Hello:
-                raise HelloRequired("say hello first")
-            self._welcome(route, message)
-        elif type(message) is Submit:
-            jobs = message.jobs
-            if body is not None:
-                if len(jobs) != 1:
-                    raise ProtocolError("a second frame holds the arguments of exactly one job")
-                if len(body) <= INLINE:  # it will be part of a message to a worker
-                    protocol.check_value(body.buffer)
-                jobs[0].args = Raw(body.buffer)
-            refusal = protocol.refuse_jobs(jobs)
-            if refusal is not None:
-                raise refusal
-            self.core.submit(session, jobs, now)
-        elif type(message) is Cancel:
-            for job_id in message.ids:
-                entry = session.jobs.get(job_id)
-                if entry is not None:
-                    self.core.cancel(entry, now)
-        elif isinstance(message, Ask):
-            told = Told(message.request, self.admin.answer(message.what, message.params, now))
-            self._reply(session, _encode(told))
-        elif isinstance(message, Hello):
-            self._welcome(route, message)
-        elif isinstance(message, Bye):
-            self._forget(session, now, "it said goodbye")
-        elif isinstance(message, Ping):
-            self._reply(session, _encode(Pong(message.token)))
-
-    def _welcome(self, route: bytes, hello: Hello) -> None:
-        if hello.version != protocol.VERSION:
-            raise ProtocolError(
-                f"protocol version {hello.version}; this node speaks {protocol.VERSION}", version=protocol.VERSION
-            )
-        if len(hello.session) != 16 or len(hello.caller) > protocol.MAX_NAME:
-            raise ProtocolError(f"a session is 16 bytes, a caller's name at most {protocol.MAX_NAME} characters")
-        core = self.core
-        session = core.sessions.get(hello.session)
-        resumed = session is not None
-        if session is None:
-            if len(core.sessions) >= core.limits.clients:
-                raise Busy(
-                    f"{len(core.sessions)} clients are connected; that is the limit", limit="clients", retry_after=5.0
-                )
-            session = core.sessions[hello.session] = Session(hello.session, route, hello.caller)
-        else:
-            self._routes.pop(session.route, None)
-            session.route = route
-            session.silent_since = None
-        self._routes[route] = session
-        own = core.limits
-        limits = {
-            "max_body": own.max_body,
-            "per_client": own.per_client,
-            "default_timeout": own.default_timeout,
-        }
-        specs = [tool.spec for tool in core.tools.values()]
-        self._reply(session, _encode(Welcome(protocol.VERSION, self.node, specs, limits, resumed)))
-
-    def _deliver(self, session: Session) -> None:
-        """Send a session's answers, many in one message, large ones by themselves."""
-        out = session.out
-        session.out = []
-        batch: list[Answer] = []
-        for answer in out:
-            value = answer.value
-            if len(value) > INLINE:
-                large = Answer(answer.id, answer.status, NIL, answer.run_us, answer.flags)
-                self._reply(session, _encode(Answers([large])), memoryview(value))
-                continue
-            batch.append(answer)
-            if len(batch) == _ANSWERS:
-                self._reply(session, _encode(Answers(batch)))
-                batch = []
-        if batch:
-            self._reply(session, _encode(Answers(batch)))
-
-    def _reply(self, session: Session, head: bytes, body: Any = None) -> None:
-        if not session.outbox and self._post(self.front, session.route, head, body):
-            return
-        session.outbox.append((head, body))
-        session.outbox_bytes += len(head) + (len(body) if body is not None else 0)
-        self._clogged.add(session)
-
-    def _refuse(self, route: bytes, error: ToolringError) -> None:
-        self.core.refused[error.code] = self.core.refused.get(error.code, 0) + 1
-        self._post(self.front, route, _encode(Refused(error.to_wire())), None)
-
-    def _probe(self, now: float) -> None:
-        """Find clients that are gone, and hand over what those who don't read couldn't take before."""
-        stray = now >= self._next_stray
-        if stray:
-            self._next_stray = now + STRAY_SECONDS
-        for session in list(self._clogged):
-            while session.outbox and self._post(self.front, session.route, *session.outbox[0]):
-                head, body = session.outbox.popleft()
-                session.outbox_bytes -= len(head) + (len(body) if body is not None else 0)
-            if not session.outbox:
-                self._clogged.discard(session)
-        probe = _encode(Probe())
-        for session in list(self.core.sessions.values()):
-            if session.outbox_bytes > OUTBOX_BYTES:
-                self._forget(session, now, "it does not read its answers")
-            elif session.silent_since is not None:
-                if now - session.silent_since > GONE_SECONDS:
-                    self._forget(session, now, "it is gone")
-            elif session.jobs or stray or session.outbox:
-                self._post(self.front, session.route, probe, None)
-
-    def _forget(self, session: Session, now: float, why: str) -> None:
-        core = self.core
-        if session.jobs:
-            self.observer.note("client_lost", {"session": session.name, "jobs": len(session.jobs), "why": why})
-        core.leave(session, now)
-        core.sessions.pop(session.token, None)
-        self._routes.pop(session.route, None)
-        self._clogged.discard(session)
-        session.outbox.clear()
 
     # ---- the sockets
 
@@ -407,9 +250,8 @@ class Loop:
         except zmq.ZMQError as error:
             if error.errno != zmq.EHOSTUNREACH:
                 raise
-            session = self._routes.get(route) if socket is self.front else None
-            if session is not None and session.silent_since is None:
-                session.silent_since = time.monotonic()
+            if socket is self.front:
+                self.clients.unreachable(route, time.monotonic())
             return False
         return True
 

@@ -189,9 +189,9 @@ encode = msgspec.msgpack.Encoder().encode
 """Bytes of any of the structs above, or of arguments and results."""
 
 _from_client: Callable[[bytes], FromClient] = msgspec.msgpack.Decoder(FromClient).decode
-decode_from_node = msgspec.msgpack.Decoder(FromNode).decode
-decode_from_supervisor = msgspec.msgpack.Decoder(FromSupervisor).decode
-decode_from_worker = msgspec.msgpack.Decoder(FromWorker).decode
+decode_from_node: Callable[[bytes], FromNode] = msgspec.msgpack.Decoder(FromNode).decode
+decode_from_supervisor: Callable[[bytes], FromSupervisor] = msgspec.msgpack.Decoder(FromSupervisor).decode
+decode_from_worker: Callable[[bytes], FromWorker] = msgspec.msgpack.Decoder(FromWorker).decode
 _raw = msgspec.msgpack.Decoder(Raw).decode
 decode_value = msgspec.msgpack.Decoder().decode
 decode_answer_list = msgspec.msgpack.Decoder(list[Answer]).decode
