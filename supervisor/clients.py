@@ -1,4 +1,4 @@
-"""The clients of a node: their sessions, what they ask, what they are told. No socket here: the loop hands in frames."""
+"""The clients of a node: their sessions, what they ask, what they are told. The sockets are the loop's."""
 
 from __future__ import annotations
 

@@ -410,7 +410,8 @@ class Core:
             self.harvest(worker, now)
             if entry.final:
                 return  # it had ended in time after all
-            self._drop(worker, entry, now)
+            if entry.worker is worker:  # else it was skipped, and waits again
+                self._drop(worker, entry, now)
         self._settle(entry, event, self._error(entry, error), now)
         entry.args = NIL
 
@@ -534,6 +535,7 @@ class Core:
                     self.harvest(worker, now)
                     if entry.final:
                         continue
+                if worker is not None and entry.worker is worker:
                     at, state = worker.lane.at()
                     if state >= TAKEN and worker.head + worker.line.index(entry) == at and not entry.tool.repeatable:
                         lost = OutcomeUnknown(f"{entry.tool.name}: the node was stopped while it ran", cause="shutdown")

@@ -74,11 +74,11 @@ class Lane:
     def recall(self, last: int) -> int:
         """Take back all up to ``last`` that hasn't been taken; returns the last sequence that was.
 
-        Without the fence both sides could miss the other's store, and a job would run twice.
+        Without the fence both sides could miss the other's store, and a job would run twice. Where there is none,
+        the worker still skips what it sees in time, and says so; until then all counts as taken.
         """
         self.words[RECALL] = last
-        fence()
-        return self.words[AT] >> 2
+        return self.words[AT] >> 2 if fence() else last
 
     def journal(self) -> bytes:
         """The answers in the journal as one msgpack array, oldest first."""
@@ -129,7 +129,7 @@ def _membarrier(command: int) -> bool:
 
 
 def register_for_fence() -> bool:
-    """To be called by a worker; False where the kernel has no membarrier (then nothing is ever recalled)."""
+    """To be called by a worker; False where the kernel has no membarrier (see ``Lane.recall``)."""
     return _membarrier(_REGISTER_GLOBAL_EXPEDITED)
 
 

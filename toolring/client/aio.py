@@ -16,7 +16,7 @@ from toolring import address as addresses
 from toolring.client.session import Conversation, Pending, silence
 from toolring.client.transport import Transport
 from toolring.errors import ToolringError, Unreachable, from_wire
-from toolring.protocol import CACHED, CALL, KEEP, REPLAYED
+from toolring.protocol import CALL, KEEP
 from toolring.spec import ToolSpec
 
 BEAT_SECONDS = 1.0
@@ -41,11 +41,6 @@ class AsyncHandle(Pending):
         if not self.settled:
             assert self.future is not None
             await asyncio.shield(self.future)
-
-    @property
-    def id(self) -> str:
-        """The job's id, as logs, ``toolring status`` and ``AsyncClient.job`` know it."""
-        return f"{self._owner.session}-{self.job.id}"
 
     async def result(self, timeout: float | None = None) -> Any:
         """Wait for the result. Raises the job's error, or TimeoutError after ``timeout`` seconds (the job goes on)."""
@@ -73,21 +68,6 @@ class AsyncHandle(Pending):
         if self.settled:
             return "failed" if self.error is not None or (self.answer is not None and self.answer.status) else "done"
         return str((await self._owner.job(self.id))["state"])
-
-    @property
-    def cached(self) -> bool:
-        """Did the answer come from a cache?"""
-        return self.answer is not None and bool(self.answer.flags & CACHED)
-
-    @property
-    def replayed(self) -> bool:
-        """Did the answer come from another submission under the same key?"""
-        return self.answer is not None and bool(self.answer.flags & REPLAYED)
-
-    @property
-    def run_seconds(self) -> float | None:
-        """How long the worker took; None without an answer from one."""
-        return None if self.answer is None else self.answer.run_us * 1e-6
 
 
 class AsyncClient:
@@ -258,7 +238,7 @@ class AsyncClient:
             raise Unreachable("the client is closed")
         job = self._conversation.job(name, arguments, timeout, key, mode)
         deadline = self._conversation.deadline(timeout, time.monotonic())
-        handle = AsyncHandle(job, deadline, client=self, future=self._loop.create_future())
+        handle = AsyncHandle(job, self._conversation.name, deadline, client=self, future=self._loop.create_future())
         self._conversation.add(handle)
         self._soon()
         return handle

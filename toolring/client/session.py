@@ -27,9 +27,11 @@ from toolring.errors import (
     from_wire,
 )
 from toolring.protocol import (
+    CACHED,
     INLINE,
     NIL,
     OK,
+    REPLAYED,
     Answer,
     Answers,
     Bye,
@@ -59,11 +61,32 @@ class Pending(msgspec.Struct, eq=False, weakref=True):
     """
 
     job: Job
+    session: str
     deadline: float
     """When its caller stops waiting, in seconds of ``time.monotonic()``."""
     answer: Answer | None = None
     error: ToolringError | None = None
     cancelled: bool = False
+
+    @property
+    def id(self) -> str:
+        """The job's id, as logs, ``toolring status`` and ``job()`` of the clients know it."""
+        return f"{self.session}-{self.job.id}"
+
+    @property
+    def cached(self) -> bool:
+        """Did the answer come from a cache?"""
+        return self.answer is not None and bool(self.answer.flags & CACHED)
+
+    @property
+    def replayed(self) -> bool:
+        """Did the answer come from another submission under the same key?"""
+        return self.answer is not None and bool(self.answer.flags & REPLAYED)
+
+    @property
+    def run_seconds(self) -> float | None:
+        """How long the worker took; None without an answer from one."""
+        return None if self.answer is None else self.answer.run_us * 1e-6
 
     @property
     def settled(self) -> bool:
@@ -84,8 +107,10 @@ class Conversation:
     """One session with a node. ``settle`` is called for each job that got its answer."""
 
     def __init__(self, caller: str) -> None:
-        self._hello = _encode(Hello(protocol.VERSION, secrets.token_bytes(16), caller))
-        self._token = msgspec.msgpack.decode(self._hello)[2]
+        token = secrets.token_bytes(16)
+        self.name = token.hex()
+        """The first part of all its jobs' ids."""
+        self._hello = _encode(Hello(protocol.VERSION, token, caller))
         self._next_id = 0
         self._welcomed = False
         self.node = ""
@@ -99,11 +124,6 @@ class Conversation:
         self._queue: list[Job] = []
         self._queue_bytes = 0
         self._out: list[Message] = [(self._hello, None)]
-
-    @property
-    def name(self) -> str:
-        """The first part of all its jobs' ids."""
-        return bytes(self._token).hex()
 
     @property
     def welcomed(self) -> bool:
@@ -298,4 +318,4 @@ def silence(conversation: Conversation, pending: Pending, address: str) -> Toolr
     spec = conversation.tools.get(tool)
     text = f"{tool}: the deadline passed, and {address} has not spoken since"
     kind = Expired if spec is not None and spec.repeatable else OutcomeUnknown
-    return kind(text, tool=tool, job=f"{conversation.name}-{pending.job.id}")
+    return kind(text, tool=tool, job=pending.id)

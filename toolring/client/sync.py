@@ -20,7 +20,7 @@ from toolring import address as addresses
 from toolring.client.session import Conversation, Pending, silence
 from toolring.client.transport import Transport
 from toolring.errors import ToolringError, Unreachable, from_wire
-from toolring.protocol import CACHED, CALL, KEEP, PACK, REPLAYED
+from toolring.protocol import CALL, KEEP, PACK
 from toolring.spec import ToolSpec
 
 LINGER_SECONDS: Final = 0.0005
@@ -40,11 +40,6 @@ class Handle(Pending):
     def _owner(self) -> Client:
         assert self.client is not None
         return self.client
-
-    @property
-    def id(self) -> str:
-        """The job's id, as logs, ``toolring status`` and ``Client.job`` know it."""
-        return f"{self._owner.session}-{self.job.id}"
 
     def result(self, timeout: float | None = None) -> Any:
         """Wait for the result. Raises the job's error, or TimeoutError after ``timeout`` seconds (the job goes on)."""
@@ -75,21 +70,6 @@ class Handle(Pending):
         if self.done():
             return "failed" if self.error is not None or (self.answer is not None and self.answer.status) else "done"
         return str(self._owner.job(self.id)["state"])
-
-    @property
-    def cached(self) -> bool:
-        """Did the answer come from a cache?"""
-        return self.answer is not None and bool(self.answer.flags & CACHED)
-
-    @property
-    def replayed(self) -> bool:
-        """Did the answer come from another submission under the same key?"""
-        return self.answer is not None and bool(self.answer.flags & REPLAYED)
-
-    @property
-    def run_seconds(self) -> float | None:
-        """How long the worker took; None without an answer from one."""
-        return None if self.answer is None else self.answer.run_us * 1e-6
 
 
 class Client:
@@ -277,7 +257,7 @@ class Client:
             if self._closed:
                 raise Unreachable("the client is closed")
             job = conversation.job(name, arguments, timeout, key, mode)
-            handle = Handle(job, conversation.deadline(timeout, moment), client=self)
+            handle = Handle(job, conversation.name, conversation.deadline(timeout, moment), client=self)
             conversation.add(handle)
             if now or conversation.queued >= PACK or moment - self._flushed > LINGER_SECONDS:
                 self._flushed = moment
