@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-import psutil
 
 from toolring import address, logs
 from toolring.config import Config
@@ -285,5 +284,15 @@ def _sweep(directory: Path) -> None:
     """Remove the workers' sockets of nodes that were killed before they could."""
     for socket in directory.glob("*.back"):
         pid = socket.name.partition("-")[0]
-        if pid.isdigit() and not psutil.pid_exists(int(pid)):
+        if pid.isdigit() and not _exists(int(pid)):
             socket.unlink(missing_ok=True)
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
