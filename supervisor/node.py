@@ -2,86 +2,46 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import resource
-import secrets
 import signal
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
-from toolring import address, logs
-from toolring.config import Config
-from toolring.errors import AddressError, LoadError
-from toolring.lane import Lanes
+from toolring import logs
+from toolring.errors import LoadError
 from toolring.plugins.registry import load_plugins
 from toolring.plugins.specs import NodeEvent
 from toolring.policy.balance import BALANCERS
 from toolring.policy.restart import RestartBudget
-from toolring.settings import WorkerSettings
 from toolring.spec import ToolSpec
 from toolring.supervisor.admin import Admin
 from toolring.supervisor.catalogue import ServedTool
 from toolring.supervisor.core import Core, Limits
 from toolring.supervisor.fleet import Fleet
+from toolring.supervisor.ground import Ground
 from toolring.supervisor.loop import Loop, loop_for
 from toolring.supervisor.metrics import exporters
 from toolring.supervisor.observer import Observer
-from toolring.supervisor.spawner import Spawner, process_state
+from toolring.supervisor.spawner import process_state
 from toolring.supervisor.watch import Grace, Watch
 
-BUNDLED: Final = "toolring.plugins.tools.code"
 DESCRIPTORS: Final = 65_536
-SPARE_LANES: Final = 4
-"""Lanes for each worker: its own, and those of predecessors that haven't ended yet."""
 
 
 class Node:
-    """A supervisor with its workers, in this process's main thread.
+    """A supervisor with its workers, on its ground, in this process's main thread."""
 
-    Starting order matters: the zygote is forked before anything that makes threads is imported or made.
-    """
-
-    def __init__(self, config: Config) -> None:
-        self.config = config
-        self.workers = config.node.workers or _cores()
-        bind = config.node.bind or address.default_address()
-        self.address = address.check(bind)
-        self._locks: list[int] = []
-        self._lock()
-        self._id = secrets.token_hex(4)
-        directory = address.private(address.runtime_directory())
-        _remove_stale(directory)
-        _sweep(directory)
-        self._back = f"ipc://{directory}/{os.getpid()}-{self._id}.back"
-        self.lanes = Lanes(self.workers * SPARE_LANES + 4)
-        self.spawner = Spawner(self._worker_settings(), self.lanes.memory)
+    def __init__(self, ground: Ground) -> None:
+        self.ground = ground
+        self.config = ground.config
         self._signals: list[int] = []
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
-
-    def _worker_settings(self) -> WorkerSettings:
-        config = self.config
-        return WorkerSettings(
-            targets=config.node.tools or (BUNDLED,),
-            address=self._back,
-            lanes=self.lanes.path,
-            start_method=config.node.start_method,
-            cache_strategy=config.cache.strategy,
-            cache_entries=config.cache.max_entries,
-            cache_bytes=config.cache.max_bytes,
-            max_result=config.limits.max_body,
-            plugins=config.plugins.load,
-            allow=config.plugins.allow,
-            block=config.plugins.block,
-            log_format=config.log.format,
-            log_level=config.log.level,
-        )
 
     def _raise_descriptors(self) -> None:
         """Each client is a descriptor, and a node that runs out of them spins."""
@@ -96,22 +56,19 @@ class Node:
         Raises a ToolringError if it can't start; nothing is left running then.
         """
         self._catch_signals()
-        self.spawner.open()
         try:
             self._serve(on_ready)
         finally:
-            self.spawner.close()
-            self.lanes.close()
-            self._unlock()
+            self.ground.close()
 
     def _serve(self, on_ready: Callable[[str, int, list[str]], None]) -> None:
-        config = self.config
+        config, ground = self.config, self.ground
         logs.configure(config.log.format, config.log.level)
         self._raise_descriptors()
         registry = load_plugins(config.plugins.load, config.plugins.allow, config.plugins.block)
         observer = Observer(registry)
-        tools = self._served(self.spawner.loaded())
-        core = Core(tools, Fleet(self.workers, self.lanes.all), self._limits())
+        tools = self._served(ground.spawner.loaded())
+        core = Core(tools, Fleet(ground.workers, ground.lanes.all), self._limits())
         core.on_finished = observer.on_finished()
         timeouts, restarts = config.timeouts, config.restarts
         watch = Watch(
@@ -121,9 +78,9 @@ class Node:
             lambda pid: process_state(pid) in ("T", "t"),
         )
         watch.on_exit = observer.worker_exited
-        about = {"pid": os.getpid(), "start_method": self.spawner.start_method}
-        admin = Admin(core, watch, self._id, about)
-        loop = loop_for(core, watch, self.spawner, admin, observer, self._id, self._wake_read)
+        about = {"pid": os.getpid(), "start_method": ground.spawner.start_method}
+        admin = Admin(core, watch, ground.node, about)
+        loop = loop_for(core, watch, ground.spawner, admin, observer, ground.node, self._wake_read)
         sinks = exporters(
             config.metrics.sinks,
             registry.metrics_sinks,
@@ -131,13 +88,13 @@ class Node:
         )
         admin.exporters = sinks
         try:
-            self.address = loop.bind(self.address, self._back)
-            about["address"] = self.address
-            event = NodeEvent(self.address, self.workers, tuple(sorted(tools)))
+            address = loop.bind(ground.address, ground.back)
+            about["address"] = address
+            event = NodeEvent(address, ground.workers, tuple(sorted(tools)))
             self._until_ready(loop, core)
             if not self._signals:
                 observer.node_started(event)
-                on_ready(self.address, self.workers, sorted(tools))
+                on_ready(address, ground.workers, sorted(tools))
             self._until_signal(loop, admin, sinks)
             observer.node_stopping(event)
             self._drain(loop, core)
@@ -156,7 +113,7 @@ class Node:
                 raise LoadError(f"tool {spec.name!r}: no balancer {name!r}; there is {known}", tool=spec.name)
             if name not in made:
                 factory = BALANCERS[name]
-                made[name] = None if factory is None else factory(self.workers)
+                made[name] = None if factory is None else factory(self.ground.workers)
             tools[spec.name] = ServedTool(spec, made[name])
         return tools
 
@@ -178,7 +135,7 @@ class Node:
 
     def _until_ready(self, loop: Loop, core: Core) -> None:
         """All workers are ready, or the node is unhealthy and says so, or somebody wants it to end."""
-        while len(core.fleet.ready) < self.workers and core.healthy and not self._signals:
+        while len(core.fleet.ready) < self.ground.workers and core.healthy and not self._signals:
             loop.turn()
             self._drain_wake()
 
@@ -229,70 +186,3 @@ class Node:
             os.read(self._wake_read, 512)
         except BlockingIOError:
             pass
-
-    # ---- one node an address
-
-    def _lock(self) -> None:
-        """A second bind to an ipc path would succeed and steal the traffic, so a lock file stands beside it."""
-        if not self.address.startswith("ipc://"):
-            return
-        path = Path(self.address.removeprefix("ipc://"))
-        if path.parent == address.runtime_directory():
-            address.private(path.parent)
-        try:
-            lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise AddressError(f"can't make {path}.lock: {error.strerror}") from None
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(lock)
-            raise AddressError(
-                f"another node serves {self.address}; stop it, or choose another address with --bind"
-            ) from None
-        self._locks.append(lock)
-
-    def _unlock(self) -> None:
-        """Remove the sockets' files, and only then let go of the address."""
-        paths = [self._back.removeprefix("ipc://")]
-        if self._locks:
-            path = self.address.removeprefix("ipc://")
-            paths += [path, f"{path}.lock"]
-        for path in paths:
-            Path(path).unlink(missing_ok=True)
-        for lock in self._locks:
-            os.close(lock)
-
-
-def _remove_stale(directory: Path) -> None:
-    """Sockets of supervisors that were killed; a live one's begins with its pid."""
-    for path in directory.glob("*.back"):
-        try:
-            os.kill(int(path.name.partition("-")[0]), 0)
-        except (ValueError, ProcessLookupError):
-            path.unlink(missing_ok=True)
-        except PermissionError:
-            pass
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _sweep(directory: Path) -> None:
-    """Remove the workers' sockets of nodes that were killed before they could."""
-    for socket in directory.glob("*.back"):
-        pid = socket.name.partition("-")[0]
-        if pid.isdigit() and not _exists(int(pid)):
-            socket.unlink(missing_ok=True)
-
-
-def _exists(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True

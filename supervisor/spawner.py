@@ -9,6 +9,7 @@ import mmap
 import os
 import signal
 import threading
+from importlib import import_module
 from typing import Any, NamedTuple
 
 import msgspec
@@ -18,7 +19,6 @@ from multiprocess.connection import Connection
 from toolring.errors import LoadError, PluginError, from_wire
 from toolring.lane import LANE_BYTES
 from toolring.settings import WorkerSettings
-from toolring.workers.zygote import zygote
 
 _encode = msgspec.msgpack.encode
 _decode = msgspec.msgpack.decode
@@ -59,7 +59,7 @@ class Spawner:
         context = get_context("fork" if alone else "spawn")
         ours, theirs = context.Pipe()
         if alone:
-            target, args = zygote, (self._settings, theirs, ours, self._memory, os.getpid())
+            target, args = _forked_zygote, (self._settings, theirs, ours, self._memory, os.getpid())
         else:
             target, args = _spawned_zygote, (self._settings, theirs, os.getpid())  # type: ignore[assignment]
         self._zygote = context.Process(target=target, args=args, name="toolring-zygote", daemon=False)
@@ -141,10 +141,19 @@ class Spawner:
                 self._zygote.join(5.0)
 
 
+def _zygote() -> Any:
+    """The workers' side, by name: imported in the child, so that the supervisor holds none of it."""
+    return import_module("toolring.workers.zygote").zygote
+
+
+def _forked_zygote(*args: Any) -> None:
+    _zygote()(*args)
+
+
 def _spawned_zygote(settings: WorkerSettings, control: Connection, parent: int) -> None:
     with open(settings.lanes, "r+b") as file:
         memory = mmap.mmap(file.fileno(), os.fstat(file.fileno()).st_size or LANE_BYTES)
-    zygote(settings, control, None, memory, parent)
+    _zygote()(settings, control, None, memory, parent)
 
 
 def process_state(pid: int) -> str:

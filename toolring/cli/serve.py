@@ -32,9 +32,15 @@ def run(options: argparse.Namespace) -> int:
             "log.format": options.log_format,
         },
     )
-    from toolring.supervisor.node import Node
+    from toolring.supervisor.ground import Ground
 
-    Node(loaded.config).run(_ready)
+    ground = Ground(loaded.config)
+    try:
+        from toolring.supervisor.node import Node  # while the zygote loads the tools
+    except BaseException:
+        ground.close()
+        raise
+    Node(ground).run(_ready)
     return 0
 
 

@@ -1,0 +1,113 @@
+"""What a node stands on before anything else: its address, the shared lanes, and the zygote, which loads the tools.
+
+Made first, and alone: the zygote is forked before zmq is even imported, so that it loads the tools while the
+supervisor imports the rest.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+from pathlib import Path
+from typing import Final
+
+from toolring import address
+from toolring.config import Config
+from toolring.errors import AddressError
+from toolring.lane import Lanes
+from toolring.settings import WorkerSettings
+from toolring.supervisor.spawner import Spawner
+
+BUNDLED: Final = "toolring.plugins.tools.code"
+SPARE_LANES: Final = 4
+"""Lanes for each worker: its own, and those of predecessors that haven't ended yet."""
+
+
+class Ground:
+    """Holds an address, and a zygote that has begun to load the tools.
+
+    Raises AddressError if the address is refused or taken; nothing was started then.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.workers = config.node.workers or _cores()
+        self.address = address.check(config.node.bind or address.default_address())
+        self._lock_fd = self._lock()
+        self.node = secrets.token_hex(4)
+        directory = address.private(address.runtime_directory())
+        _remove_stale(directory)
+        self.back = f"ipc://{directory}/{os.getpid()}-{self.node}.back"
+        self.lanes = Lanes(self.workers * SPARE_LANES + 4)
+        self.spawner = Spawner(self._worker_settings(), self.lanes.memory)
+        self.spawner.open()
+
+    def close(self) -> None:
+        """End the zygote and all its workers, and let go of the address."""
+        self.spawner.close()
+        self.lanes.close()
+        self._unlock()
+
+    def _worker_settings(self) -> WorkerSettings:
+        config = self.config
+        return WorkerSettings(
+            targets=config.node.tools or (BUNDLED,),
+            address=self.back,
+            lanes=self.lanes.path,
+            start_method=config.node.start_method,
+            cache_strategy=config.cache.strategy,
+            cache_entries=config.cache.max_entries,
+            cache_bytes=config.cache.max_bytes,
+            max_result=config.limits.max_body,
+            plugins=config.plugins.load,
+            allow=config.plugins.allow,
+            block=config.plugins.block,
+            log_format=config.log.format,
+            log_level=config.log.level,
+        )
+
+    def _lock(self) -> int | None:
+        """A second bind to an ipc path would succeed and steal the traffic, so a lock file stands beside it."""
+        if not self.address.startswith("ipc://"):
+            return None
+        path = Path(self.address.removeprefix("ipc://"))
+        if path.parent == address.runtime_directory():
+            address.private(path.parent)
+        try:
+            lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise AddressError(f"can't make {path}.lock: {error.strerror}") from None
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(lock)
+            raise AddressError(
+                f"another node serves {self.address}; stop it, or choose another address with --bind"
+            ) from None
+        return lock
+
+    def _unlock(self) -> None:
+        """Remove the sockets' files, and only then let go of the address."""
+        Path(self.back.removeprefix("ipc://")).unlink(missing_ok=True)
+        if self._lock_fd is not None:
+            path = self.address.removeprefix("ipc://")
+            for name in (path, f"{path}.lock"):
+                Path(name).unlink(missing_ok=True)
+            os.close(self._lock_fd)
+
+
+def _remove_stale(directory: Path) -> None:
+    """Sockets of supervisors that were killed; a live one's begins with its pid."""
+    for path in directory.glob("*.back"):
+        try:
+            os.kill(int(path.name.partition("-")[0]), 0)
+        except (ValueError, ProcessLookupError):
+            path.unlink(missing_ok=True)
+        except PermissionError:
+            pass
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
