@@ -79,6 +79,8 @@ class Core:
         self.keyring = Keyring(limits.keep_seconds, limits.keep_bytes)
         self.line: deque[Entry] = deque()
         """Jobs that anybody may run, oldest first."""
+        self.ghosts = 0
+        """Jobs that were answered while they waited in line, and are still in it."""
         self.bytes = 0
         self.next_deadline = float("inf")
         self.draining = False
@@ -147,8 +149,8 @@ class Core:
         return True
 
     def waiting(self) -> int:
-        """Jobs in line, those included that were answered while they waited there."""
-        return len(self.line) + sum(len(slot.waiting) for slot in self.fleet.slots)
+        """Jobs that wait for a worker."""
+        return len(self.line) + sum(len(slot.waiting) for slot in self.fleet.slots) - self.ghosts
 
     def _place(self, entry: Entry) -> None:
         """Put a routed job in its slot's line, or in everybody's while no slot can work."""
@@ -292,6 +294,7 @@ class Core:
             if slot is not None:
                 slot.pending = max(0.0, slot.pending - entry.cost) if queue else 0.0
             if entry.state is not State.QUEUED:
+                self.ghosts -= 1
                 body = None
                 continue
             entry.cost = cost = entry.tool.cost
@@ -537,7 +540,9 @@ class Core:
                         continue
                 if worker is not None and entry.worker is worker:
                     at, state = worker.lane.at()
-                    if state >= TAKEN and worker.head + worker.line.index(entry) == at and not entry.tool.repeatable:
+                    place = worker.line.index(entry)
+                    worker.line[place] = None
+                    if state >= TAKEN and worker.head + place == at and not entry.tool.repeatable:
                         lost = OutcomeUnknown(f"{entry.tool.name}: the node was stopped while it ran", cause="shutdown")
                         self._settle(entry, Event.LOSE, self._error(entry, lost), now)
                         continue
@@ -557,8 +562,10 @@ class Core:
 
     def _settle(self, entry: Entry, event: Event, answer: Answer, now: float) -> None:
         """The final answer of an entry: to its caller, or to everybody who waits for its record."""
-        started = entry.state is State.DISPATCHED
+        before = entry.state
         step(entry, event)
+        if before is State.QUEUED:
+            self.ghosts += 1
         session = entry.session
         answer.id = entry.id
         del session.jobs[entry.id]
@@ -569,7 +576,7 @@ class Core:
         if session is not self.house or record is None:
             self._tell(session, answer)
             return
-        if started:
+        if before is State.DISPATCHED:
             self.keyring.settle(record, answer, now)
         else:  # never sent to a worker, so trying again under the same key is safe
             self.keyring.forget(record)

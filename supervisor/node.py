@@ -67,7 +67,9 @@ class Node:
         self._raise_descriptors()
         registry = load_plugins(config.plugins.load, config.plugins.allow, config.plugins.block)
         observer = Observer(registry)
-        tools = self._served(ground.spawner.loaded())
+        tools = self._served(ground.spawner.loaded(lambda: bool(self._signals)))
+        if not tools:
+            return
         core = Core(tools, Fleet(ground.workers, ground.lanes.all), self._limits())
         core.on_finished = observer.on_finished()
         timeouts, restarts = config.timeouts, config.restarts

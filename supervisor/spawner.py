@@ -9,6 +9,7 @@ import mmap
 import os
 import signal
 import threading
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -77,10 +78,16 @@ class Spawner:
         assert self._control is not None
         return int(self._control.fileno())
 
-    def loaded(self) -> list[Any]:
-        """Wait until the tools are loaded; their specs as plain data. Raises LoadError or PluginError."""
+    def loaded(self, give_up: Callable[[], bool]) -> list[Any]:
+        """Wait until the tools are loaded; their specs as plain data, or none at all if it was given up.
+
+        Raises LoadError or PluginError.
+        """
         assert self._control is not None
         try:
+            while not self._control.poll(0.1):
+                if give_up():
+                    return []
             kind, *news = _decode(self._control.recv_bytes())
         except (EOFError, OSError):
             self._zygote.join(5)
@@ -137,7 +144,7 @@ class Spawner:
         if self._zygote is not None:
             self._zygote.join(1.0)
             if self._zygote.exitcode is None:
-                os.kill(self._zygote.pid, signal.SIGKILL)
+                self.signal(self._zygote.pid, signal.SIGKILL, group=True)
                 self._zygote.join(5.0)
 
 

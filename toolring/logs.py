@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from contextlib import suppress
 from typing import Any, Final
 
 FORMATS: Final = ("auto", "console", "json")
@@ -15,6 +16,18 @@ LEVELS: Final = ("debug", "info", "warning", "error")
 _format = "auto"
 _level = "info"
 _ready = False
+
+
+class _Stderr:
+    """Standard error, which may be a terminal or collector that went away: no reason to end."""
+
+    def write(self, text: str) -> None:
+        with suppress(OSError, ValueError):
+            sys.stderr.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            sys.stderr.flush()
 
 
 def configure(format: str, level: str) -> None:
@@ -39,10 +52,11 @@ def bound(**values: Any) -> Any:
         if people:
             last = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
             shared.pop()
+        stream: Any = _Stderr()
         structlog.configure(
             processors=[*shared, last],
             wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, _level.upper())),
-            logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+            logger_factory=structlog.PrintLoggerFactory(stream),
             cache_logger_on_first_use=False,
         )
         _ready = True

@@ -88,7 +88,7 @@ class CacheStrategyContract:
 
     def test_a_cache_with_it_agrees_with_a_slow_and_obvious_one(self) -> None:
         @settings(max_examples=self.examples, deadline=None)
-        @given(st.lists(_step, max_size=60), st.integers(1, 5), st.sampled_from([600, 1200, 100_000]))
+        @given(st.lists(_step, min_size=20, max_size=60), st.integers(1, 5), st.sampled_from([600, 1200, 100_000]))
         def check(steps: list[tuple[Any, ...]], max_entries: int, max_bytes: int) -> None:
             _Trial(self._strategy, max_entries, max_bytes).run(steps)
 

@@ -40,6 +40,7 @@ def zygote(
     """Load the tools, report them, then start workers as told until the supervisor hangs up."""
     os.setpgid(0, 0)
     die_with(parent)
+    os.dup2(2, 1)  # what a module prints must not mix with the supervisor's own output
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends when the supervisor hangs up
     if other_end is not None:

@@ -285,6 +285,8 @@ class Client:
     def _wake_settled(self) -> None:
         """Wake those whose jobs have their answers. Under the mutex."""
         settled = self._conversation.settled
+        if self._polling:  # by another thread, which can't see what was received here
+            os.write(self._wake_write, b".")
         if self._waiting:
             for pending in settled:
                 lock = self._waiting.pop(pending.job.id, None)
@@ -326,7 +328,9 @@ class Client:
                     self._waiting.pop(handle.job.id, None)
             return
         try:
-            self._poll.poll(patience * 1000)
+            found = self._poll.poll(patience * 1000)
+            if any(fd == self._wake_read for fd, _ in found):
+                os.read(self._wake_read, 512)
         finally:
             with self._mutex:
                 self._polling = False
