@@ -99,11 +99,9 @@ class Core:
 
     def submit(self, session: Session, jobs: Iterable[Job], now: float) -> None:
         """Accept each job or refuse it at once, with an answer either way."""
-        tools, limits, mine = self.tools, self.limits, session.jobs
-        default = limits.default_timeout
-        room = min(limits.backlog - self.waiting(), limits.per_client - len(mine))
-        if self.bytes > limits.backlog_bytes or self.draining or not self.healthy:
-            room = 0
+        tools, mine = self.tools, session.jobs
+        default = self.limits.default_timeout
+        room = self._room(session)
         accepted = 0
         for job in jobs:
             tool = tools.get(job.tool)
@@ -115,8 +113,10 @@ class Core:
             elif self._sent_again(session, job, tool):
                 continue
             if accepted >= room:
-                self._refuse(session, job.id, self._why_full(session))
-                continue
+                room = accepted + self._room(session)  # those that joined others take no place in line
+                if accepted >= room:
+                    self._refuse(session, job.id, self._why_full(session))
+                    continue
             timeout = job.timeout
             deadline = now + (default if timeout is None else timeout)
             self.next_deadline = min(self.next_deadline, deadline)
@@ -151,6 +151,13 @@ class Core:
     def waiting(self) -> int:
         """Jobs that wait for a worker."""
         return len(self.line) + sum(len(slot.waiting) for slot in self.fleet.slots) - self.ghosts
+
+    def _room(self, session: Session) -> int:
+        """How many more jobs may be accepted of a session."""
+        limits = self.limits
+        if self.bytes > limits.backlog_bytes or self.draining or not self.healthy:
+            return 0
+        return min(limits.backlog - self.waiting(), limits.per_client - len(session.jobs))
 
     def _place(self, entry: Entry) -> None:
         """Put a routed job in its slot's line, or in everybody's while no slot can work."""

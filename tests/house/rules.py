@@ -53,10 +53,7 @@ MAY_IMPORT: Final = {
 FACE_MAY_IMPORT: Final = frozenset({"shared", "plugins", "client"})
 
 # (importer, imported) that the layers forbid and the house allows
-EXCEPTIONS: Final = {
-    # a new process needs a target to run, and this module is nothing else
-    ("toolring.supervisor.spawner", "toolring.workers.zygote"),
-}
+EXCEPTIONS: Final[set[tuple[str, str]]] = set()
 
 # library -> the only modules (or packages) that import it
 OWNERS: Final = {
