@@ -11,7 +11,7 @@ INSTALLED := $(VENV)/.installed
 INSTALLED_BENCH := $(VENV)/.installed-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format types house check bench clean
+.PHONY: help demo test lint format types house check docs bench clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
@@ -40,6 +40,9 @@ check: lint types test ## what must pass before a commit
 
 bench: $(INSTALLED_BENCH) ## run the benchmarks and write docs/benchmarks.md
 	@$(PY) -m benchmarks.run --docs docs/benchmarks.md $(ARGS)
+
+docs: $(INSTALLED) ## build the documentation into build/docs
+	@$(PY) -m sphinx -W --keep-going -q -b html docs build/docs
 
 clean: ## remove what tools leave behind (not .venv)
 	@rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -47,7 +47,7 @@ MAY_IMPORT: Final = {
     "client": frozenset({"shared", "plugins", "cache", "pools"}),
     "supervisor": frozenset({"shared", "plugins", "cache", "pools"}),
     "workers": frozenset({"shared", "plugins", "cache", "pools"}),
-    "testing": frozenset({"shared", "plugins"}),
+    "testing": frozenset({"shared", "plugins", "cache"}),
     "cli": frozenset({"shared", "plugins", "cache", "pools", "client", "supervisor", "workers", "testing"}),
 }
 FACE_MAY_IMPORT: Final = frozenset({"shared", "plugins", "client"})

@@ -104,7 +104,7 @@ BAD = [
     (
         rules.directions,
         "toolring/testing.py",
-        "from toolring.workers.cache import base\n",
+        "from toolring.workers import runner\n",
         "testing must not",
     ),
     (rules.directions, "toolring/client/sync.py", "import toolring.supervisor.core\n", "client must not"),
