@@ -90,6 +90,8 @@ class Core:
         self.sends: list[Send] = []
         self.dirty: list[Session] = []
         self.signals: list[Worker] = []
+        self.faulty: list[tuple[Worker, str]] = []
+        """Workers that can't be trusted any more, and why; for the watch."""
         self.notes: list[tuple[str, dict[str, Any]]] = []
         self.on_finished: Callable[[Entry, Answer], None] | None = None
         """Bound once, when somebody listens."""
@@ -328,50 +330,52 @@ class Core:
         popleft = held.popleft
         load = worker.load
         skipped: list[Entry] = []
-        for answer in answers:
-            if answer.id != head:
-                if answer.id < head:
+        try:
+            for answer in answers:
+                if answer.id != head:
+                    if answer.id < head:
+                        continue
+                    raise ProtocolError(f"worker {worker.name} answered {answer.id} before {head}")
+                if not held:
+                    raise ProtocolError(f"worker {worker.name} answered {answer.id}, which it was never given")
+                head += 1
+                entry = popleft()
+                if entry is None:
                     continue
-                raise ProtocolError(f"worker {worker.name} answered {answer.id} before {head}")
-            if not held:
-                raise ProtocolError(f"worker {worker.name} answered {answer.id}, which it was never given")
-            head += 1
-            entry = popleft()
-            if entry is None:
-                continue
-            load -= entry.cost
-            status = answer.status
-            if status == OK:
-                tool = entry.tool
-                tool.answered += 1
-                if answer.flags:
-                    tool.cached += 1
-                tool.observe(answer.run_us)
-                if entry.record is not None or self.on_finished is not None:
-                    self._settle(entry, Event.SUCCEED, answer, now)
-                    continue
-                entry.state = _DONE
-                session = entry.session
-                answer.id = entry.id
-                del session.jobs[entry.id]
-                self.bytes -= len(entry.args)
-                out = session.out
-                if not out:
-                    self.dirty.append(session)
-                out.append(answer)
-            elif status == SKIPPED:
-                skipped.append(entry)
-            else:
-                entry.tool.answered += 1
-                entry.tool.observe(answer.run_us)
-                self._settle(entry, Event.FAIL, self._retold(entry, worker, answer), now)
-        if skipped:
-            self._requeue(skipped, Event.TAKE_BACK)
-        worker.answered += head - worker.head
-        worker.head = head
-        worker.load = load if held else 0.0
-        worker.progress = now
-        worker.lane.words[ACK] = head - 1
+                load -= entry.cost
+                status = answer.status
+                if status == OK:
+                    tool = entry.tool
+                    tool.answered += 1
+                    if answer.flags:
+                        tool.cached += 1
+                    tool.observe(answer.run_us)
+                    if entry.record is not None or self.on_finished is not None:
+                        self._settle(entry, Event.SUCCEED, answer, now)
+                        continue
+                    entry.state = _DONE
+                    session = entry.session
+                    answer.id = entry.id
+                    del session.jobs[entry.id]
+                    self.bytes -= len(entry.args)
+                    out = session.out
+                    if not out:
+                        self.dirty.append(session)
+                    out.append(answer)
+                elif status == SKIPPED:
+                    skipped.append(entry)
+                else:
+                    entry.tool.answered += 1
+                    entry.tool.observe(answer.run_us)
+                    self._settle(entry, Event.FAIL, self._retold(entry, worker, answer), now)
+        finally:
+            if skipped:
+                self._requeue(skipped, Event.TAKE_BACK)
+            worker.answered += head - worker.head
+            worker.head = head
+            worker.load = load if held else 0.0
+            worker.progress = now
+            worker.lane.words[ACK] = head - 1
 
     def _retold(self, entry: Entry, worker: Worker, answer: Answer) -> Answer:
         """A worker's error with what only the supervisor knows."""
@@ -386,7 +390,7 @@ class Core:
         try:
             self.answers(worker, protocol.decode_answer_list(worker.lane.journal()), now)
         except (msgspec.DecodeError, ProtocolError) as error:  # a tool wrote to memory that isn't its own
-            self.notes.append(("journal_unreadable", {"worker": worker.pid, "reason": str(error)}))
+            self.faulty.append((worker, f"its journal can't be read: {error}"))
 
     # ---- jobs end otherwise
 

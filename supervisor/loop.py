@@ -6,6 +6,7 @@ peer leaves in one message. The loop blocks in one place only, and never sleeps.
 
 from __future__ import annotations
 
+import signal
 import time
 from functools import partial
 from typing import Any, Final, Protocol
@@ -190,6 +191,8 @@ class Loop:
         if news is None:
             self.observer.note("zygote_lost", {"pid": self.spawner.pid})
             for worker in list(workers.values()):
+                if worker.pid:  # they die with the zygote; what their tools started must go too
+                    self.spawner.signal(worker.pid, signal.SIGKILL, group=True)
                 self.watch.exited(worker, -9, now)
             self.spawner.close()
             self.spawner.open()

@@ -45,7 +45,10 @@ class Observer:
         level = "error" if name in _ERRORS else "warning" if name in _WARNINGS else "info"
         if name == "worker_exited" and (facts.get("reason") or facts.get("cause") == "exited with status 0"):
             level = "info"
-        getattr(self._log, level)(name, **facts)
+        try:
+            getattr(self._log, level)(name, **facts)
+        except OSError:
+            pass  # whoever read the log is gone; that is no reason to stop serving
 
     def _budget(self, name: str) -> int | None:
         """How many lines of this kind were left out before this one; None if this one is left out too."""

@@ -71,6 +71,10 @@ class Watch:
         core = self.core
         if now >= core.next_deadline and now >= self._next_scan:
             self._scan_deadlines(now)
+        for worker, why in core.faulty:
+            if worker.life < Life.GONE:
+                self.give_up(worker, now, why)
+        core.faulty.clear()
         busy = False
         for worker in list(core.fleet.workers.values()):
             if worker.life is Life.ENDING:

@@ -24,7 +24,7 @@ from multiprocess.connection import Connection, wait
 from toolring.declare import Tool
 from toolring.errors import ToolringError
 from toolring.guard import die_with
-from toolring.lane import Lane
+from toolring.lane import INTERRUPT, Lane
 from toolring.plugins.registry import Registry, load_plugins
 from toolring.settings import WorkerSettings
 from toolring.workers.catalog import load
@@ -59,6 +59,7 @@ def zygote(
     gc.collect()
     gc.freeze()  # the collector must not write to pages that all workers share
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # whatever the tools' modules made of it
+    signal.signal(INTERRUPT, signal.SIG_IGN)  # a worker is born immune, until it has a handler
     Nursery(settings, tools, registry, memory, method, control).run(parent)
 
 
@@ -165,7 +166,7 @@ class Nursery:
 
     def _reap(self) -> None:
         for identity, worker in list(self._workers.items()):
-            if os.waitid(os.P_PID, worker.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            if not _ended(worker.pid):
                 continue
             _kill_group(worker.pid)  # what its tools started; until the worker is reaped, the number is its own
             status = worker.exitcode
@@ -181,6 +182,13 @@ def _end_of(worker: Any) -> int:
     """A pidfd where there are any: a sentinel stays silent while a forked child of the worker holds it open."""
     opened: int = os.pidfd_open(worker.pid) if hasattr(os, "pidfd_open") else worker.sentinel
     return opened
+
+
+def _ended(pid: int) -> bool:
+    try:
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:
+        return True  # starting another worker has reaped it
 
 
 def _kill_group(pid: int) -> None:

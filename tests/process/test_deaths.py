@@ -255,3 +255,14 @@ def test_the_zygote_killed_loses_no_job(node: Node, client: Client, tmp_path: Pa
     written = [int(line) for line in lines(ledger)]
     assert len(written) == len(set(written)), "a job that may not be repeated ran twice"
     assert len(written) >= number - unknown
+
+
+def test_the_zygote_takes_the_tools_children_along(node: Node, client: Client, spot: Path) -> None:
+    call = Background(lambda: client.call("with_child", {"path": str(spot)}))
+    child = int(eventually(lambda: lines(spot), "the tool runs")[0].split()[1])
+    os.kill(node.zygote(), signal.SIGKILL)
+    eventually(lambda: len(lines(spot)) == 2, "it runs again")
+    release(spot)
+    call.result()
+    eventually(lambda: not alive(child), "the child is gone")
+    kill_one(int(lines(spot)[1].split()[1]))

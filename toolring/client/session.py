@@ -275,6 +275,11 @@ class Conversation:
         for pending in list(self.pending.values()):
             if pending.job.id not in queued and not first:
                 self._send_again(pending, same, welcome.resumed)
+        self._queue.sort(key=lambda job: job.id)  # what the node sees must count up
+        cancelled = [pending.job.id for pending in self.pending.values() if pending.cancelled]
+        if cancelled:
+            self._flush()
+            self._out.append((_encode(Cancel(cancelled)), None))
 
     def _send_again(self, pending: Pending, same: bool, resumed: bool) -> None:
         """After a reconnect. A node that resumes the session passes over what it has in hand, and the same node knows
@@ -285,9 +290,6 @@ class Conversation:
         if known or (spec is not None and spec.repeatable):
             self._queue.append(job)
             self._queue_bytes += len(job.args)
-            if pending.cancelled:
-                self._flush()
-                self._out.append((_encode(Cancel([job.id])), None))
             return
         del self.pending[job.id]
         text = f"{job.tool}: the node was lost after it had been sent there, and it may not be repeated"
