@@ -28,6 +28,7 @@ from toolring.protocol import (
 )
 from toolring.supervisor.admin import Admin
 from toolring.supervisor.core import Core
+from toolring.supervisor.endings import Endings
 from toolring.supervisor.ledger import Session
 
 _encode = protocol.encode
@@ -49,8 +50,11 @@ class Clients:
     now, and calls ``unreachable`` if nobody is there.
     """
 
-    def __init__(self, core: Core, admin: Admin, node: str, post: Callable[[bytes, bytes, Any], bool]) -> None:
+    def __init__(
+        self, core: Core, endings: Endings, admin: Admin, node: str, post: Callable[[bytes, bytes, Any], bool]
+    ) -> None:
         self._core = core
+        self._endings = endings
         self._admin = admin
         self._node = node
         self._post = post
@@ -93,7 +97,7 @@ class Clients:
             for job_id in message.ids:
                 entry = session.jobs.get(job_id)
                 if entry is not None:
-                    self._core.cancel(entry, now)
+                    self._endings.cancel(entry, now)
         elif isinstance(message, Ask):
             told = Told(message.request, self._admin.answer(message.what, message.params, now))
             self._reply(session, _encode(told))
@@ -205,7 +209,7 @@ class Clients:
         core = self._core
         if session.jobs:
             self._core.notes.append(("client_lost", {"session": session.name, "jobs": len(session.jobs), "why": why}))
-        core.leave(session, now)
+        self._endings.leave(session, now)
         core.sessions.pop(session.token, None)
         self._routes.pop(session.route, None)
         self._clogged.discard(session)

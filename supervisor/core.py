@@ -17,23 +17,19 @@ from msgspec import Raw
 from toolring import protocol
 from toolring.errors import (
     Busy,
-    Cancelled,
     Conflict,
-    Draining,
     OutcomeUnknown,
-    Poisoned,
     ProtocolError,
     ToolringError,
-    Unhealthy,
-    UnknownTool,
 )
-from toolring.lane import ACK, CANCEL, DONE, STARTED, TAKEN
+from toolring.lane import ACK
 from toolring.policy.ring import hash64
 from toolring.protocol import ERROR, INLINE, KEEP, NIL, OK, PACK, REPLAYED, SKIPPED, Answer, Job, Work
 from toolring.supervisor.catalogue import ServedTool
-from toolring.supervisor.fleet import Change, Fleet, Life, Slot, Worker
+from toolring.supervisor.fleet import Fleet, Slot, Worker
 from toolring.supervisor.keyring import Keyring, Record, digest
 from toolring.supervisor.ledger import TABLE, Entry, Event, Session, State, step
+from toolring.supervisor.refusals import unknown_tool, why_full
 
 CREDIT: Final = 0.002
 """Seconds of expected work up to which a worker is given more, measured before the next job is added."""
@@ -108,7 +104,7 @@ class Core:
         for job in jobs:
             tool = tools.get(job.tool)
             if tool is None:
-                self._refuse(session, job.id, UnknownTool(self._unknown(job.tool), tool=job.tool))
+                self._refuse(session, job.id, unknown_tool(tools, job.tool))
                 continue
             if job.id > session.highest:
                 session.highest = job.id
@@ -117,7 +113,7 @@ class Core:
             if accepted >= room:
                 room = accepted + self._room(session)  # those that joined others take no place in line
                 if accepted >= room:
-                    self._refuse(session, job.id, self._why_full(session))
+                    self._refuse(session, job.id, why_full(self, session))
                     continue
             timeout = job.timeout
             deadline = now + (default if timeout is None else timeout)
@@ -173,26 +169,6 @@ class Core:
         slot.pending += entry.cost
         slot.waiting.append(entry)
 
-    def _unknown(self, name: str) -> str:
-        close = [known for known in self.tools if known.lower().startswith(name[:3].lower())] or list(self.tools)
-        return f"no tool {name!r} here; there is {', '.join(sorted(close)[:8])}"
-
-    def _why_full(self, session: Session) -> ToolringError:
-        limits = self.limits
-        work = sum(entry.tool.cost for entry in self.line) + sum(slot.pending for slot in self.fleet.slots)
-        after = round(min(30.0, max(0.01, work / max(1, len(self.fleet.ready)))), 3)
-        if self.draining:
-            return Draining("the node is shutting down", limit="draining", retry_after=1.0)
-        if not self.healthy:
-            return Unhealthy("the node's workers keep dying; see its log", limit="unhealthy", retry_after=1.0)
-        if len(session.jobs) >= limits.per_client:
-            text, limit = f"this client has {len(session.jobs)} jobs in flight", "per_client"
-        elif self.bytes > limits.backlog_bytes:
-            text, limit = f"{self.bytes} bytes of arguments are waiting", "backlog_bytes"
-        else:
-            text, limit = f"{self.waiting()} jobs are waiting", "backlog"
-        return Busy(f"{text}; the limit is {getattr(limits, limit)}", limit=limit, retry_after=after)
-
     def _refuse(self, session: Session, job_id: int, error: ToolringError) -> None:
         self.refused[error.code] = self.refused.get(error.code, 0) + 1
         self._tell(session, Answer(job_id, ERROR, Raw(protocol.encode(error.to_wire()))))
@@ -209,14 +185,14 @@ class Core:
         if record is None:
             if self.keyring.full:
                 limit = Busy("the node keeps as many results as it may", limit="keep_bytes", retry_after=5.0)
-                self._settle(entry, Event.FAIL, self._error(entry, limit), now)
+                self.settle(entry, Event.FAIL, self.error_answer(entry, limit), now)
                 return
             record = Record(mark, bool(job.mode & KEEP))
             self.keyring.name(record, key)
             self._begin(record, entry, job, now)
         elif record.digest != mark:
             clash = Conflict(f"the key {job.key!r} was used for another tool or other arguments", key=job.key)
-            self._settle(entry, Event.FAIL, self._error(entry, clash), now)
+            self.settle(entry, Event.FAIL, self.error_answer(entry, clash), now)
             return
         if job.mode & KEEP:
             record.keep = True
@@ -248,7 +224,7 @@ class Core:
         copy = Answer(
             entry.id, answer.status, answer.value, answer.run_us, answer.flags | (REPLAYED if replayed else 0)
         )
-        self._settle(entry, event, copy, now)
+        self.settle(entry, event, copy, now)
 
     # ---- jobs go out
 
@@ -351,7 +327,7 @@ class Core:
                         tool.cached += 1
                     tool.observe(answer.run_us)
                     if entry.record is not None or self.on_finished is not None:
-                        self._settle(entry, Event.SUCCEED, answer, now)
+                        self.settle(entry, Event.SUCCEED, answer, now)
                         continue
                     entry.state = _DONE
                     session = entry.session
@@ -367,10 +343,10 @@ class Core:
                 else:
                     entry.tool.answered += 1
                     entry.tool.observe(answer.run_us)
-                    self._settle(entry, Event.FAIL, self._retold(entry, worker, answer), now)
+                    self.settle(entry, Event.FAIL, self._retold(entry, worker, answer), now)
         finally:
             if skipped:
-                self._requeue(skipped, Event.TAKE_BACK)
+                self.requeue(skipped, Event.TAKE_BACK)
             worker.answered += head - worker.head
             worker.head = head
             worker.load = load if held else 0.0
@@ -392,177 +368,20 @@ class Core:
         except (msgspec.DecodeError, ProtocolError) as error:  # a tool wrote to memory that isn't its own
             self.faulty.append((worker, f"its journal can't be read: {error}"))
 
-    # ---- jobs end otherwise
-
-    def cancel(self, entry: Entry, now: float, why: str = "cancelled by its caller") -> None:
-        """End a job, wherever it is. Its caller hears CANCELLED now; what runs is interrupted."""
-        self._stop(entry, Event.CANCEL, Cancelled(f"{entry.tool.name}: {why}"), now)
-
-    def expire(self, entry: Entry, now: float, error: ToolringError) -> None:
-        """End a job whose time is up, wherever it is. Its caller hears it now."""
-        self._stop(entry, Event.EXPIRE, error, now)
-
-    def abandon(self, entry: Entry, now: float) -> None:
-        """Give up a job that waits, because no worker can be had."""
-        error = Unhealthy(
-            f"{entry.tool.name}: the node's workers keep dying; see its log", limit="unhealthy", retry_after=1.0
-        )
-        self._settle(entry, Event.FAIL, self._error(entry, error), now)
-
-    def _stop(self, entry: Entry, event: Event, error: ToolringError, now: float) -> None:
-        if entry.state is State.JOINED:
-            self._settle(entry, event, self._error(entry, error), now)
-            record = entry.record
-            if record is not None:
-                record.waiting = [other for other in record.waiting if other is not entry]
-                runs = record.entry
-                if runs is not None and not record.waiting and not (record.keep and event is not Event.CANCEL):
-                    self._stop(runs, event, error, now)
-            return
-        worker = entry.worker if entry.state is State.DISPATCHED else None
-        if worker is not None:
-            self.harvest(worker, now)
-            if entry.final:
-                return  # it had ended in time after all
-            if entry.worker is worker:  # else it was skipped, and waits again
-                self._drop(worker, entry, now)
-        self._settle(entry, event, self._error(entry, error), now)
-        entry.args = NIL
-
-    def _drop(self, worker: Worker, entry: Entry, now: float) -> None:
-        """Make sure that a worker doesn't start, or doesn't go on with, a job that it holds."""
-        place = worker.line.index(entry)
-        seq = worker.head + place
-        worker.line[place] = None
-        worker.load -= entry.cost
-        self.take_back(worker)
-        at, state = worker.lane.at()
-        if at == seq and state in (TAKEN, STARTED):
-            self.end(worker, seq, now, f"{entry.tool.name} had to be ended")
-
-    def end(self, worker: Worker, seq: int, now: float, reason: str) -> None:
-        """Interrupt what a worker runs and let another take its place; the watch sees it to its end."""
-        worker.lane.words[CANCEL] = seq
-        if worker.life is not Life.ENDING:
-            self.take_back(worker)
-            worker.reason = reason
-            worker.next_ending = now
-            slot = worker.slot
-            self.fleet.change(worker, Change.END)
-            if slot.worker is None and slot.start_at is None:
-                slot.start_at = now
-        self.signals.append(worker)
-
-    def take_back(self, worker: Worker) -> None:
-        """Let others run what a worker was given but has not begun."""
-        held = worker.line
-        taken = worker.lane.recall(worker.tail - 1)
-        back: list[Entry] = []
-        for place in range(max(0, taken - worker.head + 1), len(held)):
-            entry = held[place]
-            if entry is not None:
-                held[place] = None
-                worker.load -= entry.cost
-                back.append(entry)
-        self._requeue(back, Event.TAKE_BACK)
-
-    def _requeue(self, entries: list[Entry], event: Event) -> None:
+    def requeue(self, entries: list[Entry], event: Event) -> None:
         """Back to the front of the line, in the old order."""
         for entry in reversed(entries):
             step(entry, event)
             entry.worker = None
             self.line.appendleft(entry)
 
-    def lost(self, worker: Worker, cause: str, facts: Mapping[str, Any], now: float) -> bool:
-        """A worker is gone. Its finished jobs are answered, the untouched ones run elsewhere, and the one that had
-        started is repeated, told as OUTCOME_UNKNOWN, or POISONED. True if it died while it ran a tool.
-        """
-        self.harvest(worker, now)
-        at, state = worker.lane.at()
-        begun = state in (STARTED, DONE) and at >= worker.head
-        again: list[Entry] = []
-        untouched: list[Entry] = []
-        for place, entry in enumerate(worker.line):
-            if entry is None:
-                continue
-            touched = worker.head + place <= at
-            if touched and not self._survives(entry, worker, begun, cause, facts, now):
-                continue
-            if touched and begun:
-                again.append(entry)
-            else:
-                untouched.append(entry)
-        worker.line.clear()
-        self._requeue(untouched, Event.TAKE_BACK)
-        self._requeue(again, Event.REPEAT)
-        return begun
-
-    def _survives(
-        self, entry: Entry, worker: Worker, begun: bool, cause: str, facts: Mapping[str, Any], now: float
-    ) -> bool:
-        """Does a job run again whose worker died with it in hand? If not, it gets its answer here.
-
-        ``begun``: the tool had been called. Before that even a job that may not be repeated is safe, but one that
-        kills workers while they look at it must not do so for ever.
-        """
-        entry.deaths += 1
-        name = entry.tool.name
-        known = {"worker": worker.pid, "cause": cause, **facts}
-        if begun and not entry.tool.repeatable:
-            text = f"{name}: its worker was lost ({cause}) after it had started, and it may not be repeated"
-            self._settle(entry, Event.LOSE, self._error(entry, OutcomeUnknown(text, **known)), now)
-            return False
-        if entry.deaths >= self.limits.deaths:
-            text = f"{name}: {entry.deaths} workers died of it ({cause}); it is not tried again"
-            self._settle(entry, Event.POISON, self._error(entry, Poisoned(text, deaths=entry.deaths, **known)), now)
-            return False
-        if begun:
-            entry.attempt += 1
-        return True
-
-    def leave(self, session: Session, now: float) -> None:
-        """A client is gone for good: its calls are cancelled, what it submitted to be kept goes on."""
-        for entry in list(session.jobs.values()):
-            if entry.final:
-                continue  # a worker that had to be ended for an earlier one had finished this one
-            if entry.record is not None and entry.record.keep:
-                entry.record.waiting = [other for other in entry.record.waiting if other is not entry]
-                self._settle(entry, Event.CANCEL, self._error(entry, Cancelled("its client left")), now)
-            else:
-                self.cancel(entry, now, "its client vanished")
-        session.out.clear()
-
     def in_hand(self) -> int:
         """Jobs that were accepted and have no answer yet."""
         return len(self.house.jobs) + sum(len(session.jobs) for session in self.sessions.values())
 
-    def shut_down(self, now: float) -> None:
-        """Give every job its final answer, because the workers are about to be ended."""
-        for one in self.fleet.workers.values():
-            self.take_back(one)
-        for session in [self.house, *self.sessions.values()]:
-            for entry in list(session.jobs.values()):
-                if entry.final:
-                    continue
-                worker = entry.worker if entry.state is State.DISPATCHED else None
-                if worker is not None:
-                    self.harvest(worker, now)
-                    if entry.final:
-                        continue
-                if worker is not None and entry.worker is worker:
-                    at, state = worker.lane.at()
-                    place = worker.line.index(entry)
-                    worker.line[place] = None
-                    if state >= TAKEN and worker.head + place == at and not entry.tool.repeatable:
-                        lost = OutcomeUnknown(f"{entry.tool.name}: the node was stopped while it ran", cause="shutdown")
-                        self._settle(entry, Event.LOSE, self._error(entry, lost), now)
-                        continue
-                stopped = Cancelled(f"{entry.tool.name}: the node was stopped", cause="shutdown")
-                self._settle(entry, Event.CANCEL, self._error(entry, stopped), now)
-
     # ---- the one way to an answer
 
-    def _error(self, entry: Entry, error: ToolringError) -> Answer:
+    def error_answer(self, entry: Entry, error: ToolringError) -> Answer:
         tool = entry.tool
         error.facts.update(tool=tool.name, job=entry.name, attempt=entry.attempt)
         if entry.state is not State.JOINED:
@@ -571,7 +390,7 @@ class Core:
             self.notes.append(("job_failed", {"code": error.code, "reason": error.message, **facts}))
         return Answer(entry.id, ERROR, Raw(protocol.encode(error.to_wire())))
 
-    def _settle(self, entry: Entry, event: Event, answer: Answer, now: float) -> None:
+    def settle(self, entry: Entry, event: Event, answer: Answer, now: float) -> None:
         """The final answer of an entry: to its caller, or to everybody who waits for its record."""
         before = entry.state
         step(entry, event)

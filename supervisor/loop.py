@@ -72,7 +72,7 @@ class Loop:
         self.admin = admin
         self.observer = observer
         self.front = _router(context, core.limits.max_body)
-        self.clients = Clients(core, admin, node, partial(self._post, self.front))
+        self.clients = Clients(core, watch.endings, admin, node, partial(self._post, self.front))
         self.back = _router(context, -1)
         self._wake_fd = wake_fd
         self._next_tick = 0.0

@@ -21,6 +21,7 @@ from toolring.spec import ToolSpec
 from toolring.supervisor.admin import Admin
 from toolring.supervisor.catalogue import ServedTool
 from toolring.supervisor.core import Core, Limits
+from toolring.supervisor.endings import Endings
 from toolring.supervisor.fleet import Fleet
 from toolring.supervisor.ground import Ground
 from toolring.supervisor.loop import Loop, loop_for
@@ -75,6 +76,7 @@ class Node:
         timeouts, restarts = config.timeouts, config.restarts
         watch = Watch(
             core,
+            Endings(core),
             RestartBudget(restarts.intensity, restarts.period),
             Grace(timeouts.interrupt, timeouts.terminate, timeouts.start),
             lambda pid: process_state(pid) in ("T", "t"),
@@ -161,7 +163,7 @@ class Node:
         while core.in_hand() and len(self._signals) < 2 and time.monotonic() < end:
             if loop.turn():
                 self._drain_wake()
-        core.shut_down(time.monotonic())
+        loop.watch.endings.shut_down(time.monotonic())
         self._end_workers(loop, core)
         core.notes.append(("node_stopped", {}))
         loop.perform(time.monotonic())
@@ -172,7 +174,7 @@ class Node:
         timeouts = self.config.timeouts
         now = time.monotonic()
         for worker in list(core.fleet.workers.values()):
-            core.end(worker, worker.lane.at()[0], now, "the node stops")
+            loop.watch.endings.end(worker, worker.lane.at()[0], now, "the node stops")
         loop.perform(now)
         while core.fleet.workers and time.monotonic() < now + timeouts.interrupt + timeouts.terminate:
             if loop.turn():

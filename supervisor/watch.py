@@ -13,6 +13,7 @@ from toolring.errors import Expired
 from toolring.lane import DONE, STARTED
 from toolring.policy.restart import RestartBudget
 from toolring.supervisor.core import STUCK_COST, Core
+from toolring.supervisor.endings import Endings
 from toolring.supervisor.fleet import Change, Life, Slot, Worker
 from toolring.supervisor.ledger import State
 
@@ -54,8 +55,11 @@ class Grace(NamedTuple):
 class Watch:
     """Looks after one core's workers."""
 
-    def __init__(self, core: Core, budget: RestartBudget, grace: Grace, is_stopped: Callable[[int], bool]) -> None:
+    def __init__(
+        self, core: Core, endings: Endings, budget: RestartBudget, grace: Grace, is_stopped: Callable[[int], bool]
+    ) -> None:
         self.core = core
+        self.endings = endings
         self.budget = budget
         self.grace = grace
         self._is_stopped = is_stopped
@@ -83,7 +87,7 @@ class Watch:
                     self._press(worker, now)
             elif worker.life is Life.RETIRING and now >= worker.next_ending:
                 busy = True
-                core.end(worker, worker.lane.at()[0], now, "did not leave by itself")
+                self.endings.end(worker, worker.lane.at()[0], now, "did not leave by itself")
             elif worker.line:
                 busy = True
                 self._look_at(worker, now)
@@ -111,7 +115,9 @@ class Watch:
                 elif not entry.final:
                     spent = f"{now - entry.accepted:.3g} s after it was accepted"
                     where = "it ran" if entry.state is State.DISPATCHED else "it waited"
-                    core.expire(entry, now, Expired(f"{entry.tool.name}: the deadline passed {spent}, while {where}"))
+                    self.endings.expire(
+                        entry, now, Expired(f"{entry.tool.name}: the deadline passed {spent}, while {where}")
+                    )
         core.next_deadline = nearest
         self._next_scan = now + SCAN_SECONDS
 
@@ -136,7 +142,6 @@ class Watch:
 
     def _look_at_run(self, worker: Worker, seq: int, quiet: float, now: float) -> None:
         """A job runs: has it run too long, and does anybody wait behind it?"""
-        core = self.core
         place = seq - worker.head
         entry = worker.line[place] if 0 <= place < len(worker.line) else None
         if entry is None:
@@ -144,11 +149,11 @@ class Watch:
         ran = now - worker.at_since
         timeout = entry.tool.timeout
         if timeout is not None and ran >= timeout:
-            core.expire(
+            self.endings.expire(
                 entry, now, Expired(f"{entry.tool.name}: one run may take {timeout:g} s, it was ended", timeout=timeout)
             )
         elif quiet > max(STUCK_SECONDS, 4 * entry.cost) and place + 1 < len(worker.line):
-            core.take_back(worker)
+            self.endings.take_back(worker)
             worker.load = max(worker.load, STUCK_COST)
 
     # ---- endings
@@ -157,7 +162,7 @@ class Watch:
         """A worker ends by itself: what it hasn't begun runs elsewhere, and its successor starts now."""
         if worker.life > Life.READY:
             return
-        self.core.take_back(worker)
+        self.endings.take_back(worker)
         self._vacate(worker, Change.RETIRE, now)
         worker.next_ending = now + LEAVE_SECONDS
 
@@ -199,7 +204,7 @@ class Watch:
         core = self.core
         cause = describe(status)
         ending = worker.life is Life.ENDING
-        began = core.lost(worker, worker.reason if ending and worker.reason else cause, {"status": status}, now)
+        began = self.endings.lost(worker, worker.reason if ending and worker.reason else cause, {"status": status}, now)
         outside = status in (-signal.SIGKILL, -signal.SIGTERM) and worker.life is not Life.STARTING
         young = worker.answered == 0 and not began and not outside and worker.life <= Life.READY
         slot = worker.slot
@@ -239,7 +244,7 @@ class Watch:
         for session in [core.house, *core.sessions.values()]:
             for entry in list(session.jobs.values()):
                 if entry.state is State.QUEUED:
-                    core.abandon(entry, now)
+                    self.endings.abandon(entry, now)
 
     def _recover(self) -> None:
         self.budget.lived()

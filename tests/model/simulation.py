@@ -1,0 +1,600 @@
+"""A node in one thread: the real core, watch, ledger and lanes; workers and clients simulated step by step.
+
+A simulated worker does to its lane, in the same order, what ``workers/runner.py``, ``workers/loop.py`` and
+``workers/journal.py`` do, one store at a time, so that it can be killed, stopped or overtaken between any two.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections import Counter, deque
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from toolring import protocol
+from toolring.errors import Cancelled, ToolError, ToolringError
+from toolring.lane import ACK, AT, CANCEL, DONE, RECALL, STARTED, TAKEN, Lanes
+from toolring.policy.balance import Balancer, RingOverflow, RoundRobin
+from toolring.policy.restart import RestartBudget
+from toolring.protocol import ERROR, INLINE, NIL, OK, SKIPPED, Answer, Batch, Done, Job, Leaving, Stop, Work
+from toolring.spec import ToolSpec
+from toolring.supervisor.catalogue import ServedTool
+from toolring.supervisor.core import Core, Limits
+from toolring.supervisor.endings import Endings
+from toolring.supervisor.fleet import Fleet, Life, Worker
+from toolring.supervisor.ledger import Entry, Session, State
+from toolring.supervisor.watch import SCAN_SECONDS, Grace, Watch
+from toolring.workers.journal import LARGEST, Journal
+
+encode = protocol.encode
+decode = protocol.decode_value
+
+SLOTS = 3
+LIMITS = Limits(backlog=20, backlog_bytes=300_000, per_client=12, deaths=2, keep_seconds=1e9, keep_bytes=1 << 30)
+
+
+def tool(name: str, balancer: Balancer | None = None, **policy: Any) -> ServedTool:
+    return ServedTool(ToolSpec(name=name, **policy), balancer)
+
+
+def tools() -> dict[str, ServedTool]:
+    """Every combination that the core treats differently."""
+    made = [
+        tool("read", read_only=True),
+        tool("write"),
+        tool("near", RingOverflow(SLOTS), idempotent=True, affinity="n"),
+        tool("push", RoundRobin(SLOTS)),
+        tool("brief", timeout=0.5),
+    ]
+    return {one.name: one for one in made}
+
+
+class Run:
+    """One start of a tool in one process."""
+
+    def __init__(self, job: str, tool: str, worker: SimWorker) -> None:
+        self.job = job
+        self.tool = tool
+        self.worker = worker
+        self.ended = False
+
+
+class SimWorker:
+    """A worker process, one store or message at a time."""
+
+    def __init__(self, node: Node, record: Worker, pid: int) -> None:
+        self.node = node
+        self.record = record
+        self.pid = pid
+        self.words = record.lane.words
+        self.journal = Journal(record.lane)
+        self.inbox: deque[tuple[bytes, Raw | None]] = deque()
+        self.sent: deque[tuple[bytes, bytes]] = deque()
+        self.parts: list[bytes] = []
+        self.todo: deque[tuple[int, Work]] = deque()
+        self.phase = self.boot
+        self.answer = Answer(0, SKIPPED, NIL)
+        self.run: Run | None = None
+        self.retired = False
+        self.interrupted = False
+        self.asked_to_end = False
+        self.deaf = False
+        """Holds the GIL in C: the interrupt isn't handled."""
+        self.stopped = False
+        self.status: int | None = None
+        self.outcome: tuple[str, int, int] = ("ok", 10, 0)
+        """How the tool at hand ends: its kind, microseconds, bytes of its result."""
+        self.flush_now = False
+
+    @property
+    def alive(self) -> bool:
+        return self.status is None
+
+    def die(self, status: int) -> None:
+        if self.alive:
+            self.status = status
+            self.node.exits.append((self.record.identity, status))
+
+    def signal(self, number: int) -> None:
+        assert number != signal.SIGTERM or self.asked_to_end, "TERM before any interrupt"
+        self.asked_to_end = True
+        if number == signal.SIGKILL or (number == signal.SIGTERM and not self.stopped):
+            self.die(-number)
+        else:
+            self.interrupted = True
+
+    def step(self) -> bool:
+        """Do one thing; False if there is nothing to do."""
+        if not self.alive or self.stopped:
+            return False
+        if self.interrupted and not self.deaf:
+            self.interrupted = False
+            if self.phase == self.running and self.words[CANCEL] == self.todo[0][0]:
+                self.retired = True
+                self.end(Cancelled("interrupted"))
+                return True
+        return self.phase()
+
+    # ---- phases, each as far as the next point at which somebody else could look or strike
+
+    def boot(self) -> bool:
+        self.phase = self.receive
+        self.node.ready(self)
+        return True
+
+    def receive(self) -> bool:
+        if not self.inbox:
+            return False
+        head, body = self.inbox.popleft()
+        message = protocol.decode_from_supervisor(head)
+        if not isinstance(message, Batch):
+            self.die(0)
+            return True
+        if body is not None:
+            message.work[0].args = body
+        self.todo.extend(enumerate(message.work, message.first))
+        self.phase = self.take
+        return True
+
+    def take(self) -> bool:
+        self.words[AT] = self.todo[0][0] << 2 | TAKEN
+        self.phase = self.check
+        return True
+
+    def check(self) -> bool:
+        seq, work = self.todo[0]
+        if self.words[RECALL] >= seq or self.retired or self.node.now >= work.deadline:
+            self.answer = Answer(seq, SKIPPED, NIL)
+            self.phase = self.add
+        elif self.outcome[0] == "hit":
+            self.succeed(seq, work)
+        else:
+            self.phase = self.start
+        return True
+
+    def start(self) -> bool:
+        seq, work = self.todo[0]
+        self.words[AT] = seq << 2 | STARTED
+        self.run = self.node.started(self, seq, work)
+        self.phase = self.running
+        return True
+
+    def running(self) -> bool:
+        seq, work = self.todo[0]
+        if self.outcome[0] == "hang":
+            return False
+        if self.outcome[0] == "error":
+            self.end(ToolError("it raised"))
+        else:
+            self.succeed(seq, work)
+        return True
+
+    def succeed(self, seq: int, work: Work) -> None:
+        _, micros, size = self.outcome
+        value = encode({"n": decode(work.args)["n"], "pad": b"x" * size})
+        self.answer = Answer(seq, OK, Raw(value), micros)
+        self.phase = self.add
+        if self.run is not None:
+            self.run.ended = True
+
+    def end(self, error: ToolringError) -> None:
+        self.answer = Answer(self.todo[0][0], ERROR, Raw(encode(error.to_wire())), self.outcome[1])
+        self.phase = self.add
+        if self.run is not None:
+            self.run.ended = True
+
+    def add(self) -> bool:
+        answer, value = self.answer, self.answer.value
+        if len(value) > INLINE:
+            self.flush()
+            self.sent.append((encode(Done([Answer(answer.id, answer.status, NIL, answer.run_us)])), bytes(value)))
+            self.phase = self.wait
+            return True
+        encoded = encode(answer)
+        if len(encoded) <= LARGEST and self.journal.append(answer.id, encoded):
+            self.parts.append(encoded)
+            self.phase = self.done
+        else:
+            self.flush()
+            self.parts.append(encoded)
+            self.flush()
+            self.phase = self.wait
+        return True
+
+    def wait(self) -> bool:
+        if self.words[ACK] < self.answer.id:
+            return False
+        self.journal.reclaim()
+        self.phase = self.done
+        return True
+
+    def done(self) -> bool:
+        self.words[AT] = self.answer.id << 2 | DONE
+        self.run = None
+        self.todo.popleft()
+        if self.flush_now or not self.todo:
+            self.flush()
+        if self.todo:
+            self.phase = self.take
+        elif self.retired:
+            self.sent.append((encode(Leaving()), b""))
+            self.phase = self.leave
+        else:
+            self.phase = self.receive
+        return True
+
+    def leave(self) -> bool:
+        self.die(0)
+        return True
+
+    def flush(self) -> None:
+        if self.parts:
+            answers = b"\x92\xa4done\xdd" + len(self.parts).to_bytes(4, "big") + b"".join(self.parts)
+            self.sent.append((answers, b""))
+            self.parts = []
+        self.journal.reclaim()
+
+
+class Asked:
+    """A job as its client sees it."""
+
+    def __init__(self, job: Job, n: int, now: float, deadline: float) -> None:
+        self.job = job
+        self.n = n
+        self.asked = now
+        self.deadline = deadline
+        self.answer: Answer | None = None
+        self.cancelled = False
+        self.resent = 0
+
+    @property
+    def code(self) -> str:
+        """Empty for a success."""
+        assert self.answer is not None
+        return "" if self.answer.status == OK else str(decode(self.answer.value)["code"])
+
+
+class SimClient:
+    """Submits, reads answers when it likes, reconnects, goes away and comes back."""
+
+    def __init__(self, node: Node, number: int) -> None:
+        self.node = node
+        self.token = bytes([number]) * 16
+        self.numbers = 0
+        self.asked: dict[int, Asked] = {}
+        self.unread: deque[Answer] = deque()
+        self.session: Session | None = None
+        self.connect()
+
+    @property
+    def name(self) -> str:
+        return self.token.hex()
+
+    def connect(self) -> None:
+        self.session = Session(self.token, self.token[:4], "caller")
+        self.node.core.sessions[self.token] = self.session
+
+    def submit(self, jobs: Iterable[tuple[str, int, int, float | None, str, int, bytes]]) -> None:
+        made = []
+        for name, n, size, timeout, key, mode, route in jobs:
+            self.numbers += 1
+            number = self.numbers
+            args = Raw(encode({"n": n, "pad": b"a" * size}))
+            job = Job(number, name, args, timeout, route, key, mode)
+            limit = self.node.core.limits.default_timeout if timeout is None else timeout
+            self.asked[number] = Asked(job, n, self.node.now, self.node.now + limit)
+            made.append(job)
+        self.node.submit(self, made)
+
+    def cancel(self, number: int) -> None:
+        asked = self.asked[number]
+        if asked.answer is None:
+            asked.cancelled = True
+            self.node.cancel(self, number)
+
+    def unanswered(self) -> list[Asked]:
+        return [asked for asked in self.asked.values() if asked.answer is None]
+
+    def resend(self) -> None:
+        """The connection was lost and is back: what has no answer yet is sent again to the same session."""
+        again = self.unanswered()
+        for asked in again:
+            asked.resent += 1
+            limit = self.node.core.limits.default_timeout if asked.job.timeout is None else asked.job.timeout
+            asked.deadline = max(asked.deadline, self.node.now + limit)
+        self.node.submit(self, [asked.job for asked in again])
+
+    def leave(self) -> None:
+        """Forgotten by the node; what it waits for is nobody's."""
+        assert self.session is not None
+        self.node.watch.endings.leave(self.session, self.node.now)
+        self.node.core.sessions.pop(self.token, None)
+        self.session = None
+        self.unread.clear()
+        self.node.turn()
+
+    def come_back(self) -> None:
+        """The node doesn't know the session any more: only what may run twice, or has a name, is sent again."""
+        self.connect()
+        for asked in self.unanswered():
+            if not (self.node.core.tools[asked.job.tool].repeatable or asked.job.key or asked.job.mode):
+                del self.asked[asked.job.id]
+        self.resend()
+
+    def read(self) -> None:
+        while self.unread:
+            answer = self.unread.popleft()
+            asked = self.asked[answer.id]
+            if asked.answer is not None:
+                assert asked.resent, f"a second answer to job {answer.id} of {self.name}"
+                continue
+            asked.answer = answer
+            self.node.check_answer(self, asked)
+
+
+class Node:
+    """What ``supervisor/loop.py`` does, with queues for sockets and a clock that only moves when told to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.lanes = Lanes(SLOTS * 2 + 2)
+        self.core = Core(tools(), Fleet(SLOTS, self.lanes.all), LIMITS)
+        self.watch = Watch(self.core, Endings(self.core), RestartBudget(5, 10.0), Grace(0.2, 0.2, 5.0), self._is_stopped)
+        self.workers: dict[bytes, SimWorker] = {}
+        self.exits: deque[tuple[bytes, int]] = deque()
+        self.clients = [SimClient(self, number) for number in range(1, 4)]
+        self.runs: list[Run] = []
+        self.pids = 0
+        self.shut = False
+        self.key_cancelled: set[str] = set()
+        self.tick()
+
+    def close(self) -> None:
+        for lane in self.lanes.all:
+            lane.words.release()
+            lane.bytes.release()
+        self.lanes.close()
+
+    def _is_stopped(self, pid: int) -> bool:
+        return any(worker.pid == pid and worker.stopped for worker in self.workers.values())
+
+    # ---- what arrives
+
+    def submit(self, client: SimClient, jobs: list[Job]) -> None:
+        assert client.session is not None
+        self.core.submit(client.session, jobs, self.now)
+        self.turn()
+
+    def cancel(self, client: SimClient, number: int) -> None:
+        assert client.session is not None
+        entry = client.session.jobs.get(number)
+        if entry is not None:
+            self.watch.endings.cancel(entry, self.now)
+        self.turn()
+
+    def ready(self, worker: SimWorker) -> None:
+        self.watch.ready(worker.record, worker.pid, self.now)
+        self.turn()
+
+    def deliver(self, worker: SimWorker) -> None:
+        """One message of a worker arrives, unless the node has heard of its end."""
+        head, body = worker.sent.popleft()
+        if worker.record.identity in self.core.fleet.workers:
+            message = protocol.decode_from_worker(head)
+            if isinstance(message, Leaving):
+                self.watch.leaving(worker.record, self.now)
+            else:
+                assert isinstance(message, Done)
+                if body:
+                    message.answers[0].value = Raw(body)
+                self.core.answers(worker.record, message.answers, self.now)
+        self.turn()
+
+    def hear_exit(self) -> None:
+        identity, status = self.exits.popleft()
+        record = self.core.fleet.workers.get(identity)
+        if record is not None:
+            self.watch.exited(record, status, self.now)
+        self.turn()
+
+    # ---- what is decided
+
+    def tick(self) -> None:
+        self.watch.tick(self.now)
+        for kill in self.watch.kills:
+            if kill.worker.identity in self.workers:
+                self.workers[kill.worker.identity].signal(kill.signal)
+        self.watch.kills.clear()
+        for slot in self.watch.due(self.now):
+            record = self.core.fleet.hire(slot, self.now)
+            if record is not None:
+                self.pids += 1
+                record.pid = self.pids
+                self.workers[record.identity] = SimWorker(self, record, self.pids)
+        self.turn()
+        for entry in self.entries():
+            assert entry.deadline > self.now - SCAN_SECONDS, f"{entry.name} is past its deadline"
+
+    def turn(self) -> None:
+        if not self.shut:
+            self.core.dispatch(self.now)
+            for send in self.core.sends:
+                assert send.worker.life is Life.READY, "work for a worker that isn't ready"
+            self.check_idle()
+        self.perform()
+
+    def perform(self) -> None:
+        core = self.core
+        for send in core.sends:
+            worker = self.workers[send.worker.identity]
+            worker.inbox.append((encode(Batch(send.first, send.work)), send.body))
+        core.sends.clear()
+        for session in core.dirty:
+            out, session.out = session.out, []
+            for client in self.clients:
+                if client.session is session:
+                    client.unread.extend(decode_answers(out))
+        core.dirty.clear()
+        for record in core.signals:
+            found = self.workers.get(record.identity)
+            if found is not None:
+                if record.endings == 0:
+                    found.inbox.append((encode(Stop()), None))
+                found.signal(signal.SIGUSR1)
+        core.signals.clear()
+        core.notes.clear()
+
+    # ---- what must hold
+
+    def entries(self) -> list[Entry]:
+        core = self.core
+        return [entry for session in [core.house, *core.sessions.values()] for entry in session.jobs.values()]
+
+    def started(self, worker: SimWorker, seq: int, work: Work) -> Run:
+        """A worker has written STARTED and calls the tool."""
+        record, name = worker.record, f"{work.session}-{work.id}"
+        if record.identity in self.core.fleet.workers and not self.shut:
+            entry = record.line[seq - record.head]
+            assert entry is not None or worker.words[CANCEL] == seq, f"{name} was taken back and runs all the same"
+        run = Run(name, work.tool, worker)
+        if not self.core.tools[work.tool].repeatable:
+            assert not [r for r in self.runs if r.job == name], f"{name} may not be repeated and starts again"
+        self.runs.append(run)
+        return run
+
+    def check_idle(self) -> None:
+        """Nobody idles beside work that is theirs."""
+        core = self.core
+        idle = [worker for worker in core.fleet.ready if not worker.line]
+        for worker in idle:
+            waits = [entry for entry in [*core.line, *worker.slot.waiting] if entry.state is State.QUEUED]
+            assert not waits, f"worker {worker.name} idles while {len(waits)} jobs wait"
+
+    def check_answer(self, client: SimClient, asked: Asked) -> None:
+        """A client got a final answer: may it be this one?"""
+        job, code = asked.job, asked.code
+        served = self.core.tools[job.tool]
+        runs = [run for run in self.runs if run.job == f"{client.name}-{job.id}"]
+        if code == "":
+            assert asked.answer is not None
+            assert decode(asked.answer.value)["n"] == asked.n, "the result of another job"
+        elif code == "OUTCOME_UNKNOWN":
+            assert not served.repeatable
+            lost = any(not run.worker.alive for run in runs) or bool(job.key)
+            assert lost or self.shut or asked.resent, "OUTCOME_UNKNOWN though no worker was lost with it"
+        elif code == "POISONED":
+            assert served.repeatable or not runs
+        elif code == "CANCELLED":
+            assert asked.cancelled or self.shut or job.key, "cancelled by nobody"
+        elif code == "EXPIRED":
+            due = asked.deadline if served.timeout is None else min(asked.deadline, asked.asked + served.timeout)
+            assert job.key or self.now >= due or asked.resent, "expired before its time"
+        elif code == "CONFLICT":
+            assert job.key
+        elif code == "DRAINING":
+            assert self.core.draining
+        else:
+            assert code in ("BUSY", "UNHEALTHY", "TOOL_ERROR"), code
+
+    def check_books(self) -> None:
+        """The core's sums and places agree with its jobs."""
+        core = self.core
+        entries = self.entries()
+        assert core.bytes == sum(len(entry.args) for entry in entries)
+        assert core.in_hand() == len(entries)
+        places = Counter(id(entry) for entry in core.line)
+        for slot in core.fleet.slots:
+            places.update(id(entry) for entry in slot.waiting)
+            assert slot.pending >= 0
+            if not slot.waiting:
+                assert slot.pending == 0
+        waiting = [entry for entry in entries if entry.state is State.QUEUED]
+        assert core.waiting() == len(waiting)
+        for entry in waiting:
+            assert places[id(entry)] == 1, f"{entry.name} waits in {places[id(entry)]} lines"
+        held = Counter(id(entry) for worker in core.fleet.workers.values() for entry in worker.line if entry)
+        for entry in entries:
+            assert not entry.final
+            assert held[id(entry)] == (entry.state is State.DISPATCHED), f"{entry.name} is held {held[id(entry)]} times"
+            if entry.state is State.DISPATCHED:
+                assert entry.worker is not None
+                assert entry in entry.worker.line
+            if entry.state is State.JOINED:
+                assert entry.record is not None
+                assert entry in entry.record.waiting
+                assert entry.record.entry is not None
+        for worker in core.fleet.workers.values():
+            assert worker.load > -1e-9
+            if not worker.line:
+                assert worker.load == 0
+        self.check_runs()
+
+    def check_runs(self) -> None:
+        """A job runs once, and once more for each worker that it was lost with or each time that it was sent again."""
+        resent = {f"{client.name}-{number}": asked.resent for client in self.clients for number, asked in client.asked.items()}
+        for name in {run.job for run in self.runs}:
+            runs = [run for run in self.runs if run.job == name]
+            lost = sum(not run.worker.alive for run in runs)
+            most = 1 + lost + resent.get(name, 0)
+            assert len(runs) <= most, f"{name} ran {len(runs)} times, {lost} workers were lost with it"
+            killed = sum(not run.worker.alive and not run.ended for run in runs)
+            assert killed <= LIMITS.deaths * (1 + resent.get(name, 0)), f"{name} killed {killed} workers"
+
+    # ---- the end
+
+    def settle(self) -> None:
+        """Let everything come to rest: every job must have its answer then. Nobody wakes those who are stopped."""
+        for client in self.clients:
+            if client.session is None:
+                client.come_back()
+        for _ in range(400):
+            for worker in list(self.workers.values()):
+                worker.outcome = ("ok", 10, 0)
+                while worker.step():
+                    pass
+                while worker.sent:
+                    self.deliver(worker)
+            while self.exits:
+                self.hear_exit()
+            self.now += 0.05
+            self.tick()
+            if not self.core.in_hand() and len(self.core.fleet.workers) == len(self.core.fleet.ready):
+                break
+        for client in self.clients:
+            client.read()
+        core = self.core
+        assert not [worker.name for worker in core.fleet.workers.values() if worker.life is Life.ENDING]
+        assert not self.entries(), [(entry.name, entry.state.name) for entry in self.entries()]
+        for client in self.clients:
+            assert not client.unanswered(), f"no answer for {[asked.job.id for asked in client.unanswered()]}"
+        assert core.bytes == 0
+        self.check_books()
+
+    def shut_down(self) -> None:
+        """The workers are about to be killed: everybody hears now."""
+        self.shut = True
+        self.watch.endings.shut_down(self.now)
+        self.perform()
+        told = {}
+        for client in self.clients:
+            if client.session is not None:
+                client.read()
+                assert not client.unanswered()
+            told.update({f"{client.name}-{asked.job.id}": asked for asked in client.asked.values()})
+        before = len(self.runs)
+        for worker in self.workers.values():  # until the signal reaches them
+            worker.stopped = False
+            while worker.step():
+                pass
+        for run in self.runs[before:]:
+            asked = told.get(run.job)
+            if asked is not None and asked.answer is not None and not self.core.tools[run.tool].repeatable:
+                assert asked.code != "CANCELLED" or asked.cancelled, f"{run.job} was told CANCELLED and then started"
+
+
+def decode_answers(answers: list[Answer]) -> list[Answer]:
+    """As they arrive: through the wire's own encoding."""
+    return msgspec.msgpack.decode(encode(answers), type=list[Answer])
