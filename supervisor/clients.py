@@ -86,9 +86,10 @@ class Clients:
             if body is not None:
                 if len(jobs) != 1:
                     raise ProtocolError("a second frame holds the arguments of exactly one job")
+                jobs[0].args = body
                 if len(body) <= INLINE:  # it will be part of a message to a worker
                     protocol.check_value(body.buffer)
-                jobs[0].args = Raw(body.buffer)
+                    jobs[0].args = Raw(body.buffer)
             refusal = protocol.refuse_jobs(jobs)
             if refusal is not None:
                 raise refusal
@@ -150,7 +151,7 @@ class Clients:
             value = answer.value
             if len(value) > INLINE:
                 large = Answer(answer.id, answer.status, NIL, answer.run_us, answer.flags)
-                self._reply(session, _encode(Answers([large])), memoryview(value))
+                self._reply(session, _encode(Answers([large])), value)
                 continue
             batch.append(answer)
             if len(batch) == _ANSWERS:

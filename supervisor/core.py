@@ -59,7 +59,7 @@ class Send(NamedTuple):
     worker: Worker
     first: int
     work: list[Work]
-    body: Raw | None
+    body: Any
 
 
 class Core:

@@ -15,6 +15,7 @@ from typing import Final
 from toolring import address
 from toolring.config import Config
 from toolring.errors import AddressError
+from toolring.heap import keep_freed
 from toolring.lane import Lanes
 from toolring.settings import WorkerSettings
 from toolring.supervisor.spawner import Spawner
@@ -41,6 +42,7 @@ class Ground:
         self.back = f"ipc://{directory}/{os.getpid()}-{self.node}.back"
         self.lanes = Lanes(self.workers * SPARE_LANES + 4)
         self.spawner = Spawner(self._worker_settings(), self.lanes.memory)
+        keep_freed()
         self.spawner.open()
 
     def close(self) -> None:

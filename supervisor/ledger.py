@@ -11,7 +11,6 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from msgspec import Raw
 
 from toolring.protocol import Answer
 
@@ -110,7 +109,8 @@ class Entry(msgspec.Struct, gc=False, eq=False):
     session: Session
     id: int
     tool: ServedTool
-    args: Raw
+    args: Any
+    """Encoded: a Raw, or a large body as the transport gave it, which can be passed on without a copy."""
     deadline: float
     accepted: float
     state: State = State.QUEUED

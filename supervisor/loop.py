@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 import time
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 import msgspec
 import zmq
@@ -36,8 +36,10 @@ from toolring.supervisor.watch import Watch
 
 _encode = protocol.encode
 _send = zmq.backend.Socket.send  # without the sugar: two thirds of the price
-_get = zmq.backend.Socket.get
+_get: Any = zmq.backend.Socket.get
 _RCVMORE: Final = int(zmq.RCVMORE)
+_EVENTS: Final = int(zmq.EVENTS)
+_POLLIN: Final = int(zmq.POLLIN)
 _SNDMORE: Final = int(zmq.SNDMORE)
 _DONTWAIT: Final = int(zmq.DONTWAIT)
 _BURST: Final = 64
@@ -148,30 +150,30 @@ class Loop:
 
     def _drain_back(self, now: float) -> None:
         core, workers = self.core, self.core.fleet.workers
-        receive = self.back.recv
+        back = self.back
+        receive = back.recv
         decode = protocol.decode_from_worker
-        try:
-            for _ in range(_BURST):
-                identity = receive(_DONTWAIT)
-                head = receive()
-                body = receive(copy=False)
-                worker = workers.get(identity)
-                if worker is None:
-                    continue  # a late message of a worker that was replaced
-                try:
-                    message = decode(head)
-                    if type(message) is Done:
-                        if len(body):
-                            message.answers[0].value = Raw(body.buffer)
-                        core.answers(worker, message.answers, now)
-                    elif type(message) is Loads:
-                        self.admin.loads[identity] = message.figures
-                    else:
-                        self._life_of(worker, message, now)
-                except (msgspec.DecodeError, ProtocolError, IllegalChange) as error:
-                    self.watch.give_up(worker, now, f"broke the protocol: {error}")
-        except zmq.Again:
-            pass
+        for _ in range(_BURST):
+            if not _get(back, _EVENTS) & _POLLIN:
+                break
+            identity = receive(_DONTWAIT)
+            head = receive()
+            body = receive(copy=False)
+            worker = workers.get(identity)
+            if worker is None:
+                continue  # a late message of a worker that was replaced
+            try:
+                message = decode(head)
+                if type(message) is Done:
+                    if len(body):
+                        message.answers[0].value = cast(Raw, body)  # passed on as it is, without a copy
+                    core.answers(worker, message.answers, now)
+                elif type(message) is Loads:
+                    self.admin.loads[identity] = message.figures
+                else:
+                    self._life_of(worker, message, now)
+            except (msgspec.DecodeError, ProtocolError, IllegalChange) as error:
+                self.watch.give_up(worker, now, f"broke the protocol: {error}")
         self._next_tick = min(self._next_tick, now + 0.01)
 
     def _life_of(self, worker: Worker, message: Any, now: float) -> None:
@@ -182,7 +184,7 @@ class Loop:
             self.watch.leaving(worker, now)
 
     def _send_work(self, send: Send) -> None:
-        body = b"" if send.body is None else memoryview(send.body)
+        body = b"" if send.body is None else send.body
         self._post(self.back, send.worker.identity, _encode(Batch(send.first, send.work)), body)
 
     def _hear_zygote(self, now: float) -> None:
@@ -217,21 +219,20 @@ class Loop:
     def _drain_front(self, now: float) -> None:
         front = self.front
         receive, handle, refuse = front.recv, self.clients.handle, self.clients.refuse
-        try:
-            for _ in range(_BURST):
-                route = receive(_DONTWAIT)
-                head = receive()
-                body = None
-                if _get(front, _RCVMORE):
-                    body = receive(copy=False)
-                    if body.more:
-                        while receive(copy=False).more:
-                            pass
-                        refuse(route, ProtocolError(f"a message has at most {protocol.MAX_FRAMES} frames"))
-                        continue
-                handle(route, head, body, now)
-        except zmq.Again:
-            pass
+        for _ in range(_BURST):
+            if not _get(front, _EVENTS) & _POLLIN:
+                break
+            route = receive(_DONTWAIT)
+            head = receive()
+            body = None
+            if _get(front, _RCVMORE):
+                body = receive(copy=False)
+                if body.more:
+                    while receive(copy=False).more:
+                        pass
+                    refuse(route, ProtocolError(f"a message has at most {protocol.MAX_FRAMES} frames"))
+                    continue
+            handle(route, head, body, now)
         self._next_tick = min(self._next_tick, now + 0.01)
 
     # ---- the sockets
@@ -245,7 +246,7 @@ class Loop:
             else:
                 _send(socket, head, _SNDMORE | _DONTWAIT)
                 if len(body) > INLINE:
-                    socket.send(body, copy=False, flags=_DONTWAIT)
+                    socket.send(body if isinstance(body, zmq.Frame) else memoryview(body), copy=False, flags=_DONTWAIT)
                 else:
                     _send(socket, body, _DONTWAIT)
         except zmq.Again:

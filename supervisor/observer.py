@@ -99,4 +99,4 @@ class Observer:
         try:
             listeners(event)
         except Exception as error:
-            self.note("event_failed", {"event": type(event).__name__, "reason": f"{type(error).__name__}: {error}"})
+            self.note("event_failed", {"kind": type(event).__name__, "reason": f"{type(error).__name__}: {error}"})

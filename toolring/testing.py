@@ -10,6 +10,7 @@ Needs hypothesis, which toolring itself does not install: ``pip install pytest h
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -47,12 +48,13 @@ class CacheStrategyContract:
     ``factory`` takes the most entries that the cache may hold, as ``toolring_cache_strategies`` offers it.
     """
 
-    factory: ClassVar[Callable[[int], CacheStrategy]]
+    factory: ClassVar[Any]
     examples: ClassVar[int] = 100
     """Random histories for each property."""
 
     def _strategy(self, max_entries: int) -> CacheStrategy:
-        return type(self).__dict__.get("factory", type(self).factory)(max_entries)
+        factory: Callable[[int], CacheStrategy] = inspect.getattr_static(type(self), "factory")
+        return factory(max_entries)
 
     def test_every_key_can_leave_and_come_back(self) -> None:
         strategy = self._strategy(8)

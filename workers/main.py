@@ -12,6 +12,7 @@ from toolring import logs
 from toolring.declare import Tool
 from toolring.errors import LoadError
 from toolring.guard import die_with
+from toolring.heap import keep_freed
 from toolring.lane import Lane, register_for_fence
 from toolring.plugins.registry import Registry
 from toolring.settings import WorkerSettings
@@ -64,6 +65,7 @@ def run(
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.dup2(2, 1)  # what a tool prints must not mix with the supervisor's own output
     register_for_fence()
+    keep_freed()
     armed = Armed()
     install(armed, lane)
     logs.configure(settings.log_format, settings.log_level)

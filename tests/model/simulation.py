@@ -338,14 +338,16 @@ class SimClient:
 class Node:
     """What ``supervisor/loop.py`` does, with queues for sockets and a clock that only moves when told to."""
 
-    def __init__(self) -> None:
+    def __init__(self, clients: int = 3) -> None:
         self.now = 1000.0
         self.lanes = Lanes(SLOTS * 2 + 2)
         self.core = Core(tools(), Fleet(SLOTS, self.lanes.all), LIMITS)
-        self.watch = Watch(self.core, Endings(self.core), RestartBudget(5, 10.0), Grace(0.2, 0.2, 5.0), self._is_stopped)
+        self.watch = Watch(
+            self.core, Endings(self.core), RestartBudget(5, 10.0), Grace(0.2, 0.2, 5.0), self._is_stopped
+        )
         self.workers: dict[bytes, SimWorker] = {}
         self.exits: deque[tuple[bytes, int]] = deque()
-        self.clients = [SimClient(self, number) for number in range(1, 4)]
+        self.clients = [SimClient(self, number) for number in range(1, clients + 1)]
         self.runs: list[Run] = []
         self.pids = 0
         self.shut = False
@@ -433,10 +435,7 @@ class Node:
             worker.inbox.append((encode(Batch(send.first, send.work)), send.body))
         core.sends.clear()
         for session in core.dirty:
-            out, session.out = session.out, []
-            for client in self.clients:
-                if client.session is session:
-                    client.unread.extend(decode_answers(out))
+            self.tell(session)
         core.dirty.clear()
         for record in core.signals:
             found = self.workers.get(record.identity)
@@ -446,6 +445,13 @@ class Node:
                 found.signal(signal.SIGUSR1)
         core.signals.clear()
         core.notes.clear()
+
+    def tell(self, session: Session) -> None:
+        """A session's answers go to its client."""
+        out, session.out = session.out, []
+        for client in self.clients:
+            if client.session is session:
+                client.unread.extend(decode_answers(out))
 
     # ---- what must hold
 
@@ -534,7 +540,9 @@ class Node:
 
     def check_runs(self) -> None:
         """A job runs once, and once more for each worker that it was lost with or each time that it was sent again."""
-        resent = {f"{client.name}-{number}": asked.resent for client in self.clients for number, asked in client.asked.items()}
+        resent = {
+            f"{client.name}-{number}": asked.resent for client in self.clients for number, asked in client.asked.items()
+        }
         for name in {run.job for run in self.runs}:
             runs = [run for run in self.runs if run.job == name]
             lost = sum(not run.worker.alive for run in runs)

@@ -64,7 +64,9 @@ class NodeMachine(RuleBasedStateMachine):
     def submit(self, pick: int, jobs: list[tuple[str, int, float | None, bytes]]) -> None:
         client = self.client(pick)
         if client is not None:
-            client.submit([(name, self.number(), size, timeout, "", CALL, route) for name, size, timeout, route in jobs])
+            client.submit(
+                [(name, self.number(), size, timeout, "", CALL, route) for name, size, timeout, route in jobs]
+            )
 
     @rule(
         pick=picks,
@@ -218,11 +220,24 @@ def walk(seed: int, length: int = 150) -> None:
     def submit() -> None:
         names = ["read", "write", "near", "push", "brief"]
         size = [0] * 20 + [70_000]
-        machine.submit(pick(), [(choice(names), choice(size), timeout(), choice([b"", b"a", b"b"])) for _ in range(dice.randint(1, 6))])
+        machine.submit(
+            pick(),
+            [(choice(names), choice(size), timeout(), choice([b"", b"a", b"b"])) for _ in range(dice.randint(1, 6))],
+        )
 
     moves: list[tuple[float, Callable[[], None]]] = [
         (4, submit),
-        (2, lambda: machine.submit_named(pick(), "write", choice(["", "one", "two", "three"]), choice([CALL, KEEP]), timeout(), dice.random() < 0.05)),
+        (
+            2,
+            lambda: machine.submit_named(
+                pick(),
+                "write",
+                choice(["", "one", "two", "three"]),
+                choice([CALL, KEEP]),
+                timeout(),
+                dice.random() < 0.05,
+            ),
+        ),
         (1, lambda: machine.cancel(pick(), pick())),
         (2, lambda: machine.read(pick())),
         (0.3, lambda: machine.reconnect(pick(), dice.random() < 0.5)),
@@ -233,7 +248,7 @@ def walk(seed: int, length: int = 150) -> None:
         (4, lambda: machine.deliver(pick())),
         (mortal, lambda: machine.die(pick(), choice([-9, -11, -6, 1, 0]), dice.randrange(4), dice.random() < 0.5)),
         (0.4, lambda: machine.hold(pick(), dice.random() < 0.5, dice.random() < 0.5)),
-        (mortal, lambda: machine.node.exits and machine.hear_exit()),
+        (mortal, lambda: machine.hear_exit() if machine.node.exits else None),
         (4, lambda: machine.wait(choice([0.001, 0.006, 0.02, 0.11] if patient < 0.7 else [0.02, 0.3, 0.6, 1.1, 2.2]))),
     ]
     weights = [weight for weight, _ in moves]

@@ -52,7 +52,7 @@ def test_every_event_in_every_state(state: State, event: Event) -> None:
 
 
 def test_final_states_are_those_that_nothing_leaves() -> None:
-    assert FINAL == {S.DONE, S.FAILED, S.CANCELLED, S.EXPIRED, S.OUTCOME_UNKNOWN, S.POISONED}
+    assert {S.DONE, S.FAILED, S.CANCELLED, S.EXPIRED, S.OUTCOME_UNKNOWN, S.POISONED} == FINAL
     assert {state for state in State if entry(state).final} == FINAL
 
 

@@ -10,8 +10,10 @@ from toolring.client.session import Conversation
 from toolring.protocol import INLINE
 
 _send = zmq.backend.Socket.send  # without the sugar: two thirds of the price
-_get = zmq.backend.Socket.get
+_get: Any = zmq.backend.Socket.get
 _RCVMORE: Final = int(zmq.RCVMORE)
+_EVENTS: Final = int(zmq.EVENTS)
+_POLLIN: Final = int(zmq.POLLIN)
 _SNDMORE: Final = int(zmq.SNDMORE)
 _DONTWAIT: Final = int(zmq.DONTWAIT)
 
@@ -50,17 +52,14 @@ class Transport:
                     socket.send(body, copy=len(body) <= INLINE)
             receive = socket.recv
             take = conversation.receive
-            try:
-                while True:
-                    head = receive(_DONTWAIT)
-                    self.received += 1
-                    if _get(socket, _RCVMORE):
-                        frame = receive(copy=False)
-                        take(head, frame.buffer)
-                    else:
-                        take(head)
-            except zmq.Again:
-                pass
+            while _get(socket, _EVENTS) & _POLLIN:  # cheaper than to catch zmq.Again
+                head = receive(_DONTWAIT)
+                self.received += 1
+                if _get(socket, _RCVMORE):
+                    frame = receive(copy=False)
+                    take(head, frame.buffer)
+                else:
+                    take(head)
             if not conversation.has_messages:
                 return
 
