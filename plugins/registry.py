@@ -131,7 +131,7 @@ def _call(implementation: Any) -> Any:
 def _offers(manager: pluggy.PluginManager, hook: str, check: Callable[[str, str, Any], None]) -> Mapping[str, Any]:
     found: dict[str, Any] = {}
     owner: dict[str, str] = {}
-    for implementation in reversed(getattr(manager.hook, hook).get_hookimpls()):
+    for implementation in getattr(manager.hook, hook).get_hookimpls():
         plugin = implementation.plugin_name
         offered = _call(implementation)
         if not isinstance(offered, Mapping):

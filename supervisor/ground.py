@@ -87,6 +87,9 @@ class Ground:
             raise AddressError(
                 f"another node serves {self.address}; stop it, or choose another address with --bind"
             ) from None
+        if os.fstat(lock).st_ino != _inode(f"{path}.lock"):  # its owner removed it just before it let go
+            os.close(lock)
+            return self._lock()
         return lock
 
     def _unlock(self) -> None:
@@ -108,6 +111,13 @@ def _remove_stale(directory: Path) -> None:
             path.unlink(missing_ok=True)
         except PermissionError:
             pass
+
+
+def _inode(path: str) -> int | None:
+    try:
+        return os.stat(path).st_ino
+    except FileNotFoundError:
+        return None
 
 
 def _cores() -> int:

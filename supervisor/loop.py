@@ -6,7 +6,6 @@ peer leaves in one message. The loop blocks in one place only, and never sleeps.
 
 from __future__ import annotations
 
-import signal
 import time
 from functools import partial
 from typing import Any, Final, Protocol, cast
@@ -78,6 +77,8 @@ class Loop:
         self.back = _router(context, -1)
         self._wake_fd = wake_fd
         self._next_tick = 0.0
+        self._zygote_at: float | None = None
+        """When to start the next zygote; None while there is one."""
 
     # ---- one turn
 
@@ -85,7 +86,9 @@ class Loop:
         """Wait for something, handle all of it; True if the wake-up descriptor is readable."""
         wait = max(0, int((self._next_tick - time.monotonic()) * 1000 + 0.999))
         zygote_fd = self.spawner.fd
-        sources: list[Any] = [(self.back, 1), (self.front, 1), (zygote_fd, 1), (self._wake_fd, 1)]
+        sources: list[Any] = [(self.back, 1), (self.front, 1), (self._wake_fd, 1)]
+        if zygote_fd >= 0:
+            sources.append((zygote_fd, 1))
         ready: list[tuple[Any, int]] = zmq.zmq_poll(sources, wait)
         now = time.monotonic()
         woken = False
@@ -135,7 +138,12 @@ class Loop:
             if kill.worker.pid:
                 self.spawner.signal(kill.worker.pid, kill.signal, kill.group)
         watch.kills.clear()
-        for slot in watch.due(now):
+        if self._zygote_at is not None:
+            wait = min(wait, max(0.005, self._zygote_at - now))
+            if now >= self._zygote_at:
+                self._zygote_at = None
+                self.spawner.open()
+        for slot in watch.due(now) if self._zygote_at is None else ():
             worker = fleet.hire(slot, now)
             if worker is not None and not self.spawner.start(worker.lane.index, worker.identity):
                 watch.exited(worker, 71, now)
@@ -192,12 +200,12 @@ class Loop:
         workers = self.core.fleet.workers
         if news is None:
             self.observer.note("zygote_lost", {"pid": self.spawner.pid})
-            for worker in list(workers.values()):
-                if worker.pid:  # they die with the zygote; what their tools started must go too
-                    self.spawner.signal(worker.pid, signal.SIGKILL, group=True)
+            lost = list(workers.values())
+            self.spawner.end_now([worker.pid for worker in lost if worker.pid])
+            for worker in lost:
                 self.watch.exited(worker, -9, now)
             self.spawner.close()
-            self.spawner.open()
+            self._zygote_at = now + self.watch.budget.delay()
             self._next_tick = now
             return
         for item in news:

@@ -9,6 +9,7 @@ import mmap
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any, NamedTuple
@@ -74,9 +75,9 @@ class Spawner:
 
     @property
     def fd(self) -> int:
-        """Readable when there is news."""
-        assert self._control is not None
-        return int(self._control.fileno())
+        """Readable when there is news; -1 while there is no zygote."""
+        control = self._control
+        return -1 if control is None or control.closed else int(control.fileno())
 
     def loaded(self, give_up: Callable[[], bool]) -> list[Any]:
         """Wait until the tools are loaded; their specs as plain data, or none at all if it was given up.
@@ -136,6 +137,15 @@ class Spawner:
                 os.kill(pid, number)
         except (ProcessLookupError, PermissionError):
             pass  # it is gone already; the zygote tells
+
+    def end_now(self, pids: list[int]) -> None:
+        """Kill workers that lost their zygote, with all that their tools started, and see them gone: what still runs
+        might begin a job that is about to be given to another."""
+        for pid in pids:
+            self.signal(pid, signal.SIGKILL, group=True)
+        end = time.monotonic() + 1.0
+        while any(process_state(pid) not in ("", "Z", "X") for pid in pids) and time.monotonic() < end:
+            time.sleep(0.001)
 
     def close(self) -> None:
         """Hang up; kill what doesn't end by itself. The workers die with the zygote."""

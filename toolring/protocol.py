@@ -215,9 +215,9 @@ def check_value(body: Any) -> None:
     try:
         _raw(body)
     except RecursionError:
-        raise TooDeep("the arguments nest too deeply") from None
+        raise TooDeep("the value nests too deeply") from None
     except msgspec.DecodeError as error:
-        raise ProtocolError(f"malformed arguments: {error}") from None
+        raise ProtocolError(f"malformed value: {error}") from None
 
 
 def refuse_jobs(jobs: list[Job]) -> ProtocolError | None:

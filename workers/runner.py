@@ -16,6 +16,7 @@ from toolring.declare import Tool
 from toolring.errors import (
     Cancelled,
     InvalidResult,
+    ProtocolError,
     TooLarge,
     ToolError,
     ToolringError,
@@ -123,6 +124,8 @@ class Runner:
                 armed.seq = seq
                 result = call(*args, **kwargs)
                 encoded = _encode(result)
+                if type(result) is Raw:
+                    _check_raw(work, encoded)
             finally:
                 armed.seq = 0  # a bare store: no signal can be handled before it
         except JobInterrupted:
@@ -154,6 +157,14 @@ class Runner:
             cancelled=lambda: words[CANCEL] == seq,
             make_logger=self._make_logger,
         )
+
+
+def _check_raw(work: Work, encoded: bytes) -> None:
+    """A tool's own bytes must not break what they travel with. Raises InvalidResult."""
+    try:
+        protocol.check_value(encoded)
+    except ProtocolError as error:
+        raise InvalidResult(f"{work.tool}: the result is not msgpack: {error}") from None
 
 
 def _refine(work: Work, error: BaseException) -> ToolringError:
