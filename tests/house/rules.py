@@ -258,9 +258,7 @@ def hidden_imports(house: House) -> Iterator[Violation]:
             continue
         for found in source.imports:
             if found.hidden and not found.optional:
-                yield source.breaks(
-                    found, f"{found.target}: imported inside a function, and not `# optional:`"
-                )
+                yield source.breaks(found, f"{found.target}: imported inside a function, and not `# optional:`")
 
 
 def cycles(house: House) -> Iterator[Violation]:

@@ -229,17 +229,13 @@ def test_a_room_without_its_link_is_found(room: str, build: Build, tmp_path: Pat
 
 
 def test_a_cycle_behind_type_checking_or_in_a_function_is_none(build: Build) -> None:
-    guarded = (
-        "import typing\nif typing.TYPE_CHECKING:\n    from toolring.config import x\nelse:\n    import json\n"
-    )
+    guarded = "import typing\nif typing.TYPE_CHECKING:\n    from toolring.config import x\nelse:\n    import json\n"
     house = build(NEIGHBOURS | {"toolring/errors.py": guarded + "def f():\n    import toolring.config\n"})
     assert list(rules.cycles(house)) == []
 
 
 def test_the_else_of_type_checking_does_load(build: Build) -> None:
-    swapped = (
-        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    pass\nelse:\n    import toolring.config\n"
-    )
+    swapped = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    pass\nelse:\n    import toolring.config\n"
     assert len(list(rules.cycles(build(NEIGHBOURS | {"toolring/errors.py": swapped})))) == 1
 
 

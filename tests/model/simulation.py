@@ -71,7 +71,7 @@ class SimWorker:
         self.pid = pid
         self.words = record.lane.words
         self.journal = Journal(record.lane)
-        self.inbox: deque[tuple[bytes, Raw | None]] = deque()
+        self.inbox: deque[tuple[bytes, Any]] = deque()
         self.sent: deque[tuple[bytes, bytes]] = deque()
         self.parts: list[bytes] = []
         self.todo: deque[tuple[int, Work]] = deque()
@@ -134,7 +134,7 @@ class SimWorker:
             self.die(0)
             return True
         if body is not None:
-            message.work[0].args = body
+            message.work[0].args = Raw(bytes(memoryview(body)))
         self.todo.extend(enumerate(message.work, message.first))
         self.phase = self.take
         return True

@@ -155,9 +155,7 @@ def test_the_wheel_says_what_it_needs_and_its_licence(built: Built) -> None:
     metadata = packed["toolring-0.1.0.dist-info/METADATA"].decode()
     assert "\nLicense-Expression: MIT\n" in metadata
     assert "toolring-0.1.0.dist-info/licenses/LICENSE" in packed
-    needs = {
-        line for line in metadata.splitlines() if line.startswith("Requires-Dist:") and "extra" not in line
-    }
+    needs = {line for line in metadata.splitlines() if line.startswith("Requires-Dist:") and "extra" not in line}
     names = {line.split()[1].partition(">")[0] for line in needs}
     assert names == {"msgspec", "multiprocess", "pluggy", "psutil", "pyzmq", "structlog"}
     scripts = packed["toolring-0.1.0.dist-info/entry_points.txt"].decode()

@@ -1,0 +1,451 @@
+"""A client's side of the wire, without a socket: what is sent, when, and what after the node or the wire was lost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from msgspec import Raw
+
+from toolring import protocol
+from toolring.client.session import Conversation, Pending
+from toolring.errors import (
+    Busy,
+    Cancelled,
+    Conflict,
+    HelloRequired,
+    OutcomeUnknown,
+    ProtocolError,
+    TooLarge,
+    ToolError,
+    ToolringError,
+    Unreachable,
+)
+from toolring.protocol import (
+    CALL,
+    ERROR,
+    INLINE,
+    KEEP,
+    MAX_JOBS,
+    OK,
+    Answer,
+    Answers,
+    Ask,
+    Bye,
+    Cancel,
+    Hello,
+    Job,
+    Ping,
+    Pong,
+    Probe,
+    Refused,
+    Submit,
+    Told,
+    Welcome,
+)
+from toolring.spec import ToolSpec
+
+TOOLS = [
+    ToolSpec(name="read", read_only=True),
+    ToolSpec(name="again", idempotent=True),
+    ToolSpec(name="write"),
+    ToolSpec(name="near", affinity="path"),
+]
+
+
+class Node:
+    """Plays the node."""
+
+    def __init__(self, conversation: Conversation, name: str = "life-1") -> None:
+        self.conversation = conversation
+        self.name = name
+
+    def welcome(self, resumed: bool = False, **limits: Any) -> None:
+        self.say(Welcome(1, self.name, TOOLS, {"max_body": 10_000_000, **limits}, resumed))
+
+    def say(self, message: Any, body: bytes | None = None) -> None:
+        self.conversation.receive(protocol.encode(message), body)
+
+    def answer(self, *ids: int, value: Any = "done") -> None:
+        self.say(Answers([Answer(number, OK, Raw(protocol.encode(value))) for number in ids]))
+
+    def fail(self, number: int, error: ToolringError) -> None:
+        self.say(Answers([Answer(number, ERROR, Raw(protocol.encode(error.to_wire())))]))
+
+
+@pytest.fixture
+def talk() -> Conversation:
+    return Conversation("me")
+
+
+@pytest.fixture
+def node(talk: Conversation) -> Node:
+    """Connected, and past the welcome."""
+    node = Node(talk)
+    talk.messages()
+    node.welcome()
+    return node
+
+
+def submit(
+    talk: Conversation, tool: str = "write", key: str | None = None, mode: int = CALL, **arguments: Any
+) -> Pending:
+    pending = Pending(talk.job(tool, arguments, None, key, mode), talk.name, 60.0)
+    talk.add(pending)
+    return pending
+
+
+def sent(talk: Conversation) -> list[Any]:
+    return [protocol.decode_from_client(head) for head, _ in talk.messages()]
+
+
+def jobs(talk: Conversation) -> list[int]:
+    return [job.id for message in sent(talk) if isinstance(message, Submit) for job in message.jobs]
+
+
+def test_hello_goes_first_and_jobs_wait_for_the_welcome(talk: Conversation) -> None:
+    submit(talk)
+    (hello,) = sent(talk)
+    assert isinstance(hello, Hello)
+    assert (hello.version, len(hello.session), hello.caller) == (1, 16, "me")
+    assert hello.session.hex() == talk.name
+    assert sent(talk) == []
+    assert not talk.has_messages
+    Node(talk).welcome()
+    assert talk.has_messages
+    assert jobs(talk) == [1]
+    assert not talk.has_messages
+
+
+def test_sessions_do_not_share_a_name() -> None:
+    assert Conversation("a").name != Conversation("a").name
+
+
+def test_an_answer_settles_its_job_once(talk: Conversation, node: Node) -> None:
+    pending = submit(talk)
+    talk.messages()
+    node.answer(1, value={"x": [1, 2]})
+    assert pending.settled
+    assert pending.outcome() == {"x": [1, 2]}
+    assert talk.settled == [pending]
+    assert not talk.pending
+    node.answer(1, value="again")
+    node.answer(99)
+    assert talk.settled == [pending]
+    assert pending.outcome() == {"x": [1, 2]}
+
+
+def test_an_error_is_raised_as_itself(talk: Conversation, node: Node) -> None:
+    pending = submit(talk)
+    node.fail(1, ToolError("it broke", type="ValueError", traceback="..."))
+    with pytest.raises(ToolError, match="it broke") as caught:
+        pending.outcome()
+    assert caught.value.facts["type"] == "ValueError"
+
+
+def test_answers_in_one_message_and_in_any_order(talk: Conversation, node: Node) -> None:
+    pendings = [submit(talk, n=n) for n in range(3)]
+    node.answer(3, 1, 2)
+    assert talk.settled == [pendings[2], pendings[0], pendings[1]]
+
+
+def test_a_large_value_comes_in_a_frame_of_its_own(talk: Conversation, node: Node) -> None:
+    pending = submit(talk)
+    node.say(Answers([Answer(1, OK, protocol.NIL)]), protocol.encode("x" * 100))
+    assert pending.outcome() == "x" * 100
+
+
+# ---- out
+
+
+def test_jobs_share_messages_up_to_the_limit(talk: Conversation, node: Node) -> None:
+    for _ in range(MAX_JOBS + 5):
+        submit(talk)
+    messages = sent(talk)
+    assert [len(message.jobs) for message in messages] == [MAX_JOBS, 5]
+    assert [job.id for message in messages for job in message.jobs] == list(range(1, MAX_JOBS + 6))
+
+
+def test_large_arguments_travel_alone_without_a_copy(talk: Conversation, node: Node) -> None:
+    submit(talk)
+    large = submit(talk, data=b"x" * (INLINE + 1))
+    submit(talk)
+    found = talk.messages()
+    assert sorted(body is not None for _, body in found) == [False, True] or len(found) == 3
+    (body,) = [body for _, body in found if body is not None]
+    assert bytes(body) == bytes(memoryview(large.job.args))
+    for head, body in found:
+        message = protocol.decode_from_client(head)
+        assert isinstance(message, Submit)
+        assert body is None or len(message.jobs) == 1
+
+
+def test_many_bytes_are_split_below_the_limit_of_a_head(talk: Conversation, node: Node) -> None:
+    for _ in range(300):
+        submit(talk, data=b"x" * (INLINE - 100))
+    heads = [head for head, _ in talk.messages()]
+    assert max(len(head) for head in heads) < protocol.MAX_HEAD
+    messages = [protocol.decode_from_client(head) for head in heads]
+    assert sum(len(message.jobs) for message in messages if isinstance(message, Submit)) == 300
+
+
+def test_equal_arguments_are_equal_bytes(talk: Conversation) -> None:
+    one, two = (
+        talk.job("read", arguments, None, None, CALL)
+        for arguments in ({"a": 1, "b": {"c": 1, "d": 2}}, {"b": {"d": 2, "c": 1}, "a": 1})
+    )
+    assert bytes(one.args) == bytes(two.args)
+    assert bytes(talk.job("read", None, None, None, CALL).args) == b"\x80"
+
+
+def test_the_affine_argument_is_the_route(talk: Conversation, node: Node) -> None:
+    def route(**arguments: Any) -> bytes:
+        return talk.job("near", arguments, None, None, CALL).route
+
+    assert route(path="a", n=1) == route(n=2, path="a") == protocol.encode("a")
+    assert route(path="b") != route(path="a")
+    assert 0 < len(route(path="x" * 10_000)) <= protocol.MAX_NAME
+    assert route(path="x" * 10_000) != route(path="x" * 10_001)
+    assert talk.job("write", {"path": "a"}, None, None, CALL).route == b""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "timeout", "key", "error"),
+    [
+        ({"x": object()}, None, None, ProtocolError),
+        ({"x": 2**70}, None, None, ProtocolError),
+        ({"x": b"y" * 11_000_000}, None, None, TooLarge),
+        ({}, 0.0, None, ProtocolError),
+        ({}, -1.0, None, ProtocolError),
+        ({}, float("nan"), None, ProtocolError),
+        ({}, float("inf"), None, ProtocolError),
+        ({}, None, "k" * 257, ProtocolError),
+    ],
+)
+def test_what_the_node_would_refuse_does_not_even_leave(
+    talk: Conversation,
+    node: Node,
+    arguments: dict[str, Any],
+    timeout: float | None,
+    key: str | None,
+    error: type[ToolringError],
+) -> None:
+    with pytest.raises(error):
+        talk.job("write", arguments, timeout, key, CALL)
+    assert jobs(talk) == []
+
+
+def test_arguments_that_nest_too_deeply_do_not_leave(talk: Conversation) -> None:
+    deep: Any = []
+    for _ in range(100_000):
+        deep = [deep]
+    try:
+        with pytest.raises(ProtocolError):
+            talk.job("write", {"x": deep}, None, None, CALL)
+    finally:
+        while deep:
+            deep = deep[0]
+
+
+# ---- cancelling
+
+
+def test_what_has_not_left_is_cancelled_here(talk: Conversation) -> None:
+    talk.messages()
+    kept, pending = submit(talk), submit(talk)
+    talk.cancel(pending)
+    with pytest.raises(Cancelled):
+        pending.outcome()
+    Node(talk).welcome()
+    assert jobs(talk) == [kept.job.id]
+
+
+def test_what_has_left_is_cancelled_by_the_node(talk: Conversation, node: Node) -> None:
+    pending = submit(talk)
+    talk.messages()
+    talk.cancel(pending)
+    assert sent(talk) == [Cancel([1])]
+    assert not pending.settled
+    node.fail(1, Cancelled("cancelled by its caller"))
+    with pytest.raises(Cancelled):
+        pending.outcome()
+    talk.cancel(pending)
+    assert sent(talk) == []
+
+
+# ---- the wire is lost, the node isn't
+
+
+def test_the_same_node_gets_everything_again_in_order_and_what_is_new_last(talk: Conversation, node: Node) -> None:
+    for tool in ("write", "read", "near"):
+        submit(talk, tool)
+    talk.messages()
+    node.answer(2)
+    node.say(Refused(HelloRequired("say hello first").to_wire()))
+    submit(talk, "write")
+    (hello,) = sent(talk)
+    assert isinstance(hello, Hello)
+    assert hello.session.hex() == talk.name
+    node.welcome(resumed=True)
+    assert jobs(talk) == [1, 3, 4]
+    assert len(talk.settled) == 1
+
+
+def test_several_refusals_lead_to_one_hello(talk: Conversation, node: Node) -> None:
+    for _ in range(3):
+        node.say(Refused(HelloRequired("say hello first").to_wire()))
+    assert len(sent(talk)) == 1
+
+
+def test_the_same_node_that_forgot_the_session(talk: Conversation, node: Node) -> None:
+    """Away for too long: calls were cancelled there, perhaps in the middle. Keys and kept jobs are still known."""
+    pendings = [
+        submit(talk, "write"),
+        submit(talk, "read"),
+        submit(talk, "write", key="k"),
+        submit(talk, "write", mode=KEEP),
+    ]
+    talk.messages()
+    talk.hello_again()
+    talk.messages()
+    node.welcome(resumed=False)
+    assert jobs(talk) == [2, 3, 4]
+    assert talk.settled == [pendings[0]]
+    with pytest.raises(OutcomeUnknown):
+        pendings[0].outcome()
+
+
+# ---- the node is lost
+
+
+def test_a_new_node_gets_what_may_be_repeated_and_the_rest_is_told_as_unknown(talk: Conversation, node: Node) -> None:
+    pendings = [submit(talk, tool) for tool in ("read", "write", "again", "near")]
+    keyed = submit(talk, "write", key="k")
+    talk.messages()
+    talk.hello_again()
+    talk.messages()
+    Node(talk, "life-2").welcome()
+    assert jobs(talk) == [1, 3]
+    assert talk.node == "life-2"
+    for pending in (pendings[1], pendings[3], keyed):
+        with pytest.raises(OutcomeUnknown) as caught:
+            pending.outcome()
+        assert caught.value.facts["cause"] == "node lost"
+    assert not pendings[0].settled
+
+
+def test_what_never_left_is_not_unknown(talk: Conversation, node: Node) -> None:
+    talk.hello_again()
+    pending = submit(talk, "write")
+    talk.messages()
+    Node(talk, "life-2").welcome()
+    assert not pending.settled
+    assert jobs(talk) == [1]
+
+
+def test_a_tool_that_the_new_node_lacks_is_not_repeated(talk: Conversation, node: Node) -> None:
+    pending = submit(talk, "read")
+    talk.messages()
+    talk.hello_again()
+    talk.messages()
+    node.say(Welcome(1, "life-2", [], {}))
+    with pytest.raises(OutcomeUnknown):
+        pending.outcome()
+
+
+def test_a_cancelled_job_that_is_sent_again_is_cancelled_again(talk: Conversation, node: Node) -> None:
+    first, other = submit(talk, "read"), submit(talk, "read")
+    talk.cancel(other)
+    talk.messages()
+    talk.cancel(first)
+    talk.messages()
+    talk.hello_again()
+    talk.messages()
+    Node(talk, "life-2").welcome()
+    assert [type(message) for message in sent(talk)] == [Submit, Cancel]
+
+
+# ---- the rest
+
+
+def test_refusals_are_kept_for_whoever_waits(talk: Conversation, node: Node) -> None:
+    node.say(Refused(Conflict("no").to_wire()))
+    assert isinstance(talk.refusal, Conflict)
+    node.say(Refused(Busy("full", retry_after=2.0).to_wire()))
+    assert talk.refusal is not None
+    assert talk.refusal.facts == {"retry_after": 2.0}
+
+
+def test_a_refusal_before_the_welcome_is_no_reason_for_a_second_hello(talk: Conversation) -> None:
+    talk.messages()
+    Node(talk).say(Refused(HelloRequired("say hello first").to_wire()))
+    assert sent(talk) == []
+
+
+def test_questions_have_numbers_of_their_own(talk: Conversation, node: Node) -> None:
+    submit(talk)
+    one, two = talk.ask("status"), talk.ask("job", {"job": "x"})
+    assert one != two
+    assert [message for message in sent(talk) if isinstance(message, Ask)] == [
+        Ask(one, "status"),
+        Ask(two, "job", {"job": "x"}),
+    ]
+    node.say(Told(two, {"state": "done"}))
+    node.say(Told(777, "nobody asked"))
+    assert talk.asked == {one: None, two: {"state": "done"}}
+
+
+def test_pongs_and_probes_mean_nothing(talk: Conversation, node: Node) -> None:
+    talk.ping()
+    assert sent(talk) == [Ping()]
+    node.say(Pong())
+    node.say(Probe())
+    assert not talk.settled
+
+
+def test_goodbye_is_said_to_those_who_said_welcome(talk: Conversation) -> None:
+    talk.bye()
+    assert not [message for message in sent(talk) if isinstance(message, Bye)]
+    Node(talk).welcome()
+    talk.bye()
+    assert sent(talk) == [Bye()]
+
+
+def test_an_abandoned_job_has_no_answer(talk: Conversation, node: Node) -> None:
+    pending = submit(talk)
+    talk.messages()
+    talk.abandon(pending)
+    node.answer(1)
+    assert not pending.settled
+    assert not talk.settled
+
+
+@pytest.mark.parametrize("data", [b"", b"\xc1", b"\x91\xa4what", b"\x92\xa7answers\x05", b"\x91" * 100_000])
+def test_garbage_from_the_node_is_a_protocol_error(talk: Conversation, data: bytes) -> None:
+    with pytest.raises(ProtocolError, match="malformed"):
+        talk.receive(data)
+
+
+def test_a_job_says_who_it_is_and_how_it_went(talk: Conversation, node: Node) -> None:
+    pending = submit(talk)
+    assert pending.id == f"{talk.name}-1"
+    assert (pending.cached, pending.replayed, pending.run_seconds) == (False, False, None)
+    node.say(Answers([Answer(1, OK, Raw(b"\x01"), 1500, protocol.CACHED | protocol.REPLAYED)]))
+    assert (pending.cached, pending.replayed, pending.run_seconds) == (True, True, 0.0015)
+
+
+def test_an_error_of_this_side_is_raised_too(talk: Conversation) -> None:
+    pending = submit(talk)
+    pending.error = Unreachable("nobody there")
+    assert pending.settled
+    with pytest.raises(Unreachable):
+        pending.outcome()
+
+
+def test_unknown_elements_of_a_newer_node_are_ignored(talk: Conversation) -> None:
+    talk.messages()
+    talk.receive(msgspec.msgpack.encode(["welcome", 1, "n", [{"name": "x", "newer": 1}], {"newer": 2}, False, "newer"]))
+    assert talk.welcomed
+    assert "x" in talk.tools
+    assert isinstance(submit(talk, "x").job, Job)

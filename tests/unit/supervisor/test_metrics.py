@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from toolring.errors import PluginError
+from toolring.supervisor.metrics import Exporter, exporters
+
+
+class Sink:
+    """Records; blocks while its gate is closed; breaks when told to."""
+
+    def __init__(self) -> None:
+        self.got: list[Mapping[str, Any]] = []
+        self.gate = threading.Event()
+        self.gate.set()
+        self.busy = threading.Event()
+        self.closed = False
+        self.error: Exception | None = None
+
+    def emit(self, figures: Mapping[str, Any]) -> None:
+        self.busy.set()
+        assert self.gate.wait(5)
+        if self.error is not None:
+            raise self.error
+        self.got.append(figures)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def sink() -> Sink:
+    return Sink()
+
+
+errors: list[tuple[str, str]] = []
+
+
+@pytest.fixture
+def exporter(sink: Sink) -> Exporter:
+    errors.clear()
+    return Exporter("mine", sink, lambda name, why: errors.append((name, why)))
+
+
+def test_figures_arrive_and_the_sink_is_closed(exporter: Exporter, sink: Sink) -> None:
+    exporter.offer({"n": 1})
+    exporter.close()
+    assert sink.got == [{"n": 1}]
+    assert sink.closed
+    assert (exporter.sent, exporter.dropped, exporter.failed) == (1, 0, 0)
+
+
+def test_a_sink_that_blocks_drops_with_a_count_and_holds_up_nobody(exporter: Exporter, sink: Sink) -> None:
+    sink.gate.clear()
+    exporter.offer({"n": 1})
+    assert sink.busy.wait(5)
+    for number in range(2, 12):
+        exporter.offer({"n": number})  # one waits, nine are dropped; none of the calls blocks
+    assert exporter.dropped == 9
+    sink.gate.set()
+    exporter.close()
+    assert sink.got == [{"n": 1}, {"n": 2}]
+
+
+def test_a_sink_that_fails_is_counted_told_of_and_asked_again(exporter: Exporter, sink: Sink) -> None:
+    sink.error = ValueError("no disk")
+    exporter.offer({"n": 1})
+    assert sink.busy.wait(5)
+    sink.busy.clear()
+    while exporter.failed == 0:
+        pass
+    sink.error = None
+    exporter.offer({"n": 2})
+    exporter.close()
+    assert (exporter.sent, exporter.failed) == (1, 1)
+    assert errors == [("mine", "ValueError: no disk")]
+
+
+def test_a_sink_that_never_returns_does_not_hold_up_the_end(exporter: Exporter, sink: Sink) -> None:
+    sink.gate.clear()
+    exporter.offer({"n": 1})
+    assert sink.busy.wait(5)
+    exporter.offer({"n": 2})
+    exporter.close(patience=0.01)
+    assert not sink.closed
+    sink.gate.set()
+
+
+def test_a_sink_that_breaks_as_it_closes_ends_all_the_same(exporter: Exporter, sink: Sink) -> None:
+    def close() -> None:
+        raise OSError("gone")
+
+    sink.close = close  # type: ignore[method-assign]
+    exporter.close()
+    assert errors == [("mine", "OSError: gone")]
+
+
+def test_sinks_are_made_by_name() -> None:
+    made = exporters(("one",), {"one": Sink, "two": Sink}, lambda name, why: None)
+    assert [exporter.name for exporter in made] == ["one"]
+    for exporter in made:
+        exporter.close()
+
+
+def test_an_unknown_sink_is_refused_by_name() -> None:
+    with pytest.raises(PluginError, match="no metrics sink 'three'; there is one, two"):
+        exporters(("three",), {"one": Sink, "two": Sink}, lambda name, why: None)
+
+
+def test_a_sink_that_can_not_be_made_is_refused_by_name() -> None:
+    def broken() -> Sink:
+        raise RuntimeError("no socket")
+
+    with pytest.raises(PluginError, match="'one' can't be made: RuntimeError: no socket"):
+        exporters(("one",), {"one": broken}, lambda name, why: None)

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.model.simulation import Node
+from tests.unit.supervisor.test_core import ask, finish
+from toolring import hookimpl, logs
+from toolring.plugins import builtin, specs
+from toolring.plugins.registry import Registry
+from toolring.plugins.specs import JobEvent, NodeEvent
+from toolring.supervisor.observer import BURST, Observer
+
+
+class Listener:
+    def __init__(self) -> None:
+        self.heard: list[Any] = []
+        self.broken = False
+
+    @hookimpl
+    def toolring_node_started(self, event: Any) -> None:
+        if self.broken:
+            raise ValueError("not today")
+        self.heard.append(event)
+
+    @hookimpl
+    def toolring_worker_exited(self, event: Any) -> None:
+        self.heard.append(event)
+
+    @hookimpl
+    def toolring_job_finished(self, event: Any) -> None:
+        self.heard.append(event)
+
+
+def registry(*plugins: Any) -> Registry:
+    import pluggy
+
+    manager = pluggy.PluginManager("toolring")
+    manager.add_hookspecs(specs)
+    for plugin in (builtin, *plugins):
+        manager.register(plugin)
+    return Registry(manager, [])
+
+
+@pytest.fixture(autouse=True)
+def as_json() -> Iterator[None]:
+    logs.configure("json", "info")
+    yield
+    logs.configure("auto", "info")
+
+
+def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("name", "facts", "level"),
+    [
+        ("worker_ready", {}, "info"),
+        ("job_failed", {"code": "EXPIRED"}, "warning"),
+        ("worker_exited", {"cause": "killed by SIGSEGV"}, "warning"),
+        ("worker_exited", {"cause": "exited with status 0"}, "info"),
+        ("node_unhealthy", {}, "error"),
+    ],
+)
+def test_a_note_is_one_line_at_its_level(
+    name: str, facts: dict[str, Any], level: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Observer(registry()).note(name, facts)
+    (line,) = lines(capsys)
+    assert line["event"] == name
+    assert line["level"] == level
+    assert facts.items() <= line.items()
+
+
+def test_no_fault_floods_the_log(capsys: pytest.CaptureFixture[str]) -> None:
+    now = 100.0
+    observer = Observer(registry(), lambda: now)
+    for _ in range(BURST + 500):
+        observer.note("job_failed", {})
+    observer.note("worker_ready", {})
+    found = lines(capsys)
+    assert len(found) == BURST + 1
+    now = 101.0
+    observer.note("job_failed", {})
+    (line,) = lines(capsys)
+    assert line["suppressed"] == 500
+    observer.note("job_failed", {})
+    assert "suppressed" not in lines(capsys)[0]
+
+
+def test_nobody_listens_so_nothing_is_bound() -> None:
+    assert Observer(registry()).on_finished() is None
+
+
+def test_a_finished_job_is_one_event(capsys: pytest.CaptureFixture[str]) -> None:
+    listener = Listener()
+    node = Node()
+    node.core.on_finished = Observer(registry(listener), lambda: node.now + 2.0).on_finished()
+    ask(node.clients[0], "read", "write")
+    finish(node)
+    node.clients[0].submit([("read", 9, 0, None, "", 0, b"")])
+    node.clients[0].cancel(3)
+    first, _, last = listener.heard
+    assert isinstance(first, JobEvent)
+    assert (first.tool, first.attempt, first.code, first.cached) == ("read", 1, "", False)
+    assert first.total_seconds == pytest.approx(2.0)
+    assert (last.code, last.job) == ("CANCELLED", f"{node.clients[0].name}-3")
+    node.close()
+
+
+def test_a_listener_that_breaks_is_told_of_and_otherwise_ignored(capsys: pytest.CaptureFixture[str]) -> None:
+    listener = Listener()
+    listener.broken = True
+    observer = Observer(registry(listener))
+    observer.node_started(NodeEvent("ipc:///x", 1, ()))
+    (line,) = lines(capsys)
+    assert (line["event"], line["reason"]) == ("event_failed", "ValueError: not today")
+    listener.broken = False
+    observer.node_started(NodeEvent("ipc:///x", 1, ()))
+    assert len(listener.heard) == 1
+
+
+def test_an_exit_is_told_with_its_cause() -> None:
+    listener = Listener()
+    observer = Observer(registry(listener))
+    node = Node()
+    node.watch.on_exit = observer.worker_exited
+    next(iter(node.workers.values())).die(-11)
+    node.hear_exit()
+    (event,) = listener.heard
+    assert (event.slot, event.generation, event.cause) == (0, 1, "killed by SIGSEGV")
+    node.close()

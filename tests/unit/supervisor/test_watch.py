@@ -1,0 +1,223 @@
+"""What is noticed without being told, by a clock that moves when told to."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from tests.model.simulation import Node, SimClient
+from tests.unit.supervisor.test_core import ask, codes, finish, start, workers
+from toolring.supervisor.fleet import Life
+from toolring.supervisor.watch import describe
+
+
+@pytest.fixture
+def node() -> Iterator[Node]:
+    node = Node()
+    for served in node.core.tools.values():
+        served.observe(10)
+    for worker in node.workers.values():
+        worker.step()
+    yield node
+    node.close()
+
+
+@pytest.fixture
+def client(node: Node) -> SimClient:
+    return node.clients[0]
+
+
+def wait(node: Node, seconds: float) -> None:
+    for _ in range(round(seconds / 0.01)):
+        node.now += 0.01
+        node.tick()
+
+
+def test_a_caller_hears_within_a_moment_of_its_deadline(node: Node, client: SimClient) -> None:
+    ask(client, "write", timeout=1.0)
+    worker = start(node)
+    wait(node, 0.99)
+    assert codes(client) == []
+    wait(node, 0.05)
+    assert codes(client) == ["EXPIRED"]
+    assert worker.asked_to_end
+
+
+def test_a_tools_own_limit_counts_from_its_start(node: Node, client: SimClient) -> None:
+    ask(client, "brief")
+    wait(node, 0.4)
+    start(node)
+    wait(node, 0.45)
+    assert codes(client) == []
+    wait(node, 0.1)
+    assert codes(client) == ["EXPIRED"]
+
+
+def test_the_default_deadline_is_the_nodes(node: Node, client: SimClient) -> None:
+    ask(client, "write")
+    start(node)
+    node.now += node.core.limits.default_timeout + 0.03
+    node.tick()
+    assert codes(client) == ["EXPIRED"]
+
+
+def test_who_does_not_listen_is_pressed_ever_harder(node: Node, client: SimClient) -> None:
+    """Interrupts, then TERM, then KILL: here a worker that holds the GIL in C, and then one that is stopped too."""
+    ask(client, "write")
+    worker = start(node)
+    worker.deaf = True
+    client.cancel(1)
+    wait(node, 0.15)
+    assert worker.alive
+    wait(node, 0.3)
+    assert worker.status == -signal.SIGTERM
+
+
+def test_kill_is_the_last_word(node: Node, client: SimClient) -> None:
+    ask(client, "write")
+    worker = start(node)
+    worker.stopped = True
+    client.cancel(1)
+    wait(node, 1.0)
+    assert worker.status == -signal.SIGKILL
+
+
+def test_a_stopped_worker_is_lost_within_a_second(node: Node, client: SimClient) -> None:
+    ask(client, "read")
+    worker = start(node)
+    worker.stopped = True
+    wait(node, 0.5)
+    assert worker.status == -signal.SIGKILL
+    node.hear_exit()
+    finish(node)
+    assert codes(client) == [""]
+
+
+def test_a_busy_worker_is_not_a_stopped_one(node: Node, client: SimClient) -> None:
+    ask(client, "read")
+    worker = start(node)
+    wait(node, 5.0)
+    assert worker.alive
+    assert not worker.asked_to_end
+
+
+def test_jobs_behind_a_long_one_run_elsewhere(node: Node, client: SimClient) -> None:
+    ask(client, *["read"] * 9)
+    worker = start(node)
+    behind = len(worker.record.line) - 1
+    assert behind > 0
+    wait(node, 0.05)
+    assert [entry for entry in worker.record.line if entry is not None] == [worker.record.line[0]]
+    worker.stopped = True  # not the others' affair
+    finish(node)
+    assert len(codes(client)) == 8
+
+
+def test_answers_that_are_late_are_read_from_shared_memory(node: Node, client: SimClient) -> None:
+    ask(client, *["read"] * 9)
+    worker = start(node)
+    worker.outcome = ("ok", 10, 0)
+    for _ in range(8):
+        worker.step()
+    assert codes(client) == []
+    wait(node, 0.03)
+    assert set(codes(client)) == {""}
+
+
+def test_a_worker_that_does_not_begin_is_lost(node: Node, client: SimClient) -> None:
+    ask(client, "write")
+    worker = next(worker for worker in workers(node) if worker.inbox)
+    wait(node, 2.1)
+    assert worker.status == -signal.SIGKILL
+    node.hear_exit()
+    finish(node)
+    assert codes(client) == [""]
+
+
+def test_a_worker_that_never_gets_ready_is_replaced(node: Node) -> None:
+    first = workers(node)[0]
+    first.die(-9)
+    node.hear_exit()
+    node.tick()
+    young = next(worker for worker in workers(node) if worker.record.life is Life.STARTING)
+    wait(node, 5.1)
+    assert young.status == -signal.SIGKILL
+    node.hear_exit()
+    node.tick()
+    assert len(workers(node)) == 3
+
+
+def test_a_worker_that_leaves_makes_room_before_it_is_gone(node: Node, client: SimClient) -> None:
+    worker = workers(node)[0]
+    node.watch.leaving(worker.record, node.now)
+    assert worker.record.life is Life.RETIRING
+    node.tick()
+    assert len(node.core.fleet.workers) == 4
+    wait(node, 2.0)
+    assert worker.asked_to_end, "it said that it would go, and did not"
+
+
+def crash_on_start(node: Node, times: int) -> None:
+    for _ in range(times):
+        young = [worker for worker in workers(node) if worker.record.life is Life.STARTING]
+        if not young:
+            node.now += 0.5
+            node.tick()
+            continue
+        young[0].die(1)
+        node.hear_exit()
+        node.tick()
+
+
+def test_workers_that_die_young_end_in_an_unhealthy_node_that_recovers(client: SimClient) -> None:
+    node = Node()
+    client = node.clients[0]
+    ask(client, "read")
+    crash_on_start(node, 12)
+    assert not node.core.healthy
+    assert codes(client) == ["UNHEALTHY"], "who waits is told"
+    ask(client, "read")
+    assert codes(client) == ["UNHEALTHY"] * 2
+    for _ in range(30):
+        node.now += 0.5
+        node.tick()
+        for worker in workers(node):
+            worker.step()
+    assert node.core.healthy
+    ask(client, "read")
+    finish(node)
+    assert codes(client)[-1] == ""
+    node.close()
+
+
+def test_kills_from_outside_do_not_make_a_node_unhealthy(node: Node) -> None:
+    for _ in range(30):
+        workers(node)[0].die(-9)
+        node.hear_exit()
+        node.tick()
+        for worker in workers(node):
+            worker.step()
+    assert node.core.healthy
+    assert node.watch.restarts == 30
+
+
+def test_the_wait_is_short_while_something_may_happen(node: Node, client: SimClient) -> None:
+    idle = node.watch.tick(node.now)
+    ask(client, "read")
+    assert node.watch.tick(node.now) < idle
+
+
+@pytest.mark.parametrize(
+    ("status", "text"),
+    [
+        (0, "exited with status 0"),
+        (71, "exited with status 71"),
+        (-9, "killed by SIGKILL"),
+        (-11, "killed by SIGSEGV"),
+        (-250, "killed by signal 250"),
+    ],
+)
+def test_an_end_is_told_in_words(status: int, text: str) -> None:
+    assert describe(status) == text

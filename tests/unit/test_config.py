@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from toolring.config import Config, flat, load
+from toolring.errors import ConfigError
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No configuration of the machine or the repository may leak in."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def written(directory: Path, text: str, name: str = "toolring.toml") -> str:
+    (directory / name).write_text(text)
+    return str(directory / name)
+
+
+def test_defaults_need_nothing() -> None:
+    loaded = load(environment={})
+    assert loaded.config == Config()
+    assert set(loaded.sources.values()) == {"default"}
+    assert set(loaded.sources) == set(flat(loaded.config))
+
+
+def test_flags_win_over_the_environment_over_the_file_over_defaults(tmp_path: Path) -> None:
+    file = written(
+        tmp_path, "[node]\nworkers = 1\nstart_method = 'spawn'\n[cache]\nstrategy = 'file'\nmax_entries = 5\n"
+    )
+    environment = {"TOOLRING_NODE_WORKERS": "2", "TOOLRING_CACHE_STRATEGY": "environment", "PATH": "/bin"}
+    loaded = load(file, environment, {"node.workers": 3, "node.bind": None})
+    config, sources = loaded.config, loaded.sources
+    assert (config.node.workers, sources["node.workers"]) == (3, "flag")
+    assert (config.cache.strategy, sources["cache.strategy"]) == ("environment", "environment TOOLRING_CACHE_STRATEGY")
+    assert (config.cache.max_entries, sources["cache.max_entries"]) == (5, f"file {file}")
+    assert (config.node.bind, sources["node.bind"]) == ("", "default"), "a flag that was not given is none"
+
+
+def test_where_the_file_is_looked_for(tmp_path: Path) -> None:
+    written(tmp_path, "[tool.toolring.node]\nworkers = 4\n[tool.other]\nx = 1\n", "pyproject.toml")
+    assert load(environment={}).config.node.workers == 4
+    written(tmp_path, "[node]\nworkers = 5\n")
+    assert load(environment={}).config.node.workers == 5
+    named = written(tmp_path, "[node]\nworkers = 6\n", "named.toml")
+    assert load(environment={"TOOLRING_CONFIG": named}).config.node.workers == 6
+    given_ = written(tmp_path, "[node]\nworkers = 7\n", "given.toml")
+    assert load(given_, {"TOOLRING_CONFIG": named}).config.node.workers == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "says"),
+    [
+        ("[nod]\nworkers = 1", "nod", r"did you mean node\?"),
+        ("[node]\nworker = 1", "node.worker", r"did you mean node\.workers\?"),
+        ("[cache]\nworkers = 1", "cache.workers", "node.workers"),
+        ("workers = 1", "workers", "unknown section"),
+        ("node = 1", "node", "must be a section"),
+        ("[node]\nworkers = 'two'", "node.workers", "Expected `int`, got `str`"),
+        ("[node]\nworkers = 1.5", "node.workers", "Expected `int`"),
+        ("[node]\nworkers = true", "node.workers", "Expected `int`"),
+        ("[node]\nworkers = -1", "node.workers", "at least 0"),
+        ("[node]\nworkers = 1025", "node.workers", "at most 1024"),
+        ("[node]\ntools = 'one'", "node.tools", "Expected `array`"),
+        ("[node]\nstart_method = 'thread'", "node.start_method", "auto, fork, spawn"),
+        ("[log]\nlevel = 'loud'", "log.level", "debug, info"),
+        ("[timeouts]\ndefault = 0", "timeouts.default", "greater than 0"),
+        ("[timeouts]\ndefault = nan", "timeouts.default", "greater than 0"),
+        ("[timeouts]\ndefault = inf", "timeouts.default", "greater than 0"),
+        ("[cache]\nmax_entries = 0", "cache.max_entries", "at least 1"),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_named(tmp_path: Path, text: str, key: str, says: str) -> None:
+    file = written(tmp_path, text)
+    with pytest.raises(ConfigError, match=says) as caught:
+        load(file, {})
+    assert caught.value.facts["key"] == key
+    assert file in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "says"),
+    [
+        ("TOOLRING_NODE_WORKER", "1", "did you mean TOOLRING_NODE_WORKERS"),
+        ("TOOLRING_NODE_WORKERS", "many", "environment TOOLRING_NODE_WORKERS"),
+        ("TOOLRING_NODE_WORKERS", "", "environment TOOLRING_NODE_WORKERS"),
+        ("TOOLRING_TIMEOUTS_DEFAULT", "nan", "greater than 0"),
+        ("TOOLRING_LOG_FORMAT", "xml", "must be one of"),
+    ],
+)
+def test_what_is_wrong_in_the_environment_is_named(variable: str, value: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        load(environment={variable: value})
+
+
+def test_the_environment_speaks_every_type() -> None:
+    config = load(
+        environment={
+            "TOOLRING_NODE_TOOLS": "a.py,b.py:one",
+            "TOOLRING_PLUGINS_BLOCK": "",
+            "TOOLRING_TIMEOUTS_DEFAULT": "2",
+            "TOOLRING_LIMITS_BACKLOG": "7",
+            "TOOLRING_NODE_BIND": "",
+            "TOOLRING_ADDRESS": "not a setting",
+        }
+    ).config
+    assert config.node.tools == ("a.py", "b.py:one")
+    assert config.plugins.block == ()
+    assert config.timeouts.default == 2.0
+    assert config.limits.backlog == 7
+    assert config.node.bind == ""
+
+
+def test_every_setting_has_a_variable_that_sets_it() -> None:
+    defaults = flat(Config())
+    samples = {int: "17", float: "0.25", str: "x", tuple: "x,y"}
+    choices = {"node.start_method": "spawn", "log.format": "json", "log.level": "error"}
+    for name, value in defaults.items():
+        variable = "TOOLRING_" + name.upper().replace(".", "_")
+        text = choices.get(name, samples[type(value)])
+        loaded = load(environment={variable: text})
+        assert flat(loaded.config)[name] != value, name
+        assert loaded.sources[name] == f"environment {variable}"
+
+
+def test_an_integer_is_a_number_of_seconds_too(tmp_path: Path) -> None:
+    assert load(written(tmp_path, "[timeouts]\ndefault = 5"), {}).config.timeouts.default == 5.0
+
+
+@pytest.mark.parametrize(
+    ("content", "says"), [(b"[node", "not valid TOML"), (b"\xff\xfe", "not valid TOML"), (None, "can't read")]
+)
+def test_a_file_that_can_not_be_read(tmp_path: Path, content: bytes | None, says: str) -> None:
+    file = tmp_path / "broken.toml"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(ConfigError, match=says) as caught:
+        load(str(file), {})
+    assert caught.value.facts["file"] == str(file)
+
+
+def test_it_is_frozen() -> None:
+    config = load(environment={}).config
+    with pytest.raises(AttributeError):
+        config.node.workers = 3  # type: ignore[misc]
+
+
+def test_the_values_given_are_not_changed() -> None:
+    environment = {"TOOLRING_NODE_WORKERS": "2"}
+    load(environment=environment, flags={"node.workers": 3})
+    assert environment == {"TOOLRING_NODE_WORKERS": "2"}

@@ -1,0 +1,329 @@
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypedDict
+
+import msgspec
+import pytest
+from msgspec import Meta
+
+from toolring import Context, tool
+from toolring.declare import Tool
+from toolring.errors import InvalidArguments, LoadError, TooDeep
+from toolring.protocol import encode
+
+
+@dataclass
+class Point:
+    x: int
+    y: int = 0
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+class Options(TypedDict, total=False):
+    deep: bool
+
+
+class Picky(msgspec.Struct):
+    name: str
+
+    def __post_init__(self) -> None:
+        {"good": 1}[self.name]
+
+
+@tool
+def search(pattern: str, path: str = ".", limit: Annotated[int, Meta(ge=1, le=100)] = 10) -> list[str]:
+    """Search.
+
+    Every line that matches.
+    """
+    return [pattern, path, str(limit)]
+
+
+@tool
+def everything(
+    point: Point,
+    colour: Colour = Colour.RED,
+    mode: Literal["a", "b"] = "a",
+    tags: list[str] | None = None,
+    options: Options | None = None,
+    ratio: float = 0.5,
+    data: bytes = b"",
+    unlike: set[Any] | None = None,
+    anything: Any = None,
+) -> None:
+    pass
+
+
+def test_a_tool_can_be_called_as_the_function_that_it_is() -> None:
+    assert search("x", limit=3) == ["x", ".", "3"]
+    assert getattr(search, "__name__") == "search"  # noqa: B009 - of the function that it wraps
+    assert isinstance(search, Tool)
+    assert repr(search) == "<tool search>"
+
+
+def test_hints_and_docstring_become_schema_and_description() -> None:
+    spec = search.spec
+    assert spec.name == "search"
+    assert spec.description == "Search.\n\nEvery line that matches."
+    assert spec.parameters == {
+        "type": "object",
+        "properties": {
+            "pattern": {"type": "string"},
+            "path": {"type": "string", "default": "."},
+            "limit": {"type": "integer", "minimum": 1, "maximum": 100, "default": 10},
+        },
+        "required": ["pattern"],
+        "additionalProperties": False,
+    }
+
+
+def test_a_schema_of_structures_is_complete() -> None:
+    schema = everything.spec.parameters
+    assert schema["required"] == ["point"]
+    assert set(schema["$defs"]) >= {"Point", "Colour"}
+    assert schema["properties"]["point"] == {"$ref": "#/$defs/Point"}
+    assert schema["properties"]["mode"]["enum"] == ["a", "b"]
+
+
+def test_defaults_are_those_of_the_careful() -> None:
+    spec = search.spec
+    assert (spec.read_only, spec.idempotent, spec.destructive, spec.open_world) == (False, False, True, True)
+    assert (spec.timeout, spec.cache, spec.affinity, spec.balancer) == (None, None, None, None)
+    assert not spec.repeatable
+    assert not spec.routed
+
+
+def test_policy_is_frozen_in_the_spec() -> None:
+    @tool(
+        read_only=True,
+        idempotent=True,
+        timeout=1.0,
+        cache=60,
+        affinity="a",
+        balancer="round_robin",
+        cache_strategy="lru",
+    )
+    def policed(a: int) -> int:
+        return a
+
+    spec = policed.spec
+    assert (spec.timeout, spec.cache, spec.affinity, spec.balancer) == (1.0, 60, "a", "round_robin")
+    assert not spec.destructive
+    assert spec.repeatable
+    assert spec.routed
+    with pytest.raises(AttributeError):
+        spec.timeout = 2.0  # type: ignore[misc]
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(spec), type=type(spec)) == spec
+
+
+def test_a_name_and_a_description_may_be_given() -> None:
+    @tool(name="code.search-2", description="Other")
+    def named() -> None: ...
+
+    assert named.spec.name == "code.search-2"
+    assert named.spec.description == "Other"
+
+
+def test_cache_zero_is_no_cache() -> None:
+    @tool(cache=0)
+    def uncached() -> None: ...
+
+    assert uncached.spec.cache is None
+
+
+def test_a_skipped_side_effect_may_be_wanted() -> None:
+    @tool(cache=5, cache_writes=True)
+    def knows() -> None: ...
+
+    assert knows.spec.cache == 5
+
+
+def test_the_version_changes_with_the_source() -> None:
+    @tool
+    def one() -> int:
+        return 1
+
+    first = one.spec.version
+
+    @tool(name="one")
+    def other() -> int:
+        return 2
+
+    assert first != other.spec.version
+    assert len(first) == 16
+
+
+# ---- arguments
+
+
+@pytest.mark.parametrize(
+    ("given", "argument", "says"),
+    [
+        ({"pattern": 5}, "pattern", "Expected `str`, got `int`"),
+        ({}, "pattern", "missing required argument `pattern`"),
+        ({"pattern": "x", "limt": 1}, "limt", "unexpected argument `limt`"),
+        ({"pattern": "x", "limit": 0}, "limit", ">= 1"),
+        ({"pattern": "x", "limit": 1.5}, "limit", "Expected `int`"),
+        ({"pattern": "x", "limit": True}, "limit", "Expected `int`"),
+        ({"pattern": None}, "pattern", "got `None`"),
+    ],
+)
+def test_a_refusal_names_the_argument(given: dict[str, Any], argument: str, says: str) -> None:
+    with pytest.raises(InvalidArguments) as caught:
+        search.decode(encode(given))
+    error = caught.value
+    assert error.facts == {"tool": "search", "argument": argument}
+    assert says in str(error)
+    assert str(error).startswith("search: ")
+    assert "pattern, path, limit" in str(error), "it says what there is"
+
+
+@pytest.mark.parametrize(
+    ("given", "argument"),
+    [
+        ({"point": {"x": "1"}}, "point"),
+        ({"point": {}}, "point"),
+        ({"point": {"x": 1}, "colour": "blue"}, "colour"),
+        ({"point": {"x": 1}, "mode": "c"}, "mode"),
+        ({"point": {"x": 1}, "tags": ["a", 2]}, "tags"),
+        ({"point": {"x": 1}, "options": {"deep": 1}}, "options"),
+        ({"point": {"x": 1}, "ratio": "much"}, "ratio"),
+    ],
+)
+def test_a_refusal_names_the_argument_that_holds_the_culprit(given: dict[str, Any], argument: str) -> None:
+    with pytest.raises(InvalidArguments) as caught:
+        everything.decode(encode(given))
+    assert caught.value.facts["argument"] == argument
+
+
+def test_defaults_are_filled_in() -> None:
+    arguments: Any = search.decode(encode({"pattern": "x"}))
+    assert (arguments.pattern, arguments.path, arguments.limit) == ("x", ".", 10)
+
+
+def test_structures_arrive_as_themselves() -> None:
+    arguments: Any = everything.decode(encode({"point": {"x": 1}, "colour": "red", "ratio": 1}))
+    assert arguments.point == Point(1, 0)
+    assert arguments.colour is Colour.RED
+    assert arguments.ratio == 1.0
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\xc1", b"\x91\x01", b"\xc0", b"\x81", b"\x81\x01\x01", b"\x81\xa7pattern\xa1x\x00"]
+)
+def test_what_is_no_map_of_arguments_is_refused(data: bytes) -> None:
+    with pytest.raises(InvalidArguments):
+        search.decode(data)
+
+
+def test_what_msgpack_allows_and_python_does_not_is_refused() -> None:
+    with pytest.raises(InvalidArguments, match="unhashable"):
+        everything.decode(b"\x82\xa5point\x81\xa1x\x01\xa6unlike\x91\x80")
+    with pytest.raises(InvalidArguments, match="hashable"):
+        everything.decode(b"\x82\xa5point\x81\xa1x\x01\xa8anything\x81\x80\x01")
+
+
+def test_a_type_of_the_tool_that_breaks_is_refused_as_arguments_are() -> None:
+    @tool
+    def picky(who: Picky) -> None: ...
+
+    with pytest.raises(InvalidArguments, match="KeyError"):
+        picky.decode(encode({"who": {"name": "bad"}}))
+    good: Any = picky.decode(encode({"who": {"name": "good"}}))
+    assert good.who.name == "good"
+
+
+def test_arguments_that_nest_too_deeply() -> None:
+    with pytest.raises(TooDeep):
+        everything.decode(b"\x82\xa5point\x81\xa1x\x01\xa8anything" + b"\x91" * 100_000 + b"\xc0")
+
+
+def test_each_call_gets_its_own_mutable_defaults() -> None:
+    @tool
+    def collects(seen: list[list[int]] = [[]], named: dict[str, int] = {}) -> None: ...  # noqa: B006
+
+    first: Any = collects.decode(b"\x80")
+    first.seen[0].append(1)
+    first.named["x"] = 1
+    second: Any = collects.decode(b"\x80")
+    assert second.seen == [[]]
+    assert second.named == {}
+    assert collects.spec.parameters["properties"]["named"]["type"] == "object"
+
+
+def test_the_context_is_not_an_argument() -> None:
+    @tool
+    def asks(n: int, context: Context) -> None: ...
+
+    assert asks.context_parameter == "context"
+    assert list(asks.spec.parameters["properties"]) == ["n"]
+    with pytest.raises(InvalidArguments):
+        asks.decode(encode({"n": 1, "context": {}}))
+
+
+def test_a_tool_may_share_its_name_with_a_type_of_its_arguments() -> None:
+    @tool(name="Point")
+    def point(p: Point) -> None: ...
+
+    assert point.spec.parameters["$defs"]["Point"]["type"] == "object"
+    assert list(point.spec.parameters["properties"]) == ["p"]
+
+
+# ---- declarations that make no sense
+
+
+async def coroutine() -> None: ...
+async def stream() -> Any:
+    yield 1
+
+
+def generator() -> Iterator[int]:
+    yield 1
+
+
+def varargs(*args: int) -> None: ...
+def keywords(**kwargs: int) -> None: ...
+def positional(a: int, /) -> None: ...
+def unresolved(a: Missing) -> None: ...  # type: ignore[name-defined]  # noqa: F821
+def unsupported(a: type) -> None: ...
+def twice(a: Context, b: Context) -> None: ...
+def fine(a: int = 1) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("function", "policy", "says"),
+    [
+        (coroutine, {}, "async functions"),
+        (stream, {}, "async functions"),
+        (generator, {}, "generator functions"),
+        (varargs, {}, "name each argument"),
+        (keywords, {}, "name each argument"),
+        (positional, {}, "positional-only"),
+        (unresolved, {}, "Missing"),
+        (unsupported, {}, "can't be validated"),
+        (twice, {}, "Context twice"),
+        (lambda: None, {}, "a name has"),
+        (fine, {"name": ""}, "a name has"),
+        (fine, {"name": "has space"}, "a name has"),
+        (fine, {"name": "1st"}, "a name has"),
+        (fine, {"name": "x" * 129}, "a name has"),
+        (fine, {"timeout": 0}, "timeout"),
+        (fine, {"timeout": float("nan")}, "timeout"),
+        (fine, {"timeout": float("inf")}, "timeout"),
+        (fine, {"cache": -1}, "cache"),
+        (fine, {"cache": float("inf"), "read_only": True}, "cache"),
+        (fine, {"cache": 1}, "read_only=True"),
+        (fine, {"cache": 1, "idempotent": True}, "read_only=True"),
+        (fine, {"affinity": "b"}, r"not one of its arguments \(a\)"),
+    ],
+)
+def test_a_bad_declaration_is_refused_where_it_stands(function: Any, policy: dict[str, Any], says: str) -> None:
+    with pytest.raises(LoadError, match=says) as caught:
+        tool(**policy)(function)
+    assert "tool" in caught.value.facts

@@ -1,0 +1,12 @@
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+
+def test_it_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "hypothesis", None)
+    monkeypatch.delitem(sys.modules, "toolring.testing", raising=False)
+    with pytest.raises(ImportError, match=r"toolring\.testing needs hypothesis: pip install"):
+        __import__("toolring.testing")
