@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from toolring.errors import ProtocolError, ToolringError, UnknownJob
+from toolring.lane import STARTED
 from toolring.protocol import OK, decode_value
 from toolring.supervisor.core import Core
 from toolring.supervisor.fleet import Life, Worker
@@ -104,6 +105,7 @@ class Admin:
             entry = entry.record.entry
         worker = entry.worker
         if entry.state is State.DISPATCHED and worker is not None:
-            at, _ = worker.lane.at()
-            return "running" if worker.line.index(entry) + worker.head == at else "dispatched"
+            at, state = worker.lane.at()
+            begun = worker.line.index(entry) + worker.head == at and state >= STARTED
+            return "running" if begun else "dispatched"
         return State(entry.state).name.lower()

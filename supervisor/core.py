@@ -179,7 +179,7 @@ class Core:
         """Run a keyed or kept job for its record, or wait for the one that runs, or replay its answer."""
         session = entry.session
         mark = digest(job.tool, job.args)
-        key = f"{session.caller}\0{job.key}" if job.key else entry.name
+        key = f"{len(session.caller)}\0{session.caller}{job.key}" if job.key else entry.name
         record = self.keyring.find(key)
         entry.state = State.JOINED
         if record is None:
@@ -406,9 +406,9 @@ class Core:
         if session is not self.house or record is None:
             self._tell(session, answer)
             return
-        if before is State.DISPATCHED:
+        if entry.begun or (before is State.DISPATCHED and event not in (Event.CANCEL, Event.EXPIRE)):
             self.keyring.settle(record, answer, now)
-        else:  # never sent to a worker, so trying again under the same key is safe
+        else:  # it never began, so trying again under the same key is safe
             self.keyring.forget(record)
             record.entry = None
         waiting, record.waiting = record.waiting, []

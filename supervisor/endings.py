@@ -68,6 +68,7 @@ class Endings:
         self.take_back(worker)
         at, state = worker.lane.at()
         if at == seq and state in (TAKEN, STARTED):
+            entry.begun = True
             self.end(worker, seq, now, f"{entry.tool.name} had to be ended")
 
     def end(self, worker: Worker, seq: int, now: float, reason: str) -> None:

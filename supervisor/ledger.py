@@ -121,6 +121,8 @@ class Entry(msgspec.Struct, gc=False, eq=False):
     point: int = -1
     """Where its key lies on the ring; -1: anywhere."""
     worker: Worker | None = None
+    begun: bool = False
+    """Its tool was running when it had to be ended."""
     record: Record | None = None
     """Set for jobs with a key and kept jobs, and for those who wait for one."""
     first: Entry | None = None

@@ -24,7 +24,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
-_CULPRIT = re.compile(r" - at `\$\.([A-Za-z_][A-Za-z0-9_]*)")
+_CULPRIT = re.compile(r"(?:- at|in) `\$\.([^\W\d]\w*)")
 _FIELD = re.compile(r"(?:field|argument) `([^`]+)`")
 
 

@@ -91,11 +91,11 @@ class Outbox:
 
 
 def serve(
-    socket: zmq.Socket[bytes], lane: Lane, runner: Runner, pid: int, figures: Callable[[], dict[str, Any]]
+    socket: zmq.Socket[bytes], lane: Lane, runner: Runner, pid: int, figures: Callable[[], dict[str, Any]] | None
 ) -> None:
     """Run batches until told to stop, or until this process must not run another tool.
 
-    ``figures`` are sent now and then, after work: an idle worker's don't change.
+    ``figures``, if there are any, are sent now and then after work: an idle worker's don't change.
     """
     outbox = Outbox(socket, lane)
     run, add, flush = runner.run, outbox.add, outbox.flush
@@ -104,7 +104,11 @@ def serve(
     _send(socket, _encode(Ready(pid)), zmq.SNDMORE)
     _send(socket, b"")
     reported = 0.0
+    stale = False
     while True:
+        if figures is not None and stale and not socket.poll(int(REPORT_SECONDS * 1000)):
+            reported, stale = monotonic(), False
+            _report(socket, figures())
         head = receive()
         try:
             message = decode(head)
@@ -128,10 +132,16 @@ def serve(
             _send(socket, _encode(Leaving()), zmq.SNDMORE)
             _send(socket, b"")
             return
-        if flushed - reported > REPORT_SECONDS:
-            reported = flushed
-            _send(socket, _encode(Loads(figures())), zmq.SNDMORE)
-            _send(socket, b"")
+        if figures is not None:
+            stale = flushed - reported <= REPORT_SECONDS
+            if not stale:
+                reported = flushed
+                _report(socket, figures())
+
+
+def _report(socket: zmq.Socket[bytes], figures: dict[str, Any]) -> None:
+    _send(socket, _encode(Loads(figures)), zmq.SNDMORE)
+    _send(socket, b"")
 
 
 def _decode_deep(head: bytes) -> protocol.FromSupervisor:

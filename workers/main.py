@@ -36,9 +36,13 @@ def prepare(settings: WorkerSettings, tools: Mapping[str, Tool[..., Any]], regis
             strategy = tool.spec.cache_strategy or settings.cache_strategy
             if strategy not in caches:
                 caches[strategy] = _cache(strategy, name, settings, registry)
-            cache = ResultCache(caches[strategy], tool.spec)
+            cache = ResultCache(caches[strategy], tool.spec, _tell_broken)
         runnables[name] = Runnable(tool, cache)
     return runnables
+
+
+def _tell_broken(tool: str, reason: str) -> None:
+    logs.bound(tool=tool).error("cache_strategy_failed", reason=reason, effect="this worker caches it no more")
 
 
 def _cache(strategy: str, tool: str, settings: WorkerSettings, registry: Registry) -> Cache:
@@ -73,7 +77,7 @@ def run(
     caches = {id(one.cache.store): one.cache.store for one in runnables.values() if one.cache is not None}.values()
     runner = Runner(runnables, lane, armed, logs.bound, settings.max_result)
     with connected(settings.address, identity) as socket:
-        serve(socket, lane, runner, os.getpid(), lambda: _figures(caches))
+        serve(socket, lane, runner, os.getpid(), (lambda: _figures(caches)) if caches else None)
 
 
 def _figures(caches: Collection[Cache]) -> dict[str, Any]:
@@ -81,4 +85,4 @@ def _figures(caches: Collection[Cache]) -> dict[str, Any]:
     total: Counter[str] = Counter()
     for cache in caches:
         total.update(cache.stats())
-    return {"cache": dict(total)} if caches else {}
+    return {"cache": dict(total)}

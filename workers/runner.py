@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import time
-import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,17 +15,15 @@ from toolring.context import Context
 from toolring.declare import Tool
 from toolring.errors import (
     Cancelled,
-    InvalidResult,
-    ProtocolError,
     TooLarge,
-    ToolError,
     ToolringError,
     UnknownTool,
     WorkerOutOfMemory,
 )
 from toolring.lane import AT, CANCEL, RECALL, STARTED, TAKEN, Lane
-from toolring.protocol import ERROR, NIL, OK, SKIPPED, Answer, Work
+from toolring.protocol import NIL, OK, SKIPPED, Answer, Work
 from toolring.workers.cache.results import ResultCache
+from toolring.workers.failures import cause, check_raw, failure, refine
 from toolring.workers.interrupt import Armed, JobInterrupted
 
 _astuple = msgspec.structs.astuple
@@ -59,7 +57,7 @@ def _all_positional(tool: Tool[..., Any]) -> bool:
 class Runner:
     """Runs attempts one after the other in the main thread, so that a signal can end them."""
 
-    __slots__ = ("_armed", "_lane", "_make_logger", "_max_result", "_runnables", "_words", "retired")
+    __slots__ = ("_armed", "_make_logger", "_max_result", "_runnables", "_words", "forked", "retired")
 
     def __init__(
         self,
@@ -70,13 +68,18 @@ class Runner:
         max_result: int,
     ) -> None:
         self._runnables = runnables
-        self._lane = lane
         self._words = lane.words
         self._armed = armed
         self._make_logger = make_logger
         self._max_result = max_result
+        self.forked = False
+        """Set in a child that a tool forked."""
+        os.register_at_fork(after_in_child=self._mark)
         self.retired = False
         """Set once this process must not run another tool: one was interrupted in it, or memory ran out."""
+
+    def _mark(self) -> None:
+        self.forked = True
 
     def run(self, seq: int, work: Work) -> Answer:
         """The answer to one attempt; never raises for what a tool does."""
@@ -89,7 +92,7 @@ class Runner:
             return Answer(seq, SKIPPED, NIL)  # the supervisor tells its caller, or knows of a later deadline
         runnable = self._runnables.get(work.tool)
         if runnable is None:
-            return _failure(seq, UnknownTool(f"no tool {work.tool!r} in this worker"), work)
+            return failure(seq, UnknownTool(f"no tool {work.tool!r} in this worker"), work)
         try:
             arguments = runnable.decode(work.args)
             cache = runnable.cache
@@ -103,7 +106,7 @@ class Runner:
                 value = self._execute(seq, work, runnable, arguments)
                 cache.put(key, bytes(value))
         except ToolringError as error:
-            return _failure(seq, error, work, start)
+            return failure(seq, error, work, start)
         return Answer(seq, OK, value, int((time.monotonic() - start) * 1e6))
 
     def _execute(self, seq: int, work: Work, runnable: Runnable, arguments: msgspec.Struct) -> Raw:
@@ -125,20 +128,22 @@ class Runner:
                 result = call(*args, **kwargs)
                 encoded = _encode(result)
                 if type(result) is Raw:
-                    _check_raw(work, encoded)
+                    check_raw(work, encoded)
             finally:
                 armed.seq = 0  # a bare store: no signal can be handled before it
+                if self.forked:
+                    os._exit(1)  # a child that the tool forked came back here; the job is its parent's
         except JobInterrupted:
             self.retired = True
             raise Cancelled(f"{work.tool}: interrupted") from None
         except MemoryError as error:
             self.retired = True
-            raise WorkerOutOfMemory(f"{work.tool}: out of memory", **_cause(error)) from None
+            raise WorkerOutOfMemory(f"{work.tool}: out of memory", **cause(error)) from None
         except ToolringError as error:
             error.facts.setdefault("tool", work.tool)
             raise
         except BaseException as error:  # SystemExit and KeyboardInterrupt of a tool are the tool's failure too
-            raise _refine(work, error) from None
+            raise refine(work, error) from None
         if len(encoded) > self._max_result:
             raise TooLarge(
                 f"{work.tool}: the result has {len(encoded)} bytes, the limit is {self._max_result}",
@@ -157,49 +162,3 @@ class Runner:
             cancelled=lambda: words[CANCEL] == seq,
             make_logger=self._make_logger,
         )
-
-
-def _check_raw(work: Work, encoded: bytes) -> None:
-    """A tool's own bytes must not break what they travel with. Raises InvalidResult."""
-    try:
-        protocol.check_value(encoded)
-    except ProtocolError as error:
-        raise InvalidResult(f"{work.tool}: the result is not msgpack: {error}") from None
-
-
-def _refine(work: Work, error: BaseException) -> ToolringError:
-    if isinstance(error, TypeError | RecursionError) and _from_encoder(error):
-        return InvalidResult(f"{work.tool}: the result can't be sent: {error}")
-    try:
-        text = str(error)
-    except Exception:  # the tool's own exception breaks while it is printed
-        text = "(its message can't be printed)"
-    return ToolError(f"{work.tool}: {type(error).__name__}: {text}", **_cause(error))
-
-
-def _from_encoder(error: BaseException) -> bool:
-    """Was it raised by the encoder itself, that is, in no frame below _execute?"""
-    trace = error.__traceback__
-    return trace is not None and trace.tb_next is None
-
-
-def _cause(error: BaseException) -> dict[str, Any]:
-    """The facts of a tool's exception; the traceback without toolring's own frames."""
-    trace = error.__traceback__
-    below = trace.tb_next if trace is not None else None
-    try:
-        text = "".join(traceback.format_exception(type(error), error, below, limit=-30))[-16384:]
-    except Exception:  # a tool's exception may break while it is printed
-        text = f"{type(error).__name__} (its traceback can't be printed)"
-    return {"type": type(error).__name__, "traceback": text}
-
-
-def _failure(seq: int, error: ToolringError, work: Work, start: float | None = None) -> Answer:
-    error.facts.setdefault("tool", work.tool)
-    error.facts["attempt"] = work.attempt
-    try:
-        body = _encode(error.to_wire())
-    except (TypeError, ValueError, RecursionError, OverflowError):
-        body = _encode({"code": error.code, "message": error.message, "tool": work.tool, "attempt": work.attempt})
-    spent = 0 if start is None else int((time.monotonic() - start) * 1e6)
-    return Answer(seq, ERROR, Raw(body), spent)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, TextIO
@@ -19,6 +20,8 @@ def plain(value: Any) -> Any:
         return [plain(item) for item in value]
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)  # JSON has no number for it
     if value is None or isinstance(value, bool | int | float | str):
         return value
     return str(value)
@@ -63,6 +66,11 @@ def _pad(cell: str, width: int, right: bool) -> str:
     return cell.rjust(width) if right else cell.ljust(width)
 
 
+def harmless(text: str) -> str:
+    """Text of others for a terminal: control characters as escapes."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
 def paint(text: str, code: str) -> str:
     """ANSI colour, on a terminal only."""
     return f"\x1b[{code}m{text}\x1b[0m" if sys.stdout.isatty() else text
@@ -72,8 +80,8 @@ def report(error: ToolringError, as_json: bool = False) -> int:
     """Tell a person in one line, with the traceback of their own code below it; a program gets JSON on stdout."""
     if as_json:
         print(json.dumps({"error": error.to_wire()}, default=str))
-    print(f"toolring: {error.code}: {error}", file=sys.stderr)
+    print(f"toolring: {error.code}: {harmless(' '.join(str(error).split()))}", file=sys.stderr)
     trace = error.facts.get("traceback")
-    if trace and not as_json:
-        print(trace.rstrip(), file=sys.stderr)
+    if isinstance(trace, str) and not as_json:
+        print("\n".join(harmless(line) for line in trace.rstrip().split("\n")), file=sys.stderr)
     return error.exit_status

@@ -19,11 +19,12 @@ from toolring.errors import (
     Cancelled,
     Expired,
     HelloRequired,
+    InvalidArguments,
     OutcomeUnknown,
     ProtocolError,
+    TooDeep,
     TooLarge,
     ToolringError,
-    UnknownTool,
     from_wire,
 )
 from toolring.protocol import (
@@ -134,26 +135,22 @@ class Conversation:
     def job(
         self, tool: str, arguments: Mapping[str, Any] | None, timeout: float | None, key: str | None, mode: int
     ) -> Job:
-        """Make a job of a call. Raises ProtocolError or TooLarge for what the node would refuse anyway."""
-        try:
-            args = Raw(_arguments(arguments)) if arguments else _EMPTY
-        except (TypeError, ValueError, RecursionError, OverflowError) as error:
-            raise ProtocolError(f"{tool}: the arguments can't be encoded: {error}", tool=tool) from None
-        if timeout is not None and not 0 < timeout < float("inf"):
-            raise ProtocolError(f"{tool}: timeout {timeout!r} is not a positive number of seconds", tool=tool)
+        """Make a job of a call. Raises InvalidArguments, TooLarge or ProtocolError for what would be refused anyway."""
+        spec = self.tools.get(tool) if type(tool) is str else None
+        if spec is None:
+            _check_text("the name of a tool", tool)
+        if key is not None:
+            _check_text("a key", key)
+        if timeout is not None:
+            timeout = _seconds(tool, timeout)
+        args = _encoded(tool, arguments) if arguments else _EMPTY
         limit = self.limits.get("max_body", protocol.MAX_HEAD)
         if len(args) > limit:
             raise TooLarge(
                 f"{tool}: the arguments have {len(args)} bytes, the limit is {limit}", size=len(args), limit=limit
             )
-        if key is not None and len(key) > protocol.MAX_NAME:
-            raise ProtocolError(f"a key has at most {protocol.MAX_NAME} characters")
-        spec = self.tools.get(tool)
         route = b""
-        if spec is None:
-            if len(tool) > protocol.MAX_NAME:
-                raise UnknownTool(f"no tool {tool[:40]!r}...", tool=tool[:40])
-        elif spec.affinity is not None and arguments:
+        if spec is not None and spec.affinity is not None and arguments:
             route = _route(spec.affinity, arguments)
         self._next_id = number = self._next_id + 1
         return Job(number, tool, args, timeout, route, key or "", mode)
@@ -308,9 +305,54 @@ class Conversation:
         self.pending.pop(pending.job.id, None)
 
 
+def _check_text(what: str, text: Any) -> None:
+    """A message holds the jobs of many threads: what would have it refused must not get into one."""
+    if not isinstance(text, str):
+        raise ProtocolError(f"{what} is text, not {text!r:.100}")
+    if len(text) > protocol.MAX_NAME:
+        raise ProtocolError(f"{what} has at most {protocol.MAX_NAME} characters, not {len(text)}")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ProtocolError(f"{what} can't be encoded as UTF-8: {text!a:.100}") from None
+
+
+def _seconds(tool: str, timeout: Any) -> float:
+    if isinstance(timeout, int | float) and not isinstance(timeout, bool):
+        try:
+            seconds = float(timeout)
+        except OverflowError:
+            seconds = math.inf
+        if 0 < seconds < math.inf:
+            return seconds
+    raise ProtocolError(f"{tool}: timeout {timeout!r:.100} is not a positive number of seconds", tool=tool)
+
+
+def _encoded(tool: str, arguments: Mapping[str, Any]) -> Raw:
+    """Arguments as msgpack, keys sorted, so that equal arguments are equal bytes."""
+    try:
+        return Raw(_arguments(arguments))
+    except RecursionError:
+        raise TooDeep(f"{tool}: the arguments nest too deeply", tool=tool) from None
+    except (TypeError, ValueError, OverflowError):
+        pass  # keys that have no order, or a value that can't be sent: which one?
+    for name, value in arguments.items():
+        try:
+            _encode(value)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise InvalidArguments(f"{tool}: {name} can't be sent: {error}", tool=tool, argument=name) from None
+    try:
+        return Raw(_encode(arguments))
+    except (TypeError, ValueError) as error:
+        raise InvalidArguments(f"{tool}: the arguments can't be sent: {error}", tool=tool) from None
+
+
 def _route(affinity: str, arguments: Mapping[str, Any]) -> bytes:
     """The placement hint: the affine argument's canonical bytes, digested if they are long."""
-    value = _arguments(arguments.get(affinity))
+    try:
+        value = _arguments(arguments.get(affinity))
+    except TypeError:  # keys that have no order
+        value = _encode(arguments.get(affinity))
     return value if len(value) <= 64 else blake2b(value, digest_size=16).digest()
 
 

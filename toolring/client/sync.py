@@ -11,6 +11,7 @@ import os
 import select
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
@@ -92,13 +93,15 @@ class Client:
         self._poll.register(self._transport.fd, select.POLLIN)
         self._poll.register(self._wake_read, select.POLLIN)
         self._polling = False
-        self._waiting: dict[int, threading.Lock] = {}
+        self._waiting: dict[int, list[threading.Lock]] = {}
         self._flushed = 0.0
         self._heard = time.monotonic()
         self._closed = False
+        self._why_closed = "the client is closed"
         self._kick = threading.Event()
         self._lingering = False
         self._keeper: threading.Thread | None = None
+        _clients.add(self)
 
     def __enter__(self) -> Self:
         return self
@@ -119,6 +122,7 @@ class Client:
                 self._conversation.settled.append(pending)
             self._conversation.pending.clear()
             self._wake_settled()
+            self._wake_poller()
         self._kick.set()
         if self._keeper is not None:
             self._keeper.join()
@@ -232,7 +236,7 @@ class Client:
         while (told := self._conversation.asked[number]) is None:
             if time.monotonic() > end:
                 raise self._unreachable()
-            self._poll_once(0.05)
+            self._rest(0.05)
         del self._conversation.asked[number]
         if "error" in told and "code" in told["error"]:
             raise from_wire(told["error"])
@@ -255,7 +259,7 @@ class Client:
         moment = time.monotonic()
         with self._mutex:
             if self._closed:
-                raise Unreachable("the client is closed")
+                raise Unreachable(self._why_closed)
             job = conversation.job(name, arguments, timeout, key, mode)
             handle = Handle(job, conversation.name, conversation.deadline(timeout, moment), client=self)
             conversation.add(handle)
@@ -275,7 +279,7 @@ class Client:
                 raise self._conversation.refusal
             if time.monotonic() > end:
                 raise self._unreachable()
-            self._poll_once(0.02)
+            self._rest(0.02)
         self._start_keeper()
 
     def _unreachable(self) -> Unreachable:
@@ -285,14 +289,16 @@ class Client:
     def _wake_settled(self) -> None:
         """Wake those whose jobs have their answers. Under the mutex."""
         settled = self._conversation.settled
-        if self._polling:  # by another thread, which can't see what was received here
-            os.write(self._wake_write, b".")
         if self._waiting:
             for pending in settled:
-                lock = self._waiting.pop(pending.job.id, None)
-                if lock is not None:
+                for lock in self._waiting.pop(pending.job.id, ()):
                     lock.release()
         settled.clear()
+
+    def _wake_poller(self) -> None:
+        """Another thread polls, and can't see what was received here. Under the mutex."""
+        if self._polling:
+            os.write(self._wake_write, b".")
 
     def _wait(self, handle: Handle, timeout: float | None) -> None:
         """Wait until a handle is settled. Raises TimeoutError."""
@@ -321,45 +327,56 @@ class Client:
             else:
                 lock = threading.Lock()
                 lock.acquire()
-                self._waiting[handle.job.id] = lock
-        if not poller:
-            if not lock.acquire(timeout=patience):
-                with self._mutex:
-                    self._waiting.pop(handle.job.id, None)
-            return
+                self._waiting.setdefault(handle.job.id, []).append(lock)
+        if poller:
+            self._poll_for_all(patience, handle)
+        elif not lock.acquire(timeout=patience):
+            with self._mutex:
+                locks = self._waiting.get(handle.job.id, [])
+                if lock in locks:
+                    locks.remove(lock)
+                    if not locks:
+                        del self._waiting[handle.job.id]
+
+    def _rest(self, patience: float) -> None:
+        """Wait for anything to arrive, for those who wait for something else than a job's answer."""
+        with self._mutex:
+            if self._closed:
+                raise Unreachable(self._why_closed)
+            self._take_in()
+            poller = not self._polling
+            if poller:
+                self._polling = True
+        if poller:
+            self._poll_for_all(patience, None)
+        else:
+            time.sleep(min(patience, 0.002))
+
+    def _poll_for_all(self, patience: float, handle: Handle | None) -> None:
+        """Wait until something arrives, take it in, and pass the duty on unless it is still needed here."""
+        found: list[tuple[int, int]] = []
         try:
             found = self._poll.poll(patience * 1000)
-            if any(fd == self._wake_read for fd, _ in found):
-                os.read(self._wake_read, 512)
         finally:
             with self._mutex:
                 self._polling = False
-                self._take_in()
-                if self._waiting and handle.settled:  # somebody else must poll now
-                    self._waiting.pop(next(iter(self._waiting))).release()
-
-    def _poll_once(self, patience: float) -> None:
-        with self._mutex:
-            self._take_in()
-            if self._polling:
-                fd = None
-            else:
-                fd = self._transport.fd
-        if fd is None:
-            time.sleep(min(patience, 0.005))
-        else:
-            select.select([fd], [], [], patience)
-        with self._mutex:
-            self._take_in()
+                if not self._closed:
+                    if any(fd == self._wake_read for fd, _ in found):
+                        os.read(self._wake_read, 512)
+                    self._take_in()
+                if self._waiting and (handle is None or handle.settled):
+                    for lock in self._waiting.pop(next(iter(self._waiting))):
+                        lock.release()
 
     def _take_in(self) -> None:
-        """Receive all that has arrived. Under the mutex."""
+        """Send what is to be sent, receive all that has arrived. Under the mutex."""
         if self._closed:
             return
         before = self._transport.received
         self._transport.exchange()
         if self._transport.received != before:
             self._heard = time.monotonic()
+            self._wake_poller()
         if self._conversation.settled:
             self._wake_settled()
 
@@ -408,3 +425,17 @@ class Client:
                     self._heard = now
                     self._conversation.ping()
                     self._take_in()
+
+
+_clients: weakref.WeakSet[Client] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """In a forked child a client's connection is its parent's, and its lock may be held by a thread that isn't here."""
+    for client in _clients:
+        client._mutex = threading.Lock()
+        client._closed = True
+        client._why_closed = "this client was made before a fork; make one in each process"
+
+
+os.register_at_fork(after_in_child=_after_fork)

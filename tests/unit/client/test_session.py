@@ -15,6 +15,7 @@ from toolring.errors import (
     Cancelled,
     Conflict,
     HelloRequired,
+    InvalidArguments,
     OutcomeUnknown,
     ProtocolError,
     TooLarge,
@@ -213,14 +214,18 @@ def test_the_affine_argument_is_the_route(talk: Conversation, node: Node) -> Non
 @pytest.mark.parametrize(
     ("arguments", "timeout", "key", "error"),
     [
-        ({"x": object()}, None, None, ProtocolError),
-        ({"x": 2**70}, None, None, ProtocolError),
+        ({"x": object()}, None, None, InvalidArguments),
+        ({"x": 2**70}, None, None, InvalidArguments),
         ({"x": b"y" * 11_000_000}, None, None, TooLarge),
         ({}, 0.0, None, ProtocolError),
         ({}, -1.0, None, ProtocolError),
         ({}, float("nan"), None, ProtocolError),
         ({}, float("inf"), None, ProtocolError),
         ({}, None, "k" * 257, ProtocolError),
+        ({}, None, b"key", ProtocolError),
+        ({}, None, "\udc80", ProtocolError),
+        ({}, True, None, ProtocolError),
+        ({}, 10**400, None, ProtocolError),
     ],
 )
 def test_what_the_node_would_refuse_does_not_even_leave(
