@@ -7,7 +7,7 @@ from typing import Any
 
 from toolring.errors import ProtocolError, ToolringError, UnknownJob
 from toolring.lane import STARTED
-from toolring.protocol import OK, decode_value
+from toolring.protocol import OK
 from toolring.supervisor.core import Core
 from toolring.supervisor.fleet import Life, Worker
 from toolring.supervisor.ledger import State
@@ -90,12 +90,13 @@ class Admin:
                 "job": name,
                 "state": "done" if answer.status == OK else "failed",
                 "ok": answer.status == OK,
-                "value": decode_value(answer.value),
+                "value": answer.value,
             }
-        session, _, number = name.rpartition("-")
+        session = name.rpartition("-")[0]
         for one in core.sessions.values():
-            if one.name == session and number.isdigit() and int(number) in one.jobs:
-                return {"job": name, "state": self._state(one.jobs[int(number)])}
+            for entry in one.jobs.values() if one.name == session else ():
+                if entry.name == name:
+                    return {"job": name, "state": self._state(entry)}
         if record is not None and record.entry is not None:
             return {"job": name, "state": self._state(record.entry)}
         raise UnknownJob(f"no job {name!r} is in hand or kept here", job=name)

@@ -37,8 +37,8 @@ _ANSWERS: Final = 128
 PROBE_SECONDS: Final = 0.5
 STRAY_SECONDS: Final = 30.0
 """Sessions without jobs are probed this often."""
-GONE_SECONDS: Final = 1.0
-"""A client may be without a connection for so long before it counts as gone."""
+GONE_SECONDS: Final = 3.0
+"""A client may be without a connection for so long before it counts as gone; toolring's own notice within 2 s."""
 OUTBOX_BYTES: Final = 64 << 20
 """What is held for a client that doesn't read, before it is dropped."""
 
@@ -80,7 +80,7 @@ class Clients:
         if session is None:
             if type(message) is not Hello:
                 raise HelloRequired("say hello first")
-            self._welcome(route, message)
+            self._welcome(route, message, now)
         elif type(message) is Submit:
             jobs = message.jobs
             if body is not None:
@@ -103,13 +103,13 @@ class Clients:
             told = Told(message.request, self._admin.answer(message.what, message.params, now))
             self._reply(session, _encode(told))
         elif isinstance(message, Hello):
-            self._welcome(route, message)
+            self._welcome(route, message, now)
         elif isinstance(message, Bye):
             self._forget(session, now, "it said goodbye")
         elif isinstance(message, Ping):
             self._reply(session, _encode(Pong(message.token)))
 
-    def _welcome(self, route: bytes, hello: Hello) -> None:
+    def _welcome(self, route: bytes, hello: Hello, now: float) -> None:
         if hello.version != protocol.VERSION:
             raise ProtocolError(
                 f"protocol version {hello.version}; this node speaks {protocol.VERSION}", version=protocol.VERSION
@@ -118,6 +118,9 @@ class Clients:
             raise ProtocolError(f"a session is 16 bytes, a caller's name at most {protocol.MAX_NAME} characters")
         core = self._core
         session = core.sessions.get(hello.session)
+        other = self._routes.get(route)
+        if other is not None and other is not session:
+            self._forget(other, now, "its connection introduced another session")
         resumed = session is not None
         if session is None:
             if len(core.sessions) >= core.limits.clients:

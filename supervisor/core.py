@@ -1,4 +1,4 @@
-"""What to do with a submission, an answer, a death: the brain of a node, without I/O or a clock of its own.
+"""What to do with a submission and an answer: the brain of a node, without I/O or a clock of its own.
 
 The loop calls it with what arrived and ``now`` (seconds, monotonic), and then performs what it decided:
 ``sends`` to workers, ``dirty`` sessions that have answers, ``signals``, and ``notes`` for the log. This file is
@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
-import msgspec
 from msgspec import Raw
 
 from toolring import protocol
@@ -20,6 +19,7 @@ from toolring.errors import (
     Conflict,
     OutcomeUnknown,
     ProtocolError,
+    ToolError,
     ToolringError,
 )
 from toolring.lane import ACK
@@ -128,8 +128,7 @@ class Core:
             elif tool.balancer is None:
                 self.line.append(entry)
             else:
-                entry.point = hash64(job.route) if job.route else hash64(memoryview(args))
-                self._place(entry)
+                self._place(entry, job.route)
         self.accepted += accepted
 
     def _sent_again(self, session: Session, job: Job, tool: ServedTool) -> bool:
@@ -157,14 +156,15 @@ class Core:
             return 0
         return min(limits.backlog - self.waiting(), limits.per_client - len(session.jobs))
 
-    def _place(self, entry: Entry) -> None:
-        """Put a routed job in its slot's line, or in everybody's while no slot can work."""
+    def _place(self, entry: Entry, route: bytes) -> None:
+        """Put a routed job in its slot's line, or in everybody's while no slot can work. Without a route, equal
+        arguments go the same way."""
         balancer = entry.tool.balancer
         loads = [slot.load for slot in self.fleet.slots]
         if balancer is None or all(load is None for load in loads):
             self.line.append(entry)
             return
-        slot = self.fleet.slots[balancer.place(entry.point, loads)]
+        slot = self.fleet.slots[balancer.place(hash64(route or memoryview(entry.args)), loads)]
         entry.cost = entry.tool.cost
         slot.pending += entry.cost
         slot.waiting.append(entry)
@@ -196,7 +196,7 @@ class Core:
             return
         if job.mode & KEEP:
             record.keep = True
-            if job.key:
+            if job.key and entry.name not in record.names and not self.keyring.full:
                 self.keyring.name(record, entry.name)
         entry.record = record
         runs = record.entry
@@ -215,8 +215,7 @@ class Core:
         if entry.tool.balancer is None:
             self.line.append(entry)
         else:
-            entry.point = hash64(job.route) if job.route else hash64(memoryview(job.args))
-            self._place(entry)
+            self._place(entry, job.route)
 
     def _hear(self, entry: Entry, answer: Answer, now: float, replayed: bool) -> None:
         """A caller who waited, or came later, gets the record's answer."""
@@ -355,8 +354,11 @@ class Core:
 
     def _retold(self, entry: Entry, worker: Worker, answer: Answer) -> Answer:
         """A worker's error with what only the supervisor knows."""
-        error = protocol.decode_value(answer.value)
-        code = error.get("code", "ERROR")
+        try:
+            error = protocol.decode_value(answer.value)
+        except (ValueError, RecursionError) as fault:  # facts of the tool's own making
+            error = {"code": ToolError.code, "message": f"{entry.tool.name}: its error can't be read: {fault}"}
+        code = str(error.get("code", ToolError.code))
         entry.tool.errors[code] = entry.tool.errors.get(code, 0) + 1
         error.update(job=entry.name, worker=worker.pid)
         return Answer(answer.id, ERROR, Raw(protocol.encode(error)), answer.run_us)
@@ -365,7 +367,7 @@ class Core:
         """Read what a worker has finished from shared memory: its messages are late, or died with it."""
         try:
             self.answers(worker, protocol.decode_answer_list(worker.lane.journal()), now)
-        except (msgspec.DecodeError, ProtocolError) as error:  # a tool wrote to memory that isn't its own
+        except (ValueError, RecursionError, ProtocolError) as error:  # a tool wrote to memory that isn't its own
             self.faulty.append((worker, f"its journal can't be read: {error}"))
 
     def requeue(self, entries: list[Entry], event: Event) -> None:

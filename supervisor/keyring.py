@@ -6,7 +6,7 @@ too, waits beside it. So a caller may leave, and another join or ask later, with
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import deque
 from hashlib import blake2b
 from typing import Final
 
@@ -37,13 +37,13 @@ class Record:
 
 
 class Keyring:
-    """Records by name, bounded in bytes, each for ``keep_seconds`` after its answer."""
+    """Records by name, each kept for a while after its answer. Once ``max_bytes`` are kept, it takes no new name."""
 
     def __init__(self, keep_seconds: float, max_bytes: int) -> None:
         self._keep_seconds = keep_seconds
         self._max_bytes = max_bytes
         self._records: dict[str, Record] = {}
-        self._answered: OrderedDict[int, Record] = OrderedDict()  # all live equally long: oldest first
+        self._answered: deque[Record] = deque()  # all live equally long: oldest first
         self.bytes = 0
 
     def __len__(self) -> int:
@@ -71,22 +71,18 @@ class Keyring:
         record.size += len(answer.value)
         record.expires = now + self._keep_seconds
         self.bytes += len(answer.value)
-        self._answered[id(record)] = record
+        self._answered.append(record)
 
     def forget(self, record: Record) -> None:
         for name in record.names:
             if self._records.get(name) is record:
                 del self._records[name]
-        self._answered.pop(id(record), None)
         self.bytes -= record.size
         record.size = 0
 
     def expire(self, now: float) -> None:
-        while self._answered:
-            record = next(iter(self._answered.values()))
-            if record.expires > now:
-                return
-            self.forget(record)
+        while self._answered and self._answered[0].expires <= now:
+            self.forget(self._answered.popleft())
 
 
 def digest(tool: str, body: Raw | bytes) -> bytes:

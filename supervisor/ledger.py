@@ -93,7 +93,7 @@ class Session:
         self.route = route
         self.caller = caller
         self.jobs: dict[int, Entry] = {}
-        self.highest = 0
+        self.highest = -1
         """The highest id so far. A client's ids count up, so a lower one was sent before."""
         self.out: list[Answer] = []
         self.outbox: deque[tuple[bytes, Any]] = deque()
@@ -118,8 +118,6 @@ class Entry(msgspec.Struct, gc=False, eq=False):
     deaths: int = 0
     cost: float = 0.0
     """Seconds that it is expected to run: its share of the worker's load."""
-    point: int = -1
-    """Where its key lies on the ring; -1: anywhere."""
     worker: Worker | None = None
     begun: bool = False
     """Its tool was running when it had to be ended."""

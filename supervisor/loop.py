@@ -1,16 +1,15 @@
 """The supervisor's loop: two ROUTER sockets, the zygote's pipe, a signal. It performs what the core decides.
 
 Each turn drains what has arrived, lets the core decide, and sends what came of it: whatever waits for the same
-peer leaves in one message. The loop blocks in one place only, and never sleeps.
+peer leaves in one message. The loop blocks in one place only, unless the zygote is lost.
 """
 
 from __future__ import annotations
 
 import time
 from functools import partial
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, cast
 
-import msgspec
 import zmq
 from msgspec import Raw
 
@@ -30,6 +29,7 @@ from toolring.supervisor.admin import Admin
 from toolring.supervisor.clients import Clients
 from toolring.supervisor.core import Core, Send
 from toolring.supervisor.fleet import IllegalChange, Worker
+from toolring.supervisor.observer import Observer
 from toolring.supervisor.spawner import Exited, Failed, Spawner, Started
 from toolring.supervisor.watch import Watch
 
@@ -45,19 +45,11 @@ _BURST: Final = 64
 """Messages taken from one socket before the other has its turn."""
 
 
-class Observer(Protocol):
-    """Is told what is worth a log line or an event; never on the hot path."""
-
-    def note(self, name: str, facts: dict[str, Any]) -> None: ...
-    def worker_ready(self, worker: Worker) -> None: ...
-
-
 class Loop:
     """One node's sockets and its turn of events."""
 
     def __init__(
         self,
-        context: zmq.Context[Any],
         core: Core,
         watch: Watch,
         spawner: Spawner,
@@ -66,7 +58,7 @@ class Loop:
         node: str,
         wake_fd: int,
     ) -> None:
-        self._context = context
+        self._context = context = zmq.Context()  # only after the zygote was forked
         self.core = core
         self.watch = watch
         self.spawner = spawner
@@ -180,7 +172,7 @@ class Loop:
                     self.admin.loads[identity] = message.figures
                 else:
                     self._life_of(worker, message, now)
-            except (msgspec.DecodeError, ProtocolError, IllegalChange) as error:
+            except (ValueError, RecursionError, ProtocolError, IllegalChange) as error:
                 self.watch.give_up(worker, now, f"broke the protocol: {error}")
         self._next_tick = min(self._next_tick, now + 0.01)
 
@@ -218,6 +210,8 @@ class Loop:
             if isinstance(item, Started):
                 found.pid = item.pid
             elif isinstance(item, Exited):
+                if item.why:
+                    self.observer.note("start_failed", {"slot": found.slot.index, "reason": item.why})
                 self.watch.exited(found, item.status, now)
                 self.admin.loads.pop(item.identity, None)
         self._next_tick = now
@@ -281,13 +275,6 @@ class Loop:
         self.front.close(linger=1000)
         self.back.close(linger=200)
         self._context.term()
-
-
-def loop_for(
-    core: Core, watch: Watch, spawner: Spawner, admin: Admin, observer: Observer, node: str, wake_fd: int
-) -> Loop:
-    """A loop with a zmq context of its own: only after the zygote was forked."""
-    return Loop(zmq.Context(), core, watch, spawner, admin, observer, node, wake_fd)
 
 
 def _router(context: zmq.Context[Any], max_message: int) -> zmq.Socket[bytes]:

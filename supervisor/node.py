@@ -24,7 +24,7 @@ from toolring.supervisor.core import Core, Limits
 from toolring.supervisor.endings import Endings
 from toolring.supervisor.fleet import Fleet
 from toolring.supervisor.ground import Ground
-from toolring.supervisor.loop import Loop, loop_for
+from toolring.supervisor.loop import Loop
 from toolring.supervisor.metrics import exporters
 from toolring.supervisor.observer import Observer
 from toolring.supervisor.spawner import process_state
@@ -84,7 +84,7 @@ class Node:
         watch.on_exit = observer.worker_exited
         about = {"pid": os.getpid(), "start_method": ground.spawner.start_method}
         admin = Admin(core, watch, ground.node, about)
-        loop = loop_for(core, watch, ground.spawner, admin, observer, ground.node, self._wake_read)
+        loop = Loop(core, watch, ground.spawner, admin, observer, ground.node, self._wake_read)
         sinks = exporters(
             config.metrics.sinks,
             registry.metrics_sinks,
@@ -98,7 +98,7 @@ class Node:
             self._until_ready(loop, core)
             if not self._signals:
                 observer.node_started(event)
-                on_ready(address, ground.workers, sorted(tools))
+                on_ready(address, len(core.fleet.ready), sorted(tools))
             self._until_signal(loop, admin, sinks)
             observer.node_stopping(event)
             self._drain(loop, core)
@@ -122,18 +122,7 @@ class Node:
         return tools
 
     def _limits(self) -> Limits:
-        limits = self.config.limits
-        return Limits(
-            default_timeout=self.config.timeouts.default,
-            backlog=limits.backlog,
-            backlog_bytes=limits.backlog_bytes,
-            per_client=limits.per_client,
-            clients=limits.clients,
-            deaths=limits.deaths,
-            keep_seconds=limits.keep_seconds,
-            keep_bytes=limits.keep_bytes,
-            max_body=limits.max_body,
-        )
+        return Limits(default_timeout=self.config.timeouts.default, **msgspec.structs.asdict(self.config.limits))
 
     # ---- the life of a node
 

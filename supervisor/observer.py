@@ -19,7 +19,7 @@ BURST: Final = 20
 _WARNINGS: Final = frozenset(
     {"job_failed", "worker_exited", "worker_given_up", "client_lost", "zygote_lost", "event_failed"}
 )
-_ERRORS: Final = frozenset({"node_unhealthy", "load_failed", "sink_failed"})
+_ERRORS: Final = frozenset({"start_failed", "node_unhealthy", "load_failed", "sink_failed"})
 
 
 class Observer:

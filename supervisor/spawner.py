@@ -19,7 +19,6 @@ from multiprocess import get_context
 from multiprocess.connection import Connection
 
 from toolring.errors import LoadError, PluginError, from_wire
-from toolring.lane import LANE_BYTES
 from toolring.settings import WorkerSettings
 
 _encode = msgspec.msgpack.encode
@@ -169,7 +168,7 @@ def _forked_zygote(*args: Any) -> None:
 
 def _spawned_zygote(settings: WorkerSettings, control: Connection, parent: int) -> None:
     with open(settings.lanes, "r+b") as file:
-        memory = mmap.mmap(file.fileno(), os.fstat(file.fileno()).st_size or LANE_BYTES)
+        memory = mmap.mmap(file.fileno(), 0)
     _zygote()(settings, control, None, memory, parent)
 
 

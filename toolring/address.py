@@ -38,20 +38,27 @@ def private(directory: Path) -> Path:
     return directory
 
 
-def check(address: str) -> str:
-    """The address, if it may be used. Raises AddressError for anything but ipc and loopback TCP."""
+def check(address: str, *, any_port: bool = True) -> str:
+    """The address, if it may be used. Raises AddressError for anything but ipc and loopback TCP.
+
+    ``any_port``: may the port be 0 or ``*``, for whatever is free? For a node only.
+    """
     if not address.isprintable():
         raise AddressError(f"{address!r} is not an address: it holds characters that can't be printed")
     scheme, separator, rest = address.partition("://")
     if not separator or scheme not in ("ipc", "tcp") or not rest:
         raise AddressError(f"{address!r} is not an address; use ipc:///path/to.sock or tcp://127.0.0.1:PORT")
     if scheme == "ipc":
+        if rest.startswith("@"):
+            raise AddressError(f"{address!r}: anybody on this machine could connect to an abstract socket; use a path")
         if len(os.fsencode(rest)) > _IPC_LIMIT:
             raise AddressError(f"the path of {address!r} is longer than {_IPC_LIMIT} bytes, which sockets don't allow")
         return address
     host, _, port = rest.rpartition(":")
     if not (port == "*" or (port.isascii() and port.isdigit() and int(port[:6]) < 65536)):
         raise AddressError(f"{address!r} has no port; use tcp://127.0.0.1:PORT (port 0 or * for any free one)")
+    if not any_port and (port == "*" or int(port) == 0):
+        raise AddressError(f"{address!r} names no port; use the one that the node said it is ready at")
     name = host.strip("[]")
     try:
         loopback = name == "localhost" or ipaddress.ip_address(name).is_loopback

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
+from toolring import logs
 from toolring.errors import ConfigError
 
 FILE: Final = "toolring.toml"
@@ -216,9 +217,7 @@ def _from_environment(environment: Mapping[str, str]) -> Iterator[tuple[str, str
         if variable not in known:
             raise ConfigError(f"unknown environment variable {variable}{_suggest(variable, set(known))}", key=variable)
         name, kind = known[variable]
-        value: Any = (
-            text.split(",") if kind not in (int, float, str) and text else [] if not text and kind is not str else text
-        )
+        value: Any = text if kind in (int, float, str) else [part for part in text.split(",") if part]
         yield variable, name, value
 
 
@@ -247,8 +246,8 @@ def _check(config: Config, sources: Mapping[str, str]) -> None:
                 bad = f"must be at least {floor:g}"
         choices = {
             "node.start_method": ("auto", "fork", "spawn"),
-            "log.format": ("auto", "console", "json"),
-            "log.level": ("debug", "info", "warning", "error"),
+            "log.format": logs.FORMATS,
+            "log.level": logs.LEVELS,
         }.get(name)
         if choices and value not in choices:
             bad = f"must be one of {', '.join(choices)}"

@@ -11,8 +11,8 @@ import functools
 import hashlib
 import inspect
 import re
-from collections.abc import Callable
-from typing import Any, Generic, ParamSpec, TypeVar, get_type_hints, overload
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, ParamSpec, TypeVar, get_args, get_type_hints, overload
 
 import msgspec
 
@@ -123,14 +123,29 @@ def tool(
         LoadError: the declaration makes no sense; the message names the tool and what to change.
     """
 
+    policy: dict[type, dict[str, Any]] = {
+        str: {"description": description, "cache_strategy": cache_strategy, "affinity": affinity, "balancer": balancer},
+        bool: {
+            "read_only": read_only,
+            "idempotent": idempotent,
+            "destructive": destructive,
+            "open_world": open_world,
+            "cache_writes": cache_writes,
+        },
+        float: {"timeout": timeout, "cache": cache},
+    }
+
     def declare(target: Callable[..., Any]) -> Tool[Any, Any]:
         tool_name = name if name is not None else getattr(target, "__name__", "")
-        if not _NAME.fullmatch(tool_name):
+        if not isinstance(tool_name, str) or not _NAME.fullmatch(tool_name):
             raise _refused(
                 tool_name, "a name has 1 to 128 letters, digits, '_', '.' or '-' and begins with a letter or '_'"
             )
+        _check_types(tool_name, policy)
         arguments, context = _arguments(tool_name, target)
         _check_policy(tool_name, timeout, cache, read_only, cache_writes)
+        if cache_strategy is not None and not cache:
+            raise _refused(tool_name, f"cache_strategy={cache_strategy!r} does nothing without cache=SECONDS")
         if affinity is not None and affinity not in arguments.__struct_fields__:
             known = ", ".join(arguments.__struct_fields__) or "none"
             raise _refused(tool_name, f"affinity={affinity!r} is not one of its arguments ({known})")
@@ -152,6 +167,17 @@ def tool(
         return Tool(target, spec, arguments, context)
 
     return declare if function is None else declare(function)
+
+
+def _check_types(name: str, policy: Mapping[type, Mapping[str, Any]]) -> None:
+    for kind, values in policy.items():
+        for key, value in values.items():
+            fits = (
+                isinstance(value, int | float) and not isinstance(value, bool) if kind is float else type(value) is kind
+            )
+            if value is not None and not fits:
+                wanted = {str: "text", bool: "True or False", float: "a number of seconds"}[kind]
+                raise _refused(name, f"{key}={value!r} is not {wanted}")
 
 
 def _refused(name: str, why: str) -> LoadError:
@@ -185,7 +211,7 @@ def _arguments(name: str, function: Callable[..., Any]) -> tuple[type[msgspec.St
         if parameter.kind is parameter.POSITIONAL_ONLY:
             raise _refused(name, f"argument {parameter.name!r} is positional-only; callers name their arguments")
         kind = hints.get(parameter.name, Any)
-        if kind is Context:
+        if kind is Context or (Context in get_args(kind) and set(get_args(kind)) == {Context, type(None)}):
             if context is not None:
                 raise _refused(name, "it asks for the Context twice")
             context = parameter.name

@@ -10,14 +10,14 @@ class WorkerSettings(NamedTuple):
     address: str
     lanes: str
     """The path of the shared memory, for workers that don't inherit it."""
-    start_method: str = "auto"
+    start_method: str
     """fork: from the warm zygote; spawn: a fresh interpreter each; auto: fork unless the tools start threads."""
-    cache_strategy: str = "lru"
-    cache_entries: int = 10_000
-    cache_bytes: int = 64 << 20
-    max_result: int = 64 << 20
-    plugins: tuple[str, ...] = ()
-    allow: tuple[str, ...] = ()
-    block: tuple[str, ...] = ()
-    log_format: str = "console"
-    log_level: str = "info"
+    cache_strategy: str
+    cache_entries: int
+    cache_bytes: int
+    max_result: int
+    plugins: tuple[str, ...]
+    allow: tuple[str, ...]
+    block: tuple[str, ...]
+    log_format: str
+    log_level: str

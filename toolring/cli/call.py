@@ -10,14 +10,14 @@ import sys
 from typing import Any
 
 from toolring.cli.options import add_address
-from toolring.cli.output import plain, report, show
-from toolring.errors import InvalidArguments, ToolringError
+from toolring.cli.output import plain, show
+from toolring.errors import InvalidArguments
 from toolring.spec import ToolSpec
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("tool", metavar="TOOL")
-    parser.add_argument("arguments", metavar="key=value", nargs="*", help="an argument, or key:=JSON")
+    parser.add_argument("arguments", metavar="key=value", nargs="*", default=[], help="an argument, or key:=JSON")
     parser.add_argument(
         "--timeout", type=float, metavar="SECONDS", help="end the work after so long (default: the node's)"
     )
@@ -29,13 +29,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from toolring.client.sync import Client
 
-    try:
-        with Client(options.address) as client:
-            spec = {tool.name: tool for tool in client.tools()}.get(options.tool)
-            values = parse(options.arguments, spec)
-            result = client.call(options.tool, values, timeout=options.timeout, key=options.key)
-    except ToolringError as error:
-        return report(error, options.json)
+    with Client(options.address) as client:
+        spec = {tool.name: tool for tool in client.tools()}.get(options.tool)
+        values = parse(options.arguments, spec)
+        result = client.call(options.tool, values, timeout=options.timeout, key=options.key)
     if options.json:
         print(json.dumps({"result": plain(result)}, ensure_ascii=False))
     else:
@@ -50,6 +47,8 @@ def parse(words: list[str], spec: ToolSpec | None) -> dict[str, Any]:
         key, separator, text = word.partition("=")
         if not separator or not key.rstrip(":"):
             raise InvalidArguments(f"{word!r} is not key=value", argument=word)
+        if key.rstrip(":") in values:
+            raise InvalidArguments(f"{key.rstrip(':')} is given twice", argument=key.rstrip(":"))
         if key.endswith(":"):
             values[key[:-1]] = _json(key[:-1], text)
         else:

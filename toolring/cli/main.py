@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -36,6 +38,26 @@ exit status: 0 success, 1 the tool failed, 2 bad usage, arguments, tool or job, 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a result that was paid for is shown in any locale
+    try:
+        status = _run(words)
+        sys.stdout.flush()
+        return status
+    except ToolringError as error:
+        return report(error, as_json="--json" in words)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter complains at its end
+        return 1
+    except OSError as error:
+        print(f"toolring: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _run(words: list[str]) -> int:
     top = argparse.ArgumentParser(
         prog="toolring",
         description="Run the tools that agents call in a ring of supervised worker processes.",
@@ -50,18 +72,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             module = import_module(f"toolring.cli.{name}")
             one.description = module.__doc__
             module.arguments(one)
-    options = top.parse_args(words)
+    options, rest = top.parse_known_args(words)
+    stray = [word for word in rest if word.startswith("-")]
+    positional = {"call": "arguments", "serve": "targets"}.get(options.command or "")
+    if stray or (rest and positional is None):
+        top.error(f"unrecognized arguments: {' '.join(stray or rest)}")
+    if rest and positional is not None:  # words on both sides of an option
+        getattr(options, positional).extend(rest)
     if options.command is None:
         top.print_help()
         return 2
-    try:
-        return int(import_module(f"toolring.cli.{options.command}").run(options))
-    except ToolringError as error:
-        return report(error, as_json=getattr(options, "json", False))
-    except BrokenPipeError:
-        return 1
-    except KeyboardInterrupt:
-        return 130
+    return int(import_module(f"toolring.cli.{options.command}").run(options))
 
 
 if __name__ == "__main__":

@@ -9,15 +9,18 @@ from __future__ import annotations
 import argparse
 import sys
 
+from toolring import logs
 from toolring.cli.options import add_config, effective
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("targets", metavar="TARGET", nargs="*", help="module, file.py, or either with :name")
+    parser.add_argument(
+        "targets", metavar="TARGET", nargs="*", default=[], help="module, file.py, or either with :name"
+    )
     parser.add_argument("--bind", metavar="ADDRESS", help="ipc:///path.sock or tcp://127.0.0.1:PORT")
     parser.add_argument("--workers", metavar="N", type=int, help="worker processes (default: one for each core)")
-    parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"))
-    parser.add_argument("--log-format", choices=("auto", "console", "json"))
+    parser.add_argument("--log-level", choices=logs.LEVELS)
+    parser.add_argument("--log-format", choices=logs.FORMATS)
     add_config(parser)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -74,7 +74,7 @@ class AsyncClient:
     """Calls the tools of a node from one event loop. The arguments are those of ``toolring.Client``."""
 
     def __init__(self, address: str | None = None, *, caller: str = "", connect_timeout: float = 5.0) -> None:
-        self.address = addresses.check(address or addresses.default_address())
+        self.address = addresses.check(address or addresses.default_address(), any_port=False)
         self._connect_timeout = connect_timeout
         self._conversation = Conversation(caller)
         self._transport: Transport | None = None
@@ -217,18 +217,25 @@ class AsyncClient:
             self._exchange()
         await self._until(lambda: bool(self._conversation.node))
 
-    async def _until(self, condition: Any) -> None:
-        """Wait for something that a message brings. Raises Unreachable."""
-        try:
-            async with asyncio.timeout(self._connect_timeout):
-                while not condition():
-                    if self._conversation.refusal is not None:
-                        raise self._conversation.refusal
-                    self._arrived.clear()
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        """Wait for something that a message brings. Raises Unreachable, or why the node refuses this client."""
+        conversation = self._conversation
+        end = time.monotonic() + self._connect_timeout
+        while not condition():
+            if not conversation.node and (refusal := conversation.refused()) is not None:
+                raise refusal
+            if time.monotonic() > end:
+                text = (
+                    f"no node answers at {self.address}; is one running there? (toolring serve --bind {self.address})"
+                )
+                raise Unreachable(text, address=self.address)
+            self._arrived.clear()
+            try:
+                async with asyncio.timeout(min(BEAT_SECONDS, self._connect_timeout)):
                     await self._arrived.wait()
-        except TimeoutError:
-            text = f"no node answers at {self.address}; is one running there? (toolring serve --bind {self.address})"
-            raise Unreachable(text, address=self.address) from None
+            except TimeoutError:
+                conversation.ping()
+                self._exchange()
 
     def _start(
         self, name: str, arguments: Mapping[str, Any] | None, timeout: float | None, key: str | None, mode: int

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -49,6 +50,9 @@ from toolring.spec import ToolSpec
 
 _arguments = msgspec.msgpack.Encoder(order="sorted").encode
 _encode = protocol.encode
+_INSIDE: Final = b"\x91" * 64
+_DEEP: Final = 256
+"""Arguments of more bytes are tried 64 levels further down, since the node decodes them inside of other things."""
 _EMPTY: Final = Raw(b"\x80")
 
 Message = tuple[bytes, Any]
@@ -107,7 +111,8 @@ class Pending(msgspec.Struct, eq=False, weakref=True):
 class Conversation:
     """One session with a node. ``settle`` is called for each job that got its answer."""
 
-    def __init__(self, caller: str) -> None:
+    def __init__(self, caller: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         token = secrets.token_bytes(16)
         self.name = token.hex()
         """The first part of all its jobs' ids."""
@@ -121,6 +126,7 @@ class Conversation:
         self.settled: list[Pending] = []
         """Those that got their answer since the client last looked here."""
         self.asked: dict[int, Any] = {}
+        self._questions: dict[int, protocol.Ask] = {}
         self.refusal: ToolringError | None = None
         self._queue: list[Job] = []
         self._queue_bytes = 0
@@ -176,15 +182,32 @@ class Conversation:
             pending.error = Cancelled(f"{job.tool}: cancelled by its caller", tool=job.tool)
             self.settled.append(pending)
         elif job.id in self.pending:
-            self._out.append((_encode(Cancel([job.id])), None))
+            self._say(Cancel([job.id]))
+
+    def _say(self, message: Any) -> None:
+        """Queue a message behind the jobs that were submitted before it."""
+        if self._welcomed and self._queue:
+            self._flush()
+        self._out.append((_encode(message), None))
 
     def ping(self) -> None:
-        self._out.append((_encode(Ping()), None))
+        """Ask whether the node still knows this session; without a welcome, introduce it (again)."""
+        if self._welcomed:
+            self._say(Ping())
+        else:
+            self._out.append((self._hello, None))
+
+    def refused(self) -> ToolringError | None:
+        """Why the node refused the hello, told once; the next attempt begins with another hello."""
+        refusal, self.refusal = self.refusal, None
+        if refusal is not None and not self._welcomed:
+            self.hello_again()
+        return refusal
 
     def bye(self) -> None:
         """Queue the end of the session; a node that never said welcome needs none."""
         if self._welcomed:
-            self._out.append((_encode(Bye()), None))
+            self._say(Bye())
 
     def deadline(self, timeout: float | None, now: float) -> float:
         """When a job that is submitted now must have its answer, by its own timeout or the node's default."""
@@ -194,7 +217,9 @@ class Conversation:
         """Queue a question; its answer will be in ``asked`` under the returned number."""
         self._next_id = number = self._next_id + 1
         self.asked[number] = None
-        self._out.append((_encode(protocol.Ask(number, what, params or {})), None))
+        self._questions[number] = question = protocol.Ask(number, what, params or {})
+        if self._welcomed:
+            self._say(question)
         return number
 
     @property
@@ -237,6 +262,10 @@ class Conversation:
         """Take in one message. Raises ProtocolError if it can't be understood."""
         try:
             message = protocol.decode_from_node(head)
+        except msgspec.ValidationError as error:
+            if str(error).startswith("Invalid value") and str(error).endswith("`$[0]`"):
+                return  # a verb of a later version
+            raise ProtocolError(f"the node sent a malformed message: {error}") from None
         except (msgspec.DecodeError, RecursionError) as error:
             raise ProtocolError(f"the node sent a malformed message: {error}") from None
         if type(message) is Answers:
@@ -252,7 +281,7 @@ class Conversation:
         elif isinstance(message, Welcome):
             self._on_welcome(message)
         elif isinstance(message, Told):
-            if message.request in self.asked:
+            if self._questions.pop(message.request, None) is not None:
                 self.asked[message.request] = message.value
         elif isinstance(message, Refused):
             self._on_refusal(from_wire(message.error))
@@ -273,10 +302,11 @@ class Conversation:
             if pending.job.id not in queued and not first:
                 self._send_again(pending, same, welcome.resumed)
         self._queue.sort(key=lambda job: job.id)  # what the node sees must count up
+        for question in self._questions.values():
+            self._say(question)
         cancelled = [pending.job.id for pending in self.pending.values() if pending.cancelled]
         if cancelled:
-            self._flush()
-            self._out.append((_encode(Cancel(cancelled)), None))
+            self._say(Cancel(cancelled))
 
     def _send_again(self, pending: Pending, same: bool, resumed: bool) -> None:
         """After a reconnect. A node that resumes the session passes over what it has in hand, and the same node knows
@@ -284,13 +314,18 @@ class Conversation:
         job = pending.job
         spec = self.tools.get(job.tool)
         known = same and (resumed or bool(job.key) or bool(job.mode))
-        if known or (spec is not None and spec.repeatable):
+        left = pending.deadline - self._clock()
+        if known or (spec is not None and spec.repeatable and left > 0):
+            job = pending.job = msgspec.structs.replace(job, timeout=None if left == math.inf else max(left, 0.001))
             self._queue.append(job)
             self._queue_bytes += len(job.args)
             return
         del self.pending[job.id]
-        text = f"{job.tool}: the node was lost after it had been sent there, and it may not be repeated"
-        pending.error = OutcomeUnknown(text, tool=job.tool, cause="node lost")
+        if spec is not None and spec.repeatable:
+            pending.error = Expired(f"{job.tool}: the deadline passed while no node could be reached", tool=job.tool)
+        else:
+            text = f"{job.tool}: the node was lost after it had been sent there, and it may not be repeated"
+            pending.error = OutcomeUnknown(text, tool=job.tool, cause="node lost")
         self.settled.append(pending)
 
     def _on_refusal(self, error: ToolringError) -> None:
@@ -331,8 +366,11 @@ def _seconds(tool: str, timeout: Any) -> float:
 def _encoded(tool: str, arguments: Mapping[str, Any]) -> Raw:
     """Arguments as msgpack, keys sorted, so that equal arguments are equal bytes."""
     try:
-        return Raw(_arguments(arguments))
-    except RecursionError:
+        args = _arguments(arguments)
+        if len(args) > _DEEP:
+            protocol.check_value(_INSIDE + args)
+        return Raw(args)
+    except (RecursionError, TooDeep):
         raise TooDeep(f"{tool}: the arguments nest too deeply", tool=tool) from None
     except (TypeError, ValueError, OverflowError):
         pass  # keys that have no order, or a value that can't be sent: which one?

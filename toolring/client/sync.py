@@ -14,6 +14,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -83,12 +84,13 @@ class Client:
     """
 
     def __init__(self, address: str | None = None, *, caller: str = "", connect_timeout: float = 5.0) -> None:
-        self.address = addresses.check(address or addresses.default_address())
+        self.address = addresses.check(address or addresses.default_address(), any_port=False)
         self._connect_timeout = connect_timeout
         self._mutex = threading.Lock()
         self._conversation = Conversation(caller)
         self._transport = Transport(self.address, self._conversation)
         self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_write, False)
         self._poll = select.poll()
         self._poll.register(self._transport.fd, select.POLLIN)
         self._poll.register(self._wake_read, select.POLLIN)
@@ -273,11 +275,18 @@ class Client:
 
     def _connect(self) -> None:
         """Wait for the node's welcome. Raises Unreachable."""
-        end = time.monotonic() + self._connect_timeout
+        now = time.monotonic()
+        end, knock = now + self._connect_timeout, now + BEAT_SECONDS
         while not self._conversation.node:
-            if self._conversation.refusal is not None:
-                raise self._conversation.refusal
-            if time.monotonic() > end:
+            with self._mutex:
+                refusal = self._conversation.refused()
+                now = time.monotonic()
+                if now > knock:
+                    knock = now + BEAT_SECONDS
+                    self._conversation.ping()
+            if refusal is not None:
+                raise refusal
+            if now > end:
                 raise self._unreachable()
             self._rest(0.02)
         self._start_keeper()
@@ -298,19 +307,25 @@ class Client:
     def _wake_poller(self) -> None:
         """Another thread polls, and can't see what was received here. Under the mutex."""
         if self._polling:
-            os.write(self._wake_write, b".")
+            with suppress(BlockingIOError):  # full of wake-ups: one more says nothing new
+                os.write(self._wake_write, b".")
 
     def _wait(self, handle: Handle, timeout: float | None) -> None:
         """Wait until a handle is settled. Raises TimeoutError."""
         end = float("inf") if timeout is None else time.monotonic() + timeout
-        while not handle.settled:
-            now = time.monotonic()
-            if now >= end:
-                raise TimeoutError(f"job {handle.id} has no answer after {timeout} s; it goes on")
-            if now > handle.deadline + GRACE_SECONDS:
-                self._give_up(handle)
-                return
-            self._serve_or_wait(handle, min(end - now, BEAT_SECONDS))
+        try:
+            while not handle.settled:
+                now = time.monotonic()
+                if now >= end:
+                    raise TimeoutError(f"job {handle.id} has no answer after {timeout} s; it goes on")
+                if now > handle.deadline + GRACE_SECONDS:
+                    self._give_up(handle)
+                    return
+                self._serve_or_wait(handle, min(end - now, BEAT_SECONDS))
+        finally:
+            if self._waiting and not handle.settled:  # it may have polled for others, and leaves without an answer
+                with self._mutex:
+                    self._pass_on()
 
     def _serve_or_wait(self, handle: Handle, patience: float) -> None:
         """Poll for everybody if nobody does, else wait for the one who does."""
@@ -364,9 +379,14 @@ class Client:
                     if any(fd == self._wake_read for fd, _ in found):
                         os.read(self._wake_read, 512)
                     self._take_in()
-                if self._waiting and (handle is None or handle.settled):
-                    for lock in self._waiting.pop(next(iter(self._waiting))):
-                        lock.release()
+                if handle is None or handle.settled:
+                    self._pass_on()
+
+    def _pass_on(self) -> None:
+        """Let one of those who wait poll. Under the mutex."""
+        if self._waiting and not self._polling:
+            for lock in self._waiting.pop(next(iter(self._waiting))):
+                lock.release()
 
     def _take_in(self) -> None:
         """Send what is to be sent, receive all that has arrived. Under the mutex."""

@@ -25,7 +25,7 @@ class RestartBudget:
         self._forget(now)
 
     def lived(self) -> None:
-        """A worker answered: whatever was wrong is over."""
+        """A worker lived for a while: whatever was wrong is over."""
         self._deaths.clear()
 
     def exhausted(self, now: float) -> bool:
@@ -38,5 +38,5 @@ class RestartBudget:
         return 0.0 if young < 2 else min(self._longest_delay, self._first_delay * 2.0 ** min(young - 2, 30))
 
     def _forget(self, now: float) -> None:
-        while len(self._deaths) > self._intensity + 1 or (self._deaths and self._deaths[0] <= now - self._period):
+        while self._deaths and self._deaths[0] <= now - self._period:
             self._deaths.popleft()

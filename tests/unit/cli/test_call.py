@@ -82,8 +82,9 @@ def test_without_a_schema_all_is_text() -> None:
     assert parse(["n=5", "flag=true"], None) == {"n": "5", "flag": "true"}
 
 
-def test_the_last_of_two_equal_keys_wins() -> None:
-    assert parse(["number=1", "number=2"], sample.spec) == {"number": 2}
+def test_a_key_that_is_given_twice_is_refused() -> None:
+    with pytest.raises(InvalidArguments, match="number is given twice"):
+        parse(["number=1", "number:=2"], sample.spec)
 
 
 @given(

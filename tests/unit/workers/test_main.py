@@ -32,7 +32,21 @@ def odd(n: int) -> int:
     return n
 
 
-SETTINGS = WorkerSettings(targets=(), address="", lanes="", cache_entries=1)
+SETTINGS = WorkerSettings(
+    targets=(),
+    address="",
+    lanes="",
+    start_method="fork",
+    cache_strategy="lru",
+    cache_entries=1,
+    cache_bytes=1 << 20,
+    max_result=1 << 20,
+    plugins=(),
+    allow=(),
+    block=(),
+    log_format="json",
+    log_level="info",
+)
 
 
 def prepared(*tools: Tool[..., Any], **settings: Any) -> dict[str, Any]:
