@@ -37,8 +37,10 @@ _ANSWERS: Final = 128
 PROBE_SECONDS: Final = 0.5
 STRAY_SECONDS: Final = 30.0
 """Sessions without jobs are probed this often."""
-GONE_SECONDS: Final = 3.0
-"""A client may be without a connection for so long before it counts as gone; toolring's own notice within 2 s."""
+GONE_SECONDS: Final = 1.0
+"""A client may be without a connection for so long before it counts as gone: a local socket closes with its process."""
+GONE_SECONDS_TCP: Final = 3.0
+"""Over TCP a connection may be cut; toolring's own clients notice within 2 s, and come back."""
 OUTBOX_BYTES: Final = 64 << 20
 """What is held for a client that doesn't read, before it is dropped."""
 
@@ -62,6 +64,7 @@ class Clients:
         self._clogged: set[Session] = set()
         self._next_probe = 0.0
         self._next_stray = 0.0
+        self.gone_seconds = GONE_SECONDS
 
     # ---- what they send
 
@@ -191,7 +194,7 @@ class Clients:
             if session.outbox_bytes > OUTBOX_BYTES:
                 self._forget(session, now, "it does not read its answers")
             elif session.silent_since is not None:
-                if now - session.silent_since > GONE_SECONDS:
+                if now - session.silent_since > self.gone_seconds:
                     self._forget(session, now, "it is gone")
             elif session.jobs or stray or session.outbox:
                 self._post(session.route, probe, None)

@@ -26,7 +26,7 @@ from toolring.protocol import (
     Stop,
 )
 from toolring.supervisor.admin import Admin
-from toolring.supervisor.clients import Clients
+from toolring.supervisor.clients import GONE_SECONDS_TCP, Clients
 from toolring.supervisor.core import Core, Send
 from toolring.supervisor.fleet import IllegalChange, Worker
 from toolring.supervisor.observer import Observer
@@ -268,6 +268,8 @@ class Loop:
             self.front.bind(front)
         except zmq.ZMQError as error:
             raise AddressError(f"can't listen on {front}: {error.strerror}") from None
+        if front.startswith("tcp://"):
+            self.clients.gone_seconds = GONE_SECONDS_TCP
         return str(self.front.getsockopt_string(zmq.LAST_ENDPOINT)).rstrip("\0")
 
     def close(self) -> None:
