@@ -33,7 +33,7 @@ class Ground:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.workers = config.node.workers or _cores()
+        self.workers = config.node.workers or cores()
         self.address = address.check(config.node.bind or address.default_address())
         self._lock_fd = self._lock()
         self.node = secrets.token_hex(4)
@@ -120,6 +120,6 @@ def _inode(path: str) -> int | None:
         return None
 
 
-def _cores() -> int:
+def cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

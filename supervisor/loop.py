@@ -29,6 +29,7 @@ from toolring.supervisor.admin import Admin
 from toolring.supervisor.clients import GONE_SECONDS_TCP, Clients
 from toolring.supervisor.core import Core, Send
 from toolring.supervisor.fleet import IllegalChange, Worker
+from toolring.supervisor.ground import cores
 from toolring.supervisor.observer import Observer
 from toolring.supervisor.spawner import Exited, Failed, Spawner, Started
 from toolring.supervisor.watch import Watch
@@ -43,6 +44,10 @@ _SNDMORE: Final = int(zmq.SNDMORE)
 _DONTWAIT: Final = int(zmq.DONTWAIT)
 _BURST: Final = 64
 """Messages taken from one socket before the other has its turn."""
+
+
+SPIN_SECONDS: Final = 300e-6
+"""To be woken takes up to about so long, in a virtual machine."""
 
 
 class Loop:
@@ -69,6 +74,8 @@ class Loop:
         self.back = _router(context, -1)
         self._wake_fd = wake_fd
         self._next_tick = 0.0
+        self._mean_wait = 1.0
+        self._cores = cores()
         self._zygote_at: float | None = None
         """When to start the next zygote; None while there is one."""
 
@@ -81,7 +88,7 @@ class Loop:
         sources: list[Any] = [(self.back, 1), (self.front, 1), (self._wake_fd, 1)]
         if zygote_fd >= 0:
             sources.append((zygote_fd, 1))
-        ready: list[tuple[Any, int]] = zmq.zmq_poll(sources, wait)
+        ready = self._wait_for(sources, wait)
         now = time.monotonic()
         woken = False
         for source, _ in ready:
@@ -98,6 +105,30 @@ class Loop:
             self._tick(now)
         self.perform(now)
         return woken
+
+    def _wait_for(self, sources: list[Any], wait: int) -> list[tuple[Any, int]]:
+        """Block until something is ready, or for ``wait`` milliseconds.
+
+        While the next event has lately come within SPIN_SECONDS, look for it that long before blocking: to be woken
+        costs more than that. Only while a core is left to do so: with slower jobs, busy workers or nothing to do, the
+        supervisor blocks at once.
+        """
+        began = time.monotonic()
+        if self._mean_wait < SPIN_SECONDS and self._busy_workers() < self._cores:
+            end = began + SPIN_SECONDS
+            while time.monotonic() < end:
+                if ready := zmq.zmq_poll(sources, 0):
+                    break
+            else:
+                ready = zmq.zmq_poll(sources, wait)
+        else:
+            ready = zmq.zmq_poll(sources, wait)
+        waited = min(time.monotonic() - began, 10 * SPIN_SECONDS)
+        self._mean_wait += 0.1 * (waited - self._mean_wait)
+        return cast(list[tuple[Any, int]], ready)
+
+    def _busy_workers(self) -> int:
+        return sum(1 for worker in self.core.fleet.ready if worker.line)
 
     def perform(self, now: float) -> None:
         """Carry out what was decided."""
