@@ -367,7 +367,7 @@ def _encoded(tool: str, arguments: Mapping[str, Any]) -> Raw:
     """Arguments as msgpack, keys sorted, so that equal arguments are equal bytes."""
     try:
         args = _arguments(arguments)
-        if len(args) > _DEEP:
+        if _DEEP < len(args) <= INLINE:  # what is larger travels alone, and hurts nobody else
             protocol.check_value(_INSIDE + args)
         return Raw(args)
     except (RecursionError, TooDeep):
