@@ -207,6 +207,14 @@ repeated, and the quietest attempt counts.
 - A no-op is nobody's tool: the longer a tool runs, the less the price of a call matters.
 - An empty cell wasn't measured.
 
+## Where the rest goes
+
+CPU of one no-op with 256 under way is shared about equally by client, supervisor and both workers, at twice the packed
+broker's (`python -m benchmarks.profile`). A call made alone is mostly wake-ups: each of its four messages wakes an I/O
+thread and a main thread, where a pool's pipes wake one; that is its distance to `multiprocessing.Pool`. A megabyte is
+encoded and decoded on both sides, which the bare broker leaves out: four copies, whose fresh pages the kernel maps one
+by one.
+
 ## Again
 
     make bench                                                   # all of it; rewrites this page
