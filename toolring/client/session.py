@@ -9,21 +9,19 @@ import math
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from hashlib import blake2b
 from typing import Any, Final
 
 import msgspec
 from msgspec import Raw
 
 from toolring import protocol
+from toolring.client.arguments import check_text, encoded, route_of, seconds
 from toolring.errors import (
     Cancelled,
     Expired,
     HelloRequired,
-    InvalidArguments,
     OutcomeUnknown,
     ProtocolError,
-    TooDeep,
     TooLarge,
     ToolringError,
     from_wire,
@@ -48,11 +46,7 @@ from toolring.protocol import (
 )
 from toolring.spec import ToolSpec
 
-_arguments = msgspec.msgpack.Encoder(order="sorted").encode
 _encode = protocol.encode
-_INSIDE: Final = b"\x91" * 64
-_DEEP: Final = 256
-"""Arguments of more bytes are tried 64 levels further down, since the node decodes them inside of other things."""
 _EMPTY: Final = Raw(b"\x80")
 
 Message = tuple[bytes, Any]
@@ -144,12 +138,12 @@ class Conversation:
         """Make a job of a call. Raises InvalidArguments, TooLarge or ProtocolError for what would be refused anyway."""
         spec = self.tools.get(tool) if type(tool) is str else None
         if spec is None:
-            _check_text("the name of a tool", tool)
+            check_text("the name of a tool", tool)
         if key is not None:
-            _check_text("a key", key)
+            check_text("a key", key)
         if timeout is not None:
-            timeout = _seconds(tool, timeout)
-        args = _encoded(tool, arguments) if arguments else _EMPTY
+            timeout = seconds(tool, timeout)
+        args = encoded(tool, arguments) if arguments else _EMPTY
         limit = self.limits.get("max_body", protocol.MAX_HEAD)
         if len(args) > limit:
             raise TooLarge(
@@ -157,7 +151,7 @@ class Conversation:
             )
         route = b""
         if spec is not None and spec.affinity is not None and arguments:
-            route = _route(spec.affinity, arguments)
+            route = route_of(spec.affinity, arguments)
         self._next_id = number = self._next_id + 1
         return Job(number, tool, args, timeout, route, key or "", mode)
 
@@ -338,60 +332,6 @@ class Conversation:
     def abandon(self, pending: Pending) -> None:
         """Forget a job whose caller has given up."""
         self.pending.pop(pending.job.id, None)
-
-
-def _check_text(what: str, text: Any) -> None:
-    """A message holds the jobs of many threads: what would have it refused must not get into one."""
-    if not isinstance(text, str):
-        raise ProtocolError(f"{what} is text, not {text!r:.100}")
-    if len(text) > protocol.MAX_NAME:
-        raise ProtocolError(f"{what} has at most {protocol.MAX_NAME} characters, not {len(text)}")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise ProtocolError(f"{what} can't be encoded as UTF-8: {text!a:.100}") from None
-
-
-def _seconds(tool: str, timeout: Any) -> float:
-    if isinstance(timeout, int | float) and not isinstance(timeout, bool):
-        try:
-            seconds = float(timeout)
-        except OverflowError:
-            seconds = math.inf
-        if 0 < seconds < math.inf:
-            return seconds
-    raise ProtocolError(f"{tool}: timeout {timeout!r:.100} is not a positive number of seconds", tool=tool)
-
-
-def _encoded(tool: str, arguments: Mapping[str, Any]) -> Raw:
-    """Arguments as msgpack, keys sorted, so that equal arguments are equal bytes."""
-    try:
-        args = _arguments(arguments)
-        if _DEEP < len(args) <= INLINE:  # what is larger travels alone, and hurts nobody else
-            protocol.check_value(_INSIDE + args)
-        return Raw(args)
-    except (RecursionError, TooDeep):
-        raise TooDeep(f"{tool}: the arguments nest too deeply", tool=tool) from None
-    except (TypeError, ValueError, OverflowError):
-        pass  # keys that have no order, or a value that can't be sent: which one?
-    for name, value in arguments.items():
-        try:
-            _encode(value)
-        except (TypeError, ValueError, OverflowError) as error:
-            raise InvalidArguments(f"{tool}: {name} can't be sent: {error}", tool=tool, argument=name) from None
-    try:
-        return Raw(_encode(arguments))
-    except (TypeError, ValueError) as error:
-        raise InvalidArguments(f"{tool}: the arguments can't be sent: {error}", tool=tool) from None
-
-
-def _route(affinity: str, arguments: Mapping[str, Any]) -> bytes:
-    """The placement hint: the affine argument's canonical bytes, digested if they are long."""
-    try:
-        value = _arguments(arguments.get(affinity))
-    except TypeError:  # keys that have no order
-        value = _encode(arguments.get(affinity))
-    return value if len(value) <= 64 else blake2b(value, digest_size=16).digest()
 
 
 def silence(conversation: Conversation, pending: Pending, address: str) -> ToolringError:

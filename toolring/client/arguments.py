@@ -1,0 +1,76 @@
+"""What a caller gave, made fit to travel: refused here, by name, before it shares a message with others' jobs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from hashlib import blake2b
+from typing import Any, Final
+
+import msgspec
+from msgspec import Raw
+
+from toolring import protocol
+from toolring.errors import InvalidArguments, ProtocolError, TooDeep
+from toolring.protocol import INLINE
+
+_arguments = msgspec.msgpack.Encoder(order="sorted").encode
+_encode = protocol.encode
+_INSIDE: Final = b"\x91" * 64
+_DEEP: Final = 256
+"""Arguments of more bytes are tried 64 levels further down, since the node decodes them inside of other things."""
+
+
+def check_text(what: str, text: Any) -> None:
+    """A message holds the jobs of many threads: what would have it refused must not get into one."""
+    if not isinstance(text, str):
+        raise ProtocolError(f"{what} is text, not {text!r:.100}")
+    if len(text) > protocol.MAX_NAME:
+        raise ProtocolError(f"{what} has at most {protocol.MAX_NAME} characters, not {len(text)}")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ProtocolError(f"{what} can't be encoded as UTF-8: {text!a:.100}") from None
+
+
+def seconds(tool: str, timeout: Any) -> float:
+    """A timeout as a positive number of seconds. Raises ProtocolError."""
+    if isinstance(timeout, int | float) and not isinstance(timeout, bool):
+        try:
+            value = float(timeout)
+        except OverflowError:
+            value = math.inf
+        if 0 < value < math.inf:
+            return value
+    raise ProtocolError(f"{tool}: timeout {timeout!r:.100} is not a positive number of seconds", tool=tool)
+
+
+def encoded(tool: str, arguments: Mapping[str, Any]) -> Raw:
+    """Arguments as msgpack, keys sorted, so that equal arguments are equal bytes."""
+    try:
+        args = _arguments(arguments)
+        if _DEEP < len(args) <= INLINE:  # what is larger travels alone, and hurts nobody else
+            protocol.check_value(_INSIDE + args)
+        return Raw(args)
+    except (RecursionError, TooDeep):
+        raise TooDeep(f"{tool}: the arguments nest too deeply", tool=tool) from None
+    except (TypeError, ValueError, OverflowError):
+        pass  # keys that have no order, or a value that can't be sent: which one?
+    for name, value in arguments.items():
+        try:
+            _encode(value)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise InvalidArguments(f"{tool}: {name} can't be sent: {error}", tool=tool, argument=name) from None
+    try:
+        return Raw(_encode(arguments))
+    except (TypeError, ValueError) as error:
+        raise InvalidArguments(f"{tool}: the arguments can't be sent: {error}", tool=tool) from None
+
+
+def route_of(affinity: str, arguments: Mapping[str, Any]) -> bytes:
+    """The placement hint: the affine argument's canonical bytes, digested if they are long."""
+    try:
+        value = _arguments(arguments.get(affinity))
+    except TypeError:  # keys that have no order
+        value = _encode(arguments.get(affinity))
+    return value if len(value) <= 64 else blake2b(value, digest_size=16).digest()
