@@ -13,14 +13,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from toolring import address as addresses
-from toolring.client.session import Conversation, Pending, silence
+from toolring.client.session import BEAT_SECONDS, GRACE_SECONDS, Conversation, Pending, silence, unreachable
 from toolring.client.transport import Transport
 from toolring.errors import ToolringError, Unreachable, from_wire
 from toolring.protocol import CALL, KEEP
 from toolring.spec import ToolSpec
-
-BEAT_SECONDS = 1.0
-GRACE_SECONDS = 2.0
 
 
 class AsyncHandle(Pending):
@@ -225,10 +222,7 @@ class AsyncClient:
             if not conversation.node and (refusal := conversation.refused()) is not None:
                 raise refusal
             if time.monotonic() > end:
-                text = (
-                    f"no node answers at {self.address}; is one running there? (toolring serve --bind {self.address})"
-                )
-                raise Unreachable(text, address=self.address)
+                raise unreachable(self.address)
             self._arrived.clear()
             try:
                 async with asyncio.timeout(min(BEAT_SECONDS, self._connect_timeout)):

@@ -24,6 +24,7 @@ from toolring.errors import (
     ProtocolError,
     TooLarge,
     ToolringError,
+    Unreachable,
     from_wire,
 )
 from toolring.protocol import (
@@ -47,6 +48,10 @@ from toolring.protocol import (
 from toolring.spec import ToolSpec
 
 _encode = protocol.encode
+BEAT_SECONDS: Final = 1.0
+"""How often a client that waits asks whether the node still knows it."""
+GRACE_SECONDS: Final = 2.0
+"""How long after a job's own timeout a client still waits for the node's word on it."""
 _EMPTY: Final = Raw(b"\x80")
 
 Message = tuple[bytes, Any]
@@ -341,3 +346,9 @@ def silence(conversation: Conversation, pending: Pending, address: str) -> Toolr
     text = f"{tool}: the deadline passed, and {address} has not spoken since"
     kind = Expired if spec is not None and spec.repeatable else OutcomeUnknown
     return kind(text, tool=tool, job=pending.id)
+
+
+def unreachable(address: str) -> Unreachable:
+    """No node has answered in time."""
+    text = f"no node answers at {address}; is one running there? (toolring serve --bind {address})"
+    return Unreachable(text, address=address)

@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from toolring import address as addresses
-from toolring.client.session import Conversation, Pending, silence
+from toolring.client.session import BEAT_SECONDS, GRACE_SECONDS, Conversation, Pending, silence, unreachable
 from toolring.client.transport import Transport
 from toolring.errors import ToolringError, Unreachable, from_wire
 from toolring.protocol import CALL, KEEP, PACK
@@ -27,10 +27,6 @@ from toolring.spec import ToolSpec
 
 LINGER_SECONDS: Final = 0.0005
 """A job that is submitted right after another may wait so long for company; one that comes alone never does."""
-BEAT_SECONDS: Final = 1.0
-"""How often a client that waits asks whether the node still knows it."""
-GRACE_SECONDS: Final = 2.0
-"""How long after a job's own timeout the client still waits for the node's word on it."""
 
 
 class Handle(Pending):
@@ -237,7 +233,7 @@ class Client:
         end = time.monotonic() + self._connect_timeout
         while (told := self._conversation.asked[number]) is None:
             if time.monotonic() > end:
-                raise self._unreachable()
+                raise unreachable(self.address)
             self._rest(0.05)
         del self._conversation.asked[number]
         if "error" in told and "code" in told["error"]:
@@ -287,13 +283,9 @@ class Client:
             if refusal is not None:
                 raise refusal
             if now > end:
-                raise self._unreachable()
+                raise unreachable(self.address)
             self._rest(0.02)
         self._start_keeper()
-
-    def _unreachable(self) -> Unreachable:
-        text = f"no node answers at {self.address}; is one running there? (toolring serve --bind {self.address})"
-        return Unreachable(text, address=self.address)
 
     def _wake_settled(self) -> None:
         """Wake those whose jobs have their answers. Under the mutex."""
@@ -398,6 +390,7 @@ class Client:
             self._heard = time.monotonic()
             self._wake_poller()
         if self._conversation.settled:
+            self._wake_poller()  # a job that never left is cancelled without a message
             self._wake_settled()
 
     def _look(self) -> None:
