@@ -11,16 +11,19 @@ INSTALLED := $(VENV)/.installed
 INSTALLED_BENCH := $(VENV)/.installed-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format types house check docs bench clean
+.PHONY: help demo test test-services lint format types house check docs bench bench-cache bench-traces clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
 
 demo: $(INSTALLED) ## start a node, call tools, kill a worker, show what happened
 	@$(VENV)/bin/toolring demo $(ARGS)
 
 test: $(INSTALLED) ## the whole test suite
 	@$(PY) -m pytest $(ARGS)
+
+test-services: $(INSTALLED) ## the tests against real servers; needs redis-server
+	@$(PY) -m pytest -m services $(ARGS)
 
 lint: $(INSTALLED) ## ruff: rules and format
 	@$(PY) -m ruff check --quiet .
@@ -40,6 +43,12 @@ check: lint types test ## what must pass before a commit
 
 bench: $(INSTALLED_BENCH) ## run the benchmarks and write docs/benchmarks.md
 	@$(PY) -m benchmarks.run --docs docs/benchmarks.md $(ARGS)
+
+bench-cache: $(INSTALLED_BENCH) ## what cached results cost, what affinity is worth: docs/caching-benchmarks.md
+	@$(PY) -m benchmarks.caching --docs docs/caching-benchmarks.md
+
+bench-traces: $(INSTALLED_BENCH) ## replay cache traces over all strategies: docs/caching-strategies.md
+	@$(PY) -m benchmarks.replay --docs docs/caching-strategies.md
 
 docs: $(INSTALLED) ## build the documentation into build/docs
 	@$(PY) -m sphinx -W --keep-going -q -b html docs build/docs

@@ -20,6 +20,7 @@ from toolring.plugins.caches.lru import LRU
 from toolring.policy.ring import Ring, hash64
 from toolring.protocol import OK, PACK, Answer, Done, Job, Submit
 from toolring.spec import ToolSpec
+from toolring.stamps import BYTES, Stamps
 from toolring.supervisor.catalogue import ServedTool
 from toolring.supervisor.core import Core, Limits
 from toolring.supervisor.fleet import Change, Fleet
@@ -102,7 +103,7 @@ class Driver:
         fleet = Fleet(2, lanes)
         tool = ServedTool(ToolSpec(name="echo", description="", parameters={}), None)
         tool.observe(10)
-        self.core = Core({"echo": tool}, fleet, Limits())
+        self.core = Core({"echo": tool}, fleet, Limits(), Stamps(bytearray(BYTES)))
         self.session = Session(b"s" * 16, b"route", "")
         self.core.sessions[self.session.token] = self.session
         for slot in fleet.slots:

@@ -36,6 +36,7 @@ class Registry:
         self.manager = manager
         self.plugins = plugins
         self.cache_strategies = _offers(manager, "toolring_cache_strategies", _check_strategy)
+        self.cache_stores = _offers(manager, "toolring_cache_stores", lambda _name, _plugin, _factory: None)
         self.metrics_sinks = _offers(manager, "toolring_metrics_sinks", lambda _name, _plugin, _factory: None)
 
     def tools(self) -> list[Tool[..., Any]]:

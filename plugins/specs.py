@@ -30,6 +30,57 @@ class CacheStrategy(Protocol):
     def victim(self) -> bytes: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One result on its way into or out of a store. Times are spans of seconds, so that no clocks are compared.
+
+    ``value``: the encoded result, or the error's map where ``status`` is 1. ``fresh``: for how long it may still be
+    given; negative once it is only good to be given while it is renewed, which ends ``stale`` seconds after that.
+    ``cost``: how long it took to make.
+    """
+
+    value: bytes
+    status: int
+    fresh: float
+    stale: float
+    cost: float
+
+
+class CacheStore(Protocol):
+    """A layer of the result cache behind the workers' memory, shared by processes that may die at any time.
+
+    Each worker makes its own when it starts, and uses it in one thread. It may fail and be slow: then it counts as
+    empty for a while. Keys are 32 bytes. ``tags`` name what an entry depends on; an entry that was put under tags
+    is gone as soon as one of them is invalidated, by any process that shares the store.
+
+    ``get`` gives the entry, if there is one, and a token: the state of the tags. ``put`` takes the token of the
+    ``get`` before the load, so that what was loaded before an invalidation is never given after it.
+    ``claim`` asks for the right to make a key's value for at most so many seconds, ``release`` gives it back.
+    ``shared`` tells that other nodes may use the store too: only then are claims made. ``stats`` gives plain numbers.
+    """
+
+    shared: bool
+
+    def get(self, key: bytes, tags: Sequence[bytes]) -> tuple[Stored | None, Any]: ...
+    def put(self, key: bytes, tags: Sequence[bytes], token: Any, entry: Stored) -> None: ...
+    def invalidate(self, tags: Sequence[bytes]) -> None: ...
+    def claim(self, key: bytes, seconds: float) -> bool: ...
+    def release(self, key: bytes) -> None: ...
+    def stats(self) -> Mapping[str, int]: ...
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSettings:
+    """What a store is made with. ``directory`` is private to the user (0700); ``url`` is for servers."""
+
+    directory: str
+    url: str
+    max_bytes: int
+    timeout: float
+    """Seconds that one operation may take."""
+
+
 class MetricsSink(Protocol):
     """Takes the node's figures now and then, in a thread of its own: it may be slow, and late figures are dropped."""
 
@@ -75,6 +126,15 @@ class JobEvent:
 @hookspec
 def toolring_cache_strategies() -> Mapping[str, Callable[[int], CacheStrategy]]:  # type: ignore[empty-body]
     """Eviction strategies by name: factories that take the most entries that the cache may hold."""
+
+
+@hookspec
+def toolring_cache_stores() -> Mapping[str, Callable[[StoreSettings], CacheStore]]:  # type: ignore[empty-body]
+    """Stores by name: layers of the result cache behind the workers' memory, named in ``[cache] layers``.
+
+    Factories are called in the workers, at the first use. One that has a method ``check`` is asked before, when the
+    node starts: what that raises ends the start.
+    """
 
 
 @hookspec

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from toolring.config import Loaded
 from toolring.errors import ProtocolError, ToolringError, UnknownJob
 from toolring.lane import STARTED
 from toolring.protocol import OK
+from toolring.supervisor.catalogue import ServedTool
 from toolring.supervisor.core import Core
+from toolring.supervisor.explain import explained
 from toolring.supervisor.fleet import Life, Worker
 from toolring.supervisor.ledger import State
 from toolring.supervisor.metrics import Exporter
+from toolring.supervisor.refusals import unknown_tool
 from toolring.supervisor.watch import Watch
 
 
 class Admin:
     """Answers ``ask`` messages from a core's present state."""
 
-    def __init__(self, core: Core, watch: Watch, node: str, about: dict[str, Any]) -> None:
+    def __init__(self, core: Core, watch: Watch, node: str, about: dict[str, Any], loaded: Loaded) -> None:
         self._core = core
         self._watch = watch
         self._node = node
         self._about = about
+        self._loaded = loaded
         self._began = time.monotonic()
         self.loads: dict[bytes, dict[str, Any]] = {}
         """The latest figures of each worker, by identity."""
@@ -34,16 +40,18 @@ class Admin:
             if what == "status":
                 return self.status(now)
             if what == "tools":
-                return {"tools": [tool.spec for tool in self._core.tools.values()]}
+                return {"tools": [tool.spec for tool in self._served()]}
+            if what == "policy":
+                return self._policy(str(params.get("tool", "")))
             if what == "job":
                 return self._job(str(params.get("job", "")))
-            raise ProtocolError(f"unknown question {what!r}; there is status, tools, job")
+            raise ProtocolError(f"unknown question {what!r}; there is status, tools, policy, job")
         except ToolringError as error:
             return {"error": error.to_wire()}
 
     def status(self, now: float) -> dict[str, Any]:
         core = self._core
-        tools = core.tools.values()
+        tools = self._served()
         return {
             "node": self._node,
             **self._about,
@@ -62,8 +70,31 @@ class Admin:
                 "refused": dict(core.refused),
             },
             "tools": {tool.name: tool.figures() for tool in tools},
+            "cache": self._cache(),
             "sinks": {s.name: {"sent": s.sent, "dropped": s.dropped, "failed": s.failed} for s in self.exporters},
         }
+
+    def _served(self) -> list[ServedTool]:
+        return [tool for tool in self._core.tools.values() if not tool.spec.internal]
+
+    def _cache(self) -> dict[str, Any]:
+        """Exact counts by tool and layer since the start; sizes and failures of the workers that live."""
+        sharing = self._core.sharing
+        layers = ("supervisor", "memory", *self._loaded.config.cache.layers)
+        loads = self.loads.values()
+        return {
+            "tools": {tool.name: tool.caching(layers) for tool in self._served() if tool.spec.cache},
+            "supervisor": {"entries": len(sharing), "bytes": sharing.bytes, "evictions": sharing.evictions},
+            "memory": _added(load.get("cache", {}) for load in loads),
+            "stores": _added(load.get("stores", {}) for load in loads),
+        }
+
+    def _policy(self, name: str) -> dict[str, Any]:
+        """A tool's policy, and who decided each part of it."""
+        served = self._core.tools.get(name)
+        if served is None or served.spec.internal:
+            raise unknown_tool(self._core.tools, name)
+        return {"policy": explained(served.spec, self._loaded)}
 
     def _worker(self, slot: int, worker: Worker | None) -> dict[str, Any]:
         if worker is None:
@@ -110,3 +141,17 @@ class Admin:
             begun = worker.line.index(entry) + worker.head == at and state >= STARTED
             return "running" if begun else "dispatched"
         return State(entry.state).name.lower()
+
+
+def _added(figures: Iterable[Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, Any]]:
+    """Numbers of the same name added up over the workers; of words, the last that is not "closed"."""
+    total: dict[str, dict[str, Any]] = {}
+    for one in figures:
+        for name, values in one.items():
+            into = total.setdefault(name, {})
+            for key, value in values.items():
+                if isinstance(value, int | float):
+                    into[key] = into.get(key, 0) + value
+                elif into.get(key) in (None, "closed"):
+                    into[key] = value
+    return total

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from toolring.policy.balance import Balancer
+from toolring.protocol import LAYER_SHIFT, STALE
 from toolring.spec import ToolSpec
+from toolring.supervisor.sharing import places
 
 UNKNOWN_COST: Final = 1.0
 """Seconds that a tool is taken to run before its first answer: nothing is parked behind it."""
@@ -20,13 +23,19 @@ class ServedTool:
         "answered",
         "balancer",
         "cached",
+        "cached_errors",
         "cost",
         "errors",
+        "hits",
+        "joined",
         "known",
         "name",
+        "places",
+        "renewed",
         "repeatable",
         "run_seconds",
         "spec",
+        "stale",
         "timeout",
     )
 
@@ -41,6 +50,14 @@ class ServedTool:
         self.known = False
         self.answered = 0
         self.cached = 0
+        self.cached_errors = 0
+        self.hits: dict[int, int] = {}
+        """Cached answers by the layer that gave them."""
+        self.joined = 0
+        self.stale = 0
+        self.renewed = 0
+        self.places = places(spec) if spec.cache else ()
+        """The stamps that decide about its results; empty: it is not cached."""
         self.run_seconds = 0.0
         self.errors: dict[str, int] = {}
 
@@ -55,11 +72,35 @@ class ServedTool:
             cost = seconds
         self.cost = cost if cost > FLOOR_COST else FLOOR_COST
 
+    def hit(self, flags: int) -> None:
+        """Count a cached answer by what its flags say."""
+        self.cached += 1
+        layer = flags >> LAYER_SHIFT
+        self.hits[layer] = self.hits.get(layer, 0) + 1
+        if flags & STALE:
+            self.stale += 1
+
+    def caching(self, layers: Sequence[str]) -> dict[str, Any]:
+        """Exact counts since the node's start. ``runs``: calls that no layer could answer."""
+        runs = self.answered - self.cached - self.joined
+        asked = self.answered
+        return {
+            "calls": asked,
+            "hits": {layer: self.hits.get(number, 0) for number, layer in enumerate(layers)},
+            "joined": self.joined,
+            "stale": self.stale,
+            "errors": self.cached_errors,
+            "runs": runs,
+            "renewed": self.renewed,
+            "hit_ratio": round((self.cached + self.joined) / asked, 6) if asked else None,
+        }
+
     def figures(self) -> dict[str, Any]:
+        ran = self.answered - self.joined - self.hits.get(0, 0)  # by a worker: run, or from its cache
         return {
             "answered": self.answered,
             "cached": self.cached,
             "errors": dict(self.errors),
             "run_seconds": round(self.run_seconds, 6),
-            "mean_run_seconds": round(self.run_seconds / self.answered, 9) if self.answered else None,
+            "mean_run_seconds": round(self.run_seconds / ran, 9) if ran else None,
         }

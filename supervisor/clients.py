@@ -142,7 +142,7 @@ class Clients:
             "per_client": own.per_client,
             "default_timeout": own.default_timeout,
         }
-        specs = [tool.spec for tool in core.tools.values()]
+        specs = [tool.spec for tool in core.tools.values() if not tool.spec.internal]
         self._post(route, _encode(Welcome(protocol.VERSION, self._node, specs, limits, resumed)), None)
         self._unclog(session)
 

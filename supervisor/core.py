@@ -24,12 +24,14 @@ from toolring.errors import (
 )
 from toolring.lane import ACK
 from toolring.policy.ring import hash64
-from toolring.protocol import ERROR, INLINE, KEEP, NIL, OK, PACK, REPLAYED, SKIPPED, Answer, Job, Work
+from toolring.protocol import CACHED, ERROR, INLINE, KEEP, NIL, OK, PACK, REFRESH, REPLAYED, SKIPPED, Answer, Job, Work
+from toolring.stamps import Stamps
 from toolring.supervisor.catalogue import ServedTool
 from toolring.supervisor.fleet import Fleet, Slot, Worker
 from toolring.supervisor.keyring import Keyring, Record, digest
 from toolring.supervisor.ledger import TABLE, Entry, Event, Session, State, step
 from toolring.supervisor.refusals import unknown_tool, why_full
+from toolring.supervisor.sharing import Flight, Name, Sharing
 
 CREDIT: Final = 0.002
 """Seconds of expected work up to which a worker is given more, measured before the next job is added."""
@@ -52,6 +54,7 @@ class Limits(NamedTuple):
     deaths: int = 3
     keep_seconds: float = 300.0
     keep_bytes: int = 64 << 20
+    hot_bytes: int = 64 << 20
     max_body: int = 64 << 20
 
 
@@ -65,7 +68,7 @@ class Send(NamedTuple):
 class Core:
     """Sessions, entries, and who runs what. Everything that changes an entry's state is here."""
 
-    def __init__(self, tools: Mapping[str, ServedTool], fleet: Fleet, limits: Limits) -> None:
+    def __init__(self, tools: Mapping[str, ServedTool], fleet: Fleet, limits: Limits, stamps: Stamps) -> None:
         self.tools = tools
         self.fleet = fleet
         self.limits = limits
@@ -73,6 +76,7 @@ class Core:
         self.house = Session(b"", b"", "")
         """Holds the entries that run for a record; their callers wait beside them."""
         self.keyring = Keyring(limits.keep_seconds, limits.keep_bytes)
+        self.sharing = Sharing(stamps, limits.hot_bytes)
         self.line: deque[Entry] = deque()
         """Jobs that anybody may run, oldest first."""
         self.ghosts = 0
@@ -106,10 +110,18 @@ class Core:
             if tool is None:
                 self._refuse(session, job.id, unknown_tool(tools, job.tool))
                 continue
-            if job.id > session.highest:
+            known = job.id <= session.highest
+            if not known:
                 session.highest = job.id
             elif self._sent_again(session, job, tool):
                 continue
+            name = partition = None
+            if tool.places:
+                partition = _partition(tool, session, job)
+                if not (job.mode and (known or self.keyring.full)):
+                    name = self.sharing.name(tool.spec, partition, job)
+                if name is not None and self._held(session, job, tool, name, now):
+                    continue
             if accepted >= room:
                 room = accepted + self._room(session)  # those that joined others take no place in line
                 if accepted >= room:
@@ -123,7 +135,11 @@ class Core:
             entry = Entry(session, job.id, tool, args, deadline, now)
             mine[job.id] = entry
             accepted += 1
-            if job.key or job.mode:
+            if tool.places:
+                entry.partition = partition
+            if name is not None:
+                self._fly(entry, name, job, now)
+            elif job.key or job.mode:
                 self._join(entry, job, now)
             elif tool.balancer is None:
                 self.line.append(entry)
@@ -164,7 +180,9 @@ class Core:
         if balancer is None or all(load is None for load in loads):
             self.line.append(entry)
             return
-        slot = self.fleet.slots[balancer.place(hash64(route or memoryview(entry.args)), loads)]
+        self._wait_in(self.fleet.slots[balancer.place(hash64(route or memoryview(entry.args)), loads)], entry)
+
+    def _wait_in(self, slot: Slot, entry: Entry) -> None:
         entry.cost = entry.tool.cost
         slot.pending += entry.cost
         slot.waiting.append(entry)
@@ -172,6 +190,73 @@ class Core:
     def _refuse(self, session: Session, job_id: int, error: ToolringError) -> None:
         self.refused[error.code] = self.refused.get(error.code, 0) + 1
         self._tell(session, Answer(job_id, ERROR, Raw(protocol.encode(error.to_wire()))))
+
+    # ---- calls that share a cached tool's results
+
+    def _held(self, session: Session, job: Job, tool: ServedTool, name: Name, now: float) -> bool:
+        """Answer with what is held here, if anything is."""
+        value = self.sharing.get(name, tool.places, now)
+        if value is None or self.draining:
+            return False
+        tool.answered += 1
+        tool.hit(CACHED)
+        self.accepted += 1
+        answer = Answer(job.id, OK, value, 0, CACHED)
+        if job.mode & KEEP:
+            record = Record(digest(job.tool, job.args), True)
+            self.keyring.name(record, f"{session.name}-{job.id}")
+            self.keyring.settle(record, Answer(job.id, OK, value, 0, CACHED), now)
+        if self.on_finished is not None:
+            self.on_finished(Entry(session, job.id, tool, NIL, now, now, State.DONE), answer)
+        self._tell(session, answer)
+        return True
+
+    def _fly(self, entry: Entry, name: Name, job: Job, now: float) -> None:
+        """Wait with others for the run that is under way, or begin it."""
+        sharing = self.sharing
+        seen = sharing.seen(entry.tool.places)
+        flight = sharing.flights.get(name)
+        entry.state = State.JOINED
+        if flight is None or flight.seen != seen:  # one that began before an invalidation is for those before it
+            flight = sharing.flights[name] = Flight(name, seen, False)
+            self._begin(flight, entry, job, now)
+        if job.mode & KEEP:
+            flight.keep = True
+            flight.digest = digest(job.tool, job.args)
+            self.keyring.name(flight, entry.name)
+        entry.record = flight
+        flight.waiting.append(entry)
+        runs = flight.entry
+        if runs is not None:
+            runs.deadline = max(runs.deadline, entry.deadline)
+
+    def _renew(self, entry: Entry, worker: Worker, now: float) -> None:
+        """Run a tool again, where its result is kept, because that is or soon will be outdated."""
+        flight = entry.record
+        if not isinstance(flight, Flight) or flight.name in self.sharing.renewals or self.draining:
+            return
+        renewal = Flight(flight.name, self.sharing.seen(entry.tool.places), True)
+        self.sharing.renewals[flight.name] = renewal
+        run = self._run_for(renewal, entry.tool, entry.args, now + self.limits.default_timeout, now)
+        run.partition, run.renew = entry.partition, True
+        self.next_deadline = min(self.next_deadline, run.deadline)
+        self._wait_in(worker.slot, run)
+
+    def _land(self, flight: Flight, entry: Entry, answer: Answer, now: float) -> None:
+        """A flight is over: hold its result while that holds."""
+        self.sharing.landed(flight)
+        tool = entry.tool
+        joined = sum(caller is not entry.first for caller in flight.waiting)
+        tool.answered += joined
+        tool.joined += joined
+        if answer.status != OK:
+            return
+        if flight.renews:
+            tool.answered -= 1
+            tool.renewed += 1
+        until = answer.until_us * 1e-6
+        if until > now:
+            self.sharing.put(flight, answer.value, until)
 
     # ---- jobs under a name of their own
 
@@ -206,12 +291,18 @@ class Core:
         elif record.answer is not None:
             self._hear(entry, record.answer, now, replayed=True)
 
-    def _begin(self, record: Record, first: Entry, job: Job, now: float) -> None:
+    def _run_for(self, record: Record, tool: ServedTool, args: Any, deadline: float, now: float) -> Entry:
+        """The house's own entry, which runs for a record."""
         self._house_ids += 1
-        entry = Entry(self.house, self._house_ids, first.tool, first.args, first.deadline, now)
-        entry.record, entry.first, record.entry = record, first, entry
+        entry = Entry(self.house, self._house_ids, tool, args, deadline, now)
+        entry.record, record.entry = record, entry
         self.house.jobs[entry.id] = entry
-        self.bytes += len(entry.args)
+        self.bytes += len(args)
+        return entry
+
+    def _begin(self, record: Record, first: Entry, job: Job, now: float) -> None:
+        entry = self._run_for(record, first.tool, first.args, first.deadline, now)
+        entry.first, entry.partition = first, first.partition
         if entry.tool.balancer is None:
             self.line.append(entry)
         else:
@@ -221,7 +312,11 @@ class Core:
         """A caller who waited, or came later, gets the record's answer."""
         event = Event.SUCCEED if answer.status == OK else Event.FAIL
         copy = Answer(
-            entry.id, answer.status, answer.value, answer.run_us, answer.flags | (REPLAYED if replayed else 0)
+            entry.id,
+            answer.status,
+            answer.value,
+            answer.run_us,
+            answer.flags | (REPLAYED if replayed else 0),
         )
         self.settle(entry, event, copy, now)
 
@@ -287,7 +382,10 @@ class Core:
             entry.worker = worker
             held.append(entry)
             owner = entry.first or entry
-            batch.append(Work(entry.tool.name, args, entry.deadline, owner.session.name, owner.id, entry.attempt))
+            work = Work(entry.tool.name, args, entry.deadline, owner.session.name, owner.id, entry.attempt)
+            if entry.tool.places:
+                work.partition, work.renew = entry.partition, entry.renew
+            batch.append(work)
             if body is not None:
                 break
         if batch:
@@ -323,7 +421,10 @@ class Core:
                     tool = entry.tool
                     tool.answered += 1
                     if answer.flags:
-                        tool.cached += 1
+                        tool.hit(answer.flags)
+                        if answer.flags & REFRESH:
+                            answer.flags &= ~REFRESH
+                            self._renew(entry, worker, now)
                     tool.observe(answer.run_us)
                     if entry.record is not None or self.on_finished is not None:
                         self.settle(entry, Event.SUCCEED, answer, now)
@@ -342,6 +443,9 @@ class Core:
                 else:
                     entry.tool.answered += 1
                     entry.tool.observe(answer.run_us)
+                    if answer.flags:
+                        entry.tool.hit(answer.flags)
+                        entry.tool.cached_errors += 1
                     self.settle(entry, Event.FAIL, self._retold(entry, worker, answer), now)
         finally:
             if skipped:
@@ -361,7 +465,7 @@ class Core:
         code = str(error.get("code", ToolError.code))
         entry.tool.errors[code] = entry.tool.errors.get(code, 0) + 1
         error.update(job=entry.name, worker=worker.pid)
-        return Answer(answer.id, ERROR, Raw(protocol.encode(error)), answer.run_us)
+        return Answer(answer.id, ERROR, Raw(protocol.encode(error)), answer.run_us, answer.flags)
 
     def harvest(self, worker: Worker, now: float) -> None:
         """Read what a worker has finished from shared memory: its messages are late, or died with it."""
@@ -408,16 +512,26 @@ class Core:
         if session is not self.house or record is None:
             self._tell(session, answer)
             return
+        if shared := isinstance(record, Flight):
+            self._land(record, entry, answer, now)
+        record.entry = None
         if entry.begun or (before is State.DISPATCHED and event not in (Event.CANCEL, Event.EXPIRE)):
             self.keyring.settle(record, answer, now)
         else:  # it never began, so trying again under the same key is safe
             self.keyring.forget(record)
-            record.entry = None
         waiting, record.waiting = record.waiting, []
         for caller in waiting:
-            self._hear(caller, answer, now, replayed=caller is not entry.first)
+            self._hear(caller, answer, now, replayed=not shared and caller is not entry.first)
 
     def _tell(self, session: Session, answer: Answer) -> None:
         if not session.out:
             self.dirty.append(session)
         session.out.append(answer)
+
+
+def _partition(tool: ServedTool, session: Session, job: Job) -> str | None:
+    """Who shares this call's result; None: nobody."""
+    scope = tool.spec.cache_scope
+    if scope == "public":
+        return ""
+    return (session.caller if scope == "caller" else job.partition) or None

@@ -69,6 +69,7 @@ class Endings:
         at, state = worker.lane.at()
         if at == seq and state in (TAKEN, STARTED):
             entry.begun = True
+            worker.unsure = worker.unsure or bool(entry.tool.spec.invalidates)
             self.end(worker, seq, now, f"{entry.tool.name} had to be ended")
 
     def end(self, worker: Worker, seq: int, now: float, reason: str) -> None:
@@ -119,6 +120,8 @@ class Endings:
                 again.append(entry)
             else:
                 untouched.append(entry)
+        if worker.unsure:
+            core.sharing.doubt()
         worker.line.clear()
         core.requeue(untouched, Event.TAKE_BACK)
         core.requeue(again, Event.REPEAT)
@@ -135,6 +138,7 @@ class Endings:
         core = self._core
         entry.deaths += 1
         name = entry.tool.name
+        worker.unsure = worker.unsure or (begun and bool(entry.tool.spec.invalidates))
         known = {"worker": worker.pid, "cause": cause, **facts}
         if begun and not entry.tool.repeatable:
             text = f"{name}: its worker was lost ({cause}) after it had started, and it may not be repeated"

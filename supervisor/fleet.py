@@ -74,6 +74,7 @@ class Worker:
         "reason",
         "slot",
         "started",
+        "unsure",
     )
 
     def __init__(self, slot: Slot, lane: Lane, identity: bytes, now: float) -> None:
@@ -88,6 +89,8 @@ class Worker:
         self.load = 0.0
         """Expected seconds of work in hand: what credit is measured by."""
         self.answered = 0
+        self.unsure = False
+        """It ended or ends while a tool runs that invalidates results: whether that happened nobody knows."""
         self.at = 0
         """The lane's word when the supervisor last looked, and since when it reads so."""
         self.at_since = now

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Final
 
 from toolring import address
-from toolring.config import Config
+from toolring.config import Loaded, decided
 from toolring.errors import AddressError
 from toolring.heap import keep_freed
 from toolring.lane import Lanes
-from toolring.settings import WorkerSettings
+from toolring.settings import CacheSettings, WorkerSettings
 from toolring.supervisor.spawner import Spawner
 
 BUNDLED: Final = "toolring.plugins.tools.code"
@@ -31,8 +31,9 @@ class Ground:
     Raises AddressError if the address is refused or taken; nothing was started then.
     """
 
-    def __init__(self, config: Config) -> None:
-        self.config = config
+    def __init__(self, loaded: Loaded) -> None:
+        self.loaded = loaded
+        self.config = config = loaded.config
         self.workers = config.node.workers or cores()
         self.address = address.check(config.node.bind or address.default_address())
         self._lock_fd = self._lock()
@@ -53,20 +54,39 @@ class Ground:
 
     def _worker_settings(self) -> WorkerSettings:
         config = self.config
+        targets = config.node.tools or (BUNDLED,)
         return WorkerSettings(
-            targets=config.node.tools or (BUNDLED,),
+            targets=targets,
             address=self.back,
             lanes=self.lanes.path,
             start_method=config.node.start_method,
-            cache_strategy=config.cache.strategy,
-            cache_entries=config.cache.max_entries,
-            cache_bytes=config.cache.max_bytes,
+            overrides={name: decided(policy) for name, policy in config.tools.items()},
+            cache=self._cache_settings(targets),
             max_result=config.limits.max_body,
             plugins=config.plugins.load,
             allow=config.plugins.allow,
             block=config.plugins.block,
             log_format=config.log.format,
             log_level=config.log.level,
+        )
+
+    def _cache_settings(self, targets: tuple[str, ...]) -> CacheSettings:
+        """What a result may depend on beside its arguments is in the namespace: where the node was started, and what
+        it serves."""
+        cache = self.config.cache
+        home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+        return CacheSettings(
+            strategy=cache.strategy,
+            entries=cache.max_entries,
+            bytes=cache.max_bytes,
+            layers=cache.layers,
+            directory=os.path.abspath(cache.directory or f"{home}/toolring"),
+            url=cache.url,
+            store_bytes=cache.store_bytes,
+            timeout=cache.timeout,
+            local=cache.local,
+            early=cache.early,
+            namespace=cache.namespace or "\0".join((os.getcwd(), *targets)),
         )
 
     def _lock(self) -> int | None:

@@ -67,6 +67,8 @@ class Keyring:
     def settle(self, record: Record, answer: Answer, now: float) -> None:
         """The answer is known: keep it for its time."""
         record.entry = None
+        if not record.names:
+            return  # nobody can ask for it again
         record.answer = answer
         record.size += len(answer.value)
         record.expires = now + self._keep_seconds

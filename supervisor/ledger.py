@@ -123,6 +123,10 @@ class Entry(msgspec.Struct, gc=False, eq=False):
     """Its tool was running when it had to be ended."""
     record: Record | None = None
     """Set for jobs with a key and kept jobs, and for those who wait for one."""
+    partition: str | None = ""
+    """Who shares its cached result; None: nobody."""
+    renew: bool = False
+    """It runs for the cache's sake, and nobody waits for it."""
     first: Entry | None = None
     """Of an entry that runs for a record: the caller's entry that it began with, whose name it bears."""
 

@@ -18,6 +18,7 @@ from toolring.plugins.specs import NodeEvent
 from toolring.policy.balance import BALANCERS
 from toolring.policy.restart import RestartBudget
 from toolring.spec import ToolSpec
+from toolring.stamps import Stamps
 from toolring.supervisor.admin import Admin
 from toolring.supervisor.catalogue import ServedTool
 from toolring.supervisor.core import Core, Limits
@@ -71,7 +72,8 @@ class Node:
         tools = self._served(ground.spawner.loaded(lambda: bool(self._signals)))
         if not tools:
             return
-        core = Core(tools, Fleet(ground.workers, ground.lanes.all), self._limits())
+        stamps = Stamps(ground.lanes.memory)
+        core = Core(tools, Fleet(ground.workers, ground.lanes.all), self._limits(), stamps)
         core.on_finished = observer.on_finished()
         timeouts, restarts = config.timeouts, config.restarts
         watch = Watch(
@@ -83,7 +85,7 @@ class Node:
         )
         watch.on_exit = observer.worker_exited
         about = {"pid": os.getpid(), "start_method": ground.spawner.start_method}
-        admin = Admin(core, watch, ground.node, about)
+        admin = Admin(core, watch, ground.node, about, ground.loaded)
         loop = Loop(core, watch, ground.spawner, admin, observer, ground.node, self._wake_read)
         sinks = exporters(
             config.metrics.sinks,
@@ -94,11 +96,12 @@ class Node:
         try:
             address = loop.bind(ground.address, ground.back)
             about["address"] = address
-            event = NodeEvent(address, ground.workers, tuple(sorted(tools)))
+            names = sorted(tool.name for tool in tools.values() if not tool.spec.internal)
+            event = NodeEvent(address, ground.workers, tuple(names))
             self._until_ready(loop, core)
             if not self._signals:
                 observer.node_started(event)
-                on_ready(address, len(core.fleet.ready), sorted(tools))
+                on_ready(address, len(core.fleet.ready), names)
             self._until_signal(loop, admin, sinks)
             observer.node_stopping(event)
             self._drain(loop, core)
@@ -122,7 +125,12 @@ class Node:
         return tools
 
     def _limits(self) -> Limits:
-        return Limits(default_timeout=self.config.timeouts.default, **msgspec.structs.asdict(self.config.limits))
+        config = self.config
+        return Limits(
+            default_timeout=config.timeouts.default,
+            hot_bytes=config.cache.hot_bytes,
+            **msgspec.structs.asdict(config.limits),
+        )
 
     # ---- the life of a node
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 def unknown_tool(tools: Mapping[str, ServedTool], name: str) -> UnknownTool:
     """Names the tool that was meant, or some of those that there are."""
+    tools = {name: tool for name, tool in tools.items() if not tool.spec.internal}
     close = get_close_matches(name, tools, 1)
     hint = f"did you mean {close[0]!r}?" if close else f"there is {', '.join(sorted(tools)[:8])}"
     return UnknownTool(f"no tool {name!r} here; {hint}", tool=name)

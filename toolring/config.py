@@ -74,10 +74,44 @@ class Restarts(Section, frozen=True):
 
 
 class CacheSection(Section, frozen=True):
-    strategy: str = "lru"
+    strategy: str = "s3fifo"
+    """Which entry leaves a full memory: s3fifo, lru, lfu, fifo, sieve, wtinylfu, adaptive, or a plugin's."""
     max_entries: int = 10_000
     """Of each worker, for each strategy in use."""
     max_bytes: int = 64 << 20
+    hot_bytes: int = 64 << 20
+    """Results that the supervisor itself holds and gives; 0: none."""
+    layers: tuple[str, ...] = ("sqlite",)
+    """Stores behind the workers' memory, nearest first: sqlite, redis, lmdb, or a plugin's."""
+    directory: str = ""
+    """Where stores keep their files; empty: ``toolring`` in the user's cache directory."""
+    url: str = "redis://127.0.0.1:6379/0"
+    store_bytes: int = 256 << 20
+    """Size of a store's file."""
+    timeout: float = 0.1
+    """Seconds after which a store that doesn't answer counts as empty."""
+    local: float = 1.0
+    """How long a result from a store that other nodes share is kept here without asking it again."""
+    early: float = 1.0
+    """How early results are renewed before they expire, by chance and by what they cost; 0: never."""
+    namespace: str = ""
+    """Nodes share results in stores only if they have the same; empty: the working directory and the targets."""
+
+
+class ToolSection(Section, frozen=True):
+    """Policy of one tool, by its name, in place of what it declares itself."""
+
+    timeout: float | None = None
+    cache: float | None = None
+    cache_strategy: str | None = None
+    cache_stale: float | None = None
+    cache_errors: float | None = None
+    cache_scope: str | None = None
+    cache_writes: bool | None = None
+    tags: tuple[str, ...] | None = None
+    invalidates: tuple[str, ...] | None = None
+    affinity: str | None = None
+    balancer: str | None = None
 
 
 class Plugins(Section, frozen=True):
@@ -107,9 +141,13 @@ class Config(Section, frozen=True):
     limits: Limits = Limits()
     restarts: Restarts = Restarts()
     cache: CacheSection = CacheSection()
+    tools: dict[str, ToolSection] = {}
     plugins: Plugins = Plugins()
     metrics: Metrics = Metrics()
     log: Log = Log()
+
+
+_POLICY: Final = {field.name: field.type for field in msgspec.structs.fields(ToolSection)}
 
 
 class Loaded(msgspec.Struct, frozen=True):
@@ -156,13 +194,22 @@ def load(
 
 def flat(config: Config) -> dict[str, Any]:
     """Every value by its dotted name, in the order of the documentation."""
-    return {name: getattr(getattr(config, name.split(".")[0]), name.split(".")[1]) for name, _ in _settings()}
+    values = {name: getattr(getattr(config, name.split(".")[0]), name.split(".")[1]) for name, _ in _settings()}
+    for tool, policy in config.tools.items():
+        values.update({f"tools.{tool}.{key}": value for key, value in decided(policy).items()})
+    return values
+
+
+def decided(section: ToolSection) -> dict[str, Any]:
+    """What a tool's section says, without what it leaves to the tool."""
+    return {key: value for key, value in msgspec.structs.asdict(section).items() if value is not None}
 
 
 def _settings() -> Iterator[tuple[str, Any]]:
     for section in msgspec.structs.fields(Config):
-        for field in msgspec.structs.fields(section.type):
-            yield f"{section.name}.{field.name}", field.type
+        if section.name != "tools":
+            for field in msgspec.structs.fields(section.type):
+                yield f"{section.name}.{field.name}", field.type
 
 
 def _file(named: str | None) -> tuple[str, dict[str, Any]]:
@@ -195,11 +242,24 @@ def _flatten(table: Mapping[str, Any], source: str) -> Iterator[tuple[str, Any]]
             raise ConfigError(f"{source}: unknown section [{section}]{_suggest(section, sections)}", key=section)
         if not isinstance(content, dict):
             raise ConfigError(f"{source}: {section} must be a section, [{section}]", key=section)
+        if section == "tools":
+            yield from _policies(content, source)
+            continue
         for key, value in content.items():
             name = f"{section}.{key}"
             if name not in known:
                 raise ConfigError(f"{source}: unknown key {name}{_suggest(name, known)}", key=name)
             yield name, value
+
+
+def _policies(tools: Mapping[str, Any], source: str) -> Iterator[tuple[str, Any]]:
+    for tool, policy in tools.items():
+        if not isinstance(policy, dict):
+            raise ConfigError(f"{source}: tools.{tool} must be a section, [tools.{tool}]", key=f"tools.{tool}")
+        for key, value in policy.items():
+            if key not in _POLICY:
+                raise ConfigError(f"{source}: unknown key tools.{tool}.{key}{_suggest(key, set(_POLICY))}", key=key)
+            yield f"tools.{tool}.{key}", value
 
 
 def _suggest(word: str, known: set[str]) -> str:
@@ -223,20 +283,31 @@ def _from_environment(environment: Mapping[str, str]) -> Iterator[tuple[str, str
 
 def _build(values: Mapping[str, Any], sources: Mapping[str, str]) -> Config:
     types = dict(_settings())
-    tree: dict[str, dict[str, Any]] = {}
+    tree: dict[str, Any] = {"tools": {}}
     for name, value in values.items():
-        section, key = name.split(".")
+        path, _, key = name.rpartition(".")
+        section, _, tool = path.partition(".")
+        place = tree["tools"].setdefault(tool, {}) if section == "tools" else tree.setdefault(section, {})
         strict = not sources[name].startswith("environment")
         try:
-            tree.setdefault(section, {})[key] = msgspec.convert(value, types[name], strict=strict)
+            place[key] = msgspec.convert(value, _POLICY[key] if section == "tools" else types[name], strict=strict)
         except msgspec.ValidationError as error:
             raise ConfigError(f"{sources[name]}: {name} = {value!r}: {error}", key=name) from None
     return msgspec.convert(tree, Config)
 
 
 def _check(config: Config, sources: Mapping[str, str]) -> None:
-    least: dict[str, float] = {"node.workers": 0, "cache.max_entries": 1, "cache.max_bytes": 1, "restarts.intensity": 0}
+    least: dict[str, float] = {
+        "node.workers": 0,
+        "cache.max_entries": 1,
+        "cache.max_bytes": 1,
+        "cache.hot_bytes": 0,
+        "cache.early": 0,
+        "restarts.intensity": 0,
+    }
     for name, value in flat(config).items():
+        if name.startswith("tools."):
+            continue  # checked as a whole, with what the tool declares
         bad = ""
         if isinstance(value, int | float):
             floor = least.get(name)

@@ -11,13 +11,15 @@ import functools
 import hashlib
 import inspect
 import re
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, ParamSpec, TypeVar, get_args, get_type_hints, overload
 
 import msgspec
 
 from toolring.context import Context
-from toolring.errors import InvalidArguments, LoadError, TooDeep
+from toolring.errors import InvalidArguments, TooDeep
+from toolring.policy.declared import UNCACHED, decided, refused
 from toolring.spec import ToolSpec
 
 P = ParamSpec("P")
@@ -31,12 +33,20 @@ _FIELD = re.compile(r"(?:field|argument) `([^`]+)`")
 class Tool(Generic[P, R]):
     """A declared tool. Calling it calls the plain function, so it stays testable on its own."""
 
-    def __init__(self, function: Callable[P, R], spec: ToolSpec, arguments: type[msgspec.Struct], context: str | None):
+    def __init__(
+        self,
+        function: Callable[P, R],
+        spec: ToolSpec,
+        arguments: type[msgspec.Struct],
+        context: str | None,
+        policy: Mapping[str, Any],
+    ):
         functools.update_wrapper(self, function)
         self.function = function
         self.spec = spec
         self.arguments = arguments
         self.context_parameter = context
+        self._policy = policy
         self._decode = msgspec.msgpack.Decoder(arguments).decode
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -44,6 +54,14 @@ class Tool(Generic[P, R]):
 
     def __repr__(self) -> str:
         return f"<tool {self.spec.name}>"
+
+    def under(self, policy: Mapping[str, Any]) -> Tool[P, R]:
+        """The same tool with some of its policy decided by somebody else. Raises LoadError as ``@tool`` does."""
+        merged = {**self._policy, **policy}
+        if policy.get("cache") == 0:
+            merged.update(UNCACHED)
+        spec = decided(self.spec, merged, self.arguments.__struct_fields__)
+        return Tool(self.function, spec, self.arguments, self.context_parameter, self._policy)
 
     def decode(self, body: Any) -> msgspec.Struct:
         """Validate a msgpack map of arguments; defaults are filled in.
@@ -84,7 +102,12 @@ def tool(
     timeout: float | None = ...,
     cache: float | None = ...,
     cache_strategy: str | None = ...,
+    cache_stale: float = ...,
+    cache_errors: float = ...,
+    cache_scope: str = ...,
     cache_writes: bool = ...,
+    tags: Sequence[str] = ...,
+    invalidates: Sequence[str] = ...,
     affinity: str | None = ...,
     balancer: str | None = ...,
 ) -> Callable[[Callable[P, R]], Tool[P, R]]: ...
@@ -101,7 +124,12 @@ def tool(
     timeout: float | None = None,
     cache: float | None = None,
     cache_strategy: str | None = None,
+    cache_stale: float = 0.0,
+    cache_errors: float = 0.0,
+    cache_scope: str = "public",
     cache_writes: bool = False,
+    tags: Sequence[str] = (),
+    invalidates: Sequence[str] = (),
     affinity: str | None = None,
     balancer: str | None = None,
 ) -> Any:
@@ -116,104 +144,77 @@ def tool(
         cache: seconds for which a result answers equal arguments (0 or None: no cache). For read_only tools only,
             unless ``cache_writes=True`` says that you know what it means for a tool with side effects.
         cache_strategy: name of an eviction strategy; the node's default otherwise.
+        cache_stale: for so many seconds more an outdated result is given at once, while it is renewed behind.
+        cache_errors: seconds for which an error that the tool raises answers equal arguments.
+        cache_scope: who shares results: ``public`` (everybody), ``caller`` (those who connect under the same
+            caller's name) or ``partition`` (calls that name the same partition). Nameless calls are not cached then.
+        tags: what the results depend on, as ``("users", "user:{id}")``; ``{id}`` is the argument's value.
+        invalidates: tags whose results are outdated once this tool has run, however it ended.
         affinity: name of the argument whose value picks the worker, so that equal values share one worker's caches.
         balancer: name of a balancer; least outstanding by default, the ring with affinity or a cache.
 
     Raises:
         LoadError: the declaration makes no sense; the message names the tool and what to change.
     """
-
-    policy: dict[type, dict[str, Any]] = {
-        str: {"description": description, "cache_strategy": cache_strategy, "affinity": affinity, "balancer": balancer},
-        bool: {
-            "read_only": read_only,
-            "idempotent": idempotent,
-            "destructive": destructive,
-            "open_world": open_world,
-            "cache_writes": cache_writes,
-        },
-        float: {"timeout": timeout, "cache": cache},
+    policy = {
+        "read_only": read_only,
+        "idempotent": idempotent,
+        "destructive": destructive,
+        "open_world": open_world,
+        "timeout": timeout,
+        "cache": cache,
+        "cache_strategy": cache_strategy,
+        "cache_stale": cache_stale,
+        "cache_errors": cache_errors,
+        "cache_scope": cache_scope,
+        "cache_writes": cache_writes,
+        "tags": tags,
+        "invalidates": invalidates,
+        "affinity": affinity,
+        "balancer": balancer,
     }
 
     def declare(target: Callable[..., Any]) -> Tool[Any, Any]:
         tool_name = name if name is not None else getattr(target, "__name__", "")
         if not isinstance(tool_name, str) or not _NAME.fullmatch(tool_name):
-            raise _refused(
+            raise refused(
                 tool_name, "a name has 1 to 128 letters, digits, '_', '.' or '-' and begins with a letter or '_'"
             )
-        _check_types(tool_name, policy)
+        if description is not None and not isinstance(description, str):
+            raise refused(tool_name, f"description={description!r} is not text")
         arguments, context = _arguments(tool_name, target)
-        _check_policy(tool_name, timeout, cache, read_only, cache_writes)
-        if cache_strategy is not None and not cache:
-            raise _refused(tool_name, f"cache_strategy={cache_strategy!r} does nothing without cache=SECONDS")
-        if affinity is not None and affinity not in arguments.__struct_fields__:
-            known = ", ".join(arguments.__struct_fields__) or "none"
-            raise _refused(tool_name, f"affinity={affinity!r} is not one of its arguments ({known})")
-        spec = ToolSpec(
+        about = ToolSpec(
             name=tool_name,
             description=description if description is not None else inspect.getdoc(target) or "",
             parameters=_schema(arguments),
-            read_only=read_only,
-            idempotent=idempotent,
-            destructive=not read_only if destructive is None else destructive,
-            open_world=open_world,
-            timeout=timeout,
-            cache=cache or None,
-            cache_strategy=cache_strategy,
-            affinity=affinity,
-            balancer=balancer,
             version=_digest(target),
         )
-        return Tool(target, spec, arguments, context)
+        return Tool(target, decided(about, policy, arguments.__struct_fields__), arguments, context, policy)
 
     return declare if function is None else declare(function)
-
-
-def _check_types(name: str, policy: Mapping[type, Mapping[str, Any]]) -> None:
-    for kind, values in policy.items():
-        for key, value in values.items():
-            fits = (
-                isinstance(value, int | float) and not isinstance(value, bool) if kind is float else type(value) is kind
-            )
-            if value is not None and not fits:
-                wanted = {str: "text", bool: "True or False", float: "a number of seconds"}[kind]
-                raise _refused(name, f"{key}={value!r} is not {wanted}")
-
-
-def _refused(name: str, why: str) -> LoadError:
-    return LoadError(f"tool {name!r}: {why}", tool=name)
-
-
-def _check_policy(name: str, timeout: float | None, cache: float | None, read_only: bool, cache_writes: bool) -> None:
-    if timeout is not None and not 0 < timeout < float("inf"):
-        raise _refused(name, f"timeout={timeout!r} is not a positive number of seconds")
-    if cache is not None and not 0 <= cache < float("inf"):
-        raise _refused(name, f"cache={cache!r} is not a number of seconds")
-    if cache and not read_only and not cache_writes:
-        raise _refused(name, "cache= needs read_only=True (or cache_writes=True, if a skipped side effect is wanted)")
 
 
 def _arguments(name: str, function: Callable[..., Any]) -> tuple[type[msgspec.Struct], str | None]:
     """The struct of a function's parameters, and the name of the one that takes the Context."""
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-        raise _refused(name, "async functions are not served yet; make it a plain function")
+        raise refused(name, "async functions are not served yet; make it a plain function")
     if inspect.isgeneratorfunction(function):
-        raise _refused(name, "generator functions are not served yet; return a list")
+        raise refused(name, "generator functions are not served yet; return a list")
     try:
         hints = get_type_hints(function, include_extras=True)
     except Exception as error:
-        raise _refused(name, f"its type hints can't be resolved: {error}") from error
+        raise refused(name, f"its type hints can't be resolved: {error}") from error
     fields: list[Any] = []
     context = None
     for parameter in inspect.signature(function).parameters.values():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            raise _refused(name, f"{parameter} has no schema; name each argument")
+            raise refused(name, f"{parameter} has no schema; name each argument")
         if parameter.kind is parameter.POSITIONAL_ONLY:
-            raise _refused(name, f"argument {parameter.name!r} is positional-only; callers name their arguments")
+            raise refused(name, f"argument {parameter.name!r} is positional-only; callers name their arguments")
         kind = hints.get(parameter.name, Any)
         if kind is Context or (Context in get_args(kind) and set(get_args(kind)) == {Context, type(None)}):
             if context is not None:
-                raise _refused(name, "it asks for the Context twice")
+                raise refused(name, "it asks for the Context twice")
             context = parameter.name
         elif parameter.default is parameter.empty:
             fields.append((parameter.name, kind))
@@ -225,7 +226,7 @@ def _arguments(name: str, function: Callable[..., Any]) -> tuple[type[msgspec.St
         msgspec.msgpack.Decoder(struct)
         msgspec.json.schema(struct)
     except (TypeError, ValueError) as error:
-        raise _refused(name, f"its signature can't be validated: {error}") from error
+        raise refused(name, f"its signature can't be validated: {error}") from error
     return struct, context
 
 
@@ -247,10 +248,19 @@ def _schema(arguments: type[msgspec.Struct]) -> dict[str, Any]:
 
 
 def _digest(function: Callable[..., Any]) -> str:
-    """A short digest of the source: the tool's version as far as caches care."""
+    """A short digest of the source of the module: a tool's version as far as caches care, its helpers' changes too."""
+    code = getattr(function, "__code__", None)
     try:
-        source = inspect.getsource(function).encode()
+        source = _source(getattr(function, "__module__", None)) or inspect.getsource(function)
     except (OSError, TypeError):
-        code = getattr(function, "__code__", None)
-        source = code.co_code + repr(code.co_consts).encode() if code is not None else repr(function).encode()
-    return hashlib.blake2b(source, digest_size=8).hexdigest()
+        source = repr((code.co_code, code.co_consts)) if code is not None else repr(function)
+    name = getattr(function, "__qualname__", "")
+    return hashlib.blake2b(f"{name}\0{source}".encode(errors="replace"), digest_size=8).hexdigest()
+
+
+@functools.cache
+def _source(module: str | None) -> str:
+    try:
+        return inspect.getsource(sys.modules[module or ""])
+    except (OSError, TypeError, KeyError):
+        return ""

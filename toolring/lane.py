@@ -28,6 +28,8 @@ import signal
 import tempfile
 from typing import Final
 
+from toolring import stamps
+
 LANE_BYTES: Final = 64 << 10
 JOURNAL_START: Final = 128
 JOURNAL_BYTES: Final = LANE_BYTES - JOURNAL_START
@@ -93,7 +95,7 @@ class Lane:
 
 
 class Lanes:
-    """Shared memory for a number of lanes; pages cost memory when first touched.
+    """Shared memory for a number of lanes, with the stamps behind them; pages cost memory when first touched.
 
     Forked children inherit ``memory``; others map ``path``, which is valid while this object lives.
     """
@@ -104,8 +106,9 @@ class Lanes:
             self.path = f"/proc/{os.getpid()}/fd/{self._fd}"
         else:
             self._fd, self.path = tempfile.mkstemp(prefix="toolring-lanes-")
-        os.ftruncate(self._fd, count * LANE_BYTES)
-        self.memory = mmap.mmap(self._fd, count * LANE_BYTES)
+        size = count * LANE_BYTES + stamps.BYTES
+        os.ftruncate(self._fd, size)
+        self.memory = mmap.mmap(self._fd, size)
         self.all = [Lane(self.memory, index) for index in range(count)]
 
     def close(self) -> None:

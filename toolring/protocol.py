@@ -43,6 +43,12 @@ SKIPPED: Final = 2
 # Answer.flags
 CACHED: Final = 1
 REPLAYED: Final = 2
+STALE: Final = 4
+"""Cached and past its time; it is being renewed."""
+REFRESH: Final = 8
+"""From worker to supervisor only: run the tool again, for the cache's sake."""
+LAYER_SHIFT: Final = 4
+"""The bits from here on name the layer of a cached answer: 0 the supervisor, 1 a worker's memory, then the stores."""
 
 # Job.mode
 CALL: Final = 0
@@ -64,6 +70,8 @@ class Job(msgspec.Struct, array_like=True, gc=False):
     key: str = ""
     """The caller's idempotency key."""
     mode: int = CALL
+    partition: str = ""
+    """Who shares its cached result, for tools whose scope is ``partition``."""
 
 
 class Answer(msgspec.Struct, array_like=True, gc=False):
@@ -74,6 +82,9 @@ class Answer(msgspec.Struct, array_like=True, gc=False):
     value: Raw
     run_us: int = 0
     flags: int = 0
+    until_us: int = 0
+    """From worker to supervisor: until then (microseconds of CLOCK_MONOTONIC) the result may be given to equal calls.
+    Nothing to a client."""
 
 
 class Hello(msgspec.Struct, array_like=True, tag="hello", frozen=True):
@@ -149,6 +160,10 @@ class Work(msgspec.Struct, array_like=True, gc=False):
     session: str
     id: int
     attempt: int
+    partition: str | None = ""
+    """Who shares its cached result; None: nobody, and it is not cached."""
+    renew: bool = False
+    """Run the tool whatever the cache holds, and keep the new result."""
 
 
 class Batch(msgspec.Struct, array_like=True, tag="batch", gc=False):
@@ -227,8 +242,8 @@ def refuse_jobs(jobs: list[Job]) -> ProtocolError | None:
     for job in jobs:
         if len(job.tool) > MAX_NAME:
             return ProtocolError(f"job {job.id}: a tool's name has at most {MAX_NAME} characters")
-        if (job.key and len(job.key) > MAX_NAME) or (job.route and len(job.route) > MAX_NAME):
-            return ProtocolError(f"job {job.id}: key and route are at most {MAX_NAME} long")
+        if len(job.key) > MAX_NAME or len(job.route) > MAX_NAME or len(job.partition) > MAX_NAME:
+            return ProtocolError(f"job {job.id}: key, route and partition are at most {MAX_NAME} long")
         timeout = job.timeout
         if timeout is not None and not timeout > 0:
             return ProtocolError(f"job {job.id}: timeout {timeout} is not a positive number of seconds")

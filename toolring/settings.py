@@ -2,7 +2,27 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+
+class CacheSettings(NamedTuple):
+    """Seconds and bytes. ``entries`` and ``bytes`` limit each worker's memory, for each strategy in use."""
+
+    strategy: str = "s3fifo"
+    entries: int = 10_000
+    bytes: int = 64 << 20
+    layers: tuple[str, ...] = ()
+    """Stores behind the workers' memory, nearest first."""
+    directory: str = ""
+    url: str = ""
+    store_bytes: int = 256 << 20
+    timeout: float = 0.1
+    local: float = 1.0
+    """How long what came from a store that other nodes share is kept here without asking again."""
+    early: float = 1.0
+    namespace: str = ""
+    """What a result depends on beside tool and arguments: nodes with another one don't share it."""
 
 
 class WorkerSettings(NamedTuple):
@@ -12,9 +32,9 @@ class WorkerSettings(NamedTuple):
     """The path of the shared memory, for workers that don't inherit it."""
     start_method: str
     """fork: from the warm zygote; spawn: a fresh interpreter each; auto: fork unless the tools start threads."""
-    cache_strategy: str
-    cache_entries: int
-    cache_bytes: int
+    overrides: Mapping[str, Mapping[str, Any]]
+    """Policy that the configuration sets for a tool, by its name."""
+    cache: CacheSettings
     max_result: int
     plugins: tuple[str, ...]
     allow: tuple[str, ...]

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
+
+INTERNAL: Final = "toolring."
+"""Names that begin so are toolring's own: no tool may bear one, and they are listed nowhere."""
+INVALIDATE: Final = "toolring.invalidate"
 
 
 class ToolSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A tool's name, schema and policy, frozen when the tool is declared.
 
-    ``parameters`` is a JSON Schema object. ``timeout`` (seconds) limits one run, ``cache`` is a TTL in seconds.
+    ``parameters`` is a JSON Schema object. ``timeout`` (seconds) limits one run, ``cache`` is a TTL in seconds;
+    ``cache_stale`` and ``cache_errors`` are seconds too. ``tags`` name what its results depend on, ``invalidates``
+    what a run of it changes; ``{argument}`` in them stands for an argument's value.
     The annotations default as in MCP: not read-only, not idempotent, destructive, open world.
     """
 
@@ -24,9 +30,18 @@ class ToolSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     timeout: float | None = None
     cache: float | None = None
     cache_strategy: str | None = None
+    cache_stale: float = 0.0
+    cache_errors: float = 0.0
+    cache_scope: str = "public"
+    tags: tuple[str, ...] = ()
+    invalidates: tuple[str, ...] = ()
     affinity: str | None = None
     balancer: str | None = None
     version: str = ""
+
+    @property
+    def internal(self) -> bool:
+        return self.name.startswith(INTERNAL)
 
     @property
     def repeatable(self) -> bool:

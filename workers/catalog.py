@@ -14,6 +14,7 @@ from typing import Any
 
 from toolring.declare import Tool
 from toolring.errors import LoadError, ToolringError
+from toolring.spec import INTERNAL
 
 AnyTool = Tool[..., Any]
 
@@ -36,6 +37,8 @@ def load(targets: Iterable[str], more: Iterable[AnyTool] = ()) -> dict[str, AnyT
 
 def _add(found: dict[str, AnyTool], origin: dict[str, str], tool: AnyTool, target: str) -> None:
     name = tool.spec.name
+    if tool.spec.internal:
+        raise LoadError(f"{target}: the name {name!r} is taken; names in {INTERNAL}* are toolring's own", tool=name)
     if found.get(name, tool) is not tool:
         raise LoadError(f"the tool {name!r} is defined twice, in {origin[name]} and in {target}", tool=name)
     found[name] = tool

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import signal
-from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from toolring import logs
@@ -15,53 +16,102 @@ from toolring.guard import die_with
 from toolring.heap import keep_freed
 from toolring.lane import Lane, register_for_fence
 from toolring.plugins.registry import Registry
+from toolring.plugins.specs import StoreSettings
 from toolring.settings import WorkerSettings
+from toolring.spec import ToolSpec
+from toolring.stamps import Stamps
 from toolring.workers.cache.base import Cache
+from toolring.workers.cache.guarded import Guarded
 from toolring.workers.cache.results import ResultCache
 from toolring.workers.interrupt import Armed, install
+from toolring.workers.invalidation import Invalidation, operator_tool
 from toolring.workers.loop import connected, serve
 from toolring.workers.runner import Runnable, Runner
 
 
-def prepare(settings: WorkerSettings, tools: Mapping[str, Tool[..., Any]], registry: Registry) -> dict[str, Runnable]:
-    """Tools with their caches: one cache for each strategy that is named, with the worker's limits.
+class Kit:
+    """The tools of one worker with all that they need, and the layers that their results go through."""
 
-    Raises LoadError for a strategy that no plugin offers.
-    """
-    caches: dict[str, Cache] = {}
-    runnables: dict[str, Runnable] = {}
-    for name, tool in tools.items():
-        cache = None
-        if tool.spec.cache is not None:
-            strategy = tool.spec.cache_strategy or settings.cache_strategy
-            if strategy not in caches:
-                caches[strategy] = _cache(strategy, name, settings, registry)
-            cache = ResultCache(caches[strategy], tool.spec, _tell_broken)
-        runnables[name] = Runnable(tool, cache)
-    return runnables
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        tools: Mapping[str, Tool[..., Any]],
+        registry: Registry,
+        stamps: Stamps,
+    ) -> None:
+        """One memory for each strategy that is named, one store for each layer; stores open at their first use.
+
+        Raises LoadError for a strategy that no plugin offers, ConfigError for such a store.
+        """
+        self._cache = settings.cache
+        self._registry = registry
+        self._stamps = stamps
+        self.memories: dict[str, Cache] = {}
+        self.stores: list[Guarded] = []
+        self.runnables: dict[str, Runnable] = {}
+        if any(tool.spec.cache or tool.spec.invalidates for tool in tools.values()):
+            self.stores = [self._store(number, name) for number, name in enumerate(settings.cache.layers)]
+        invalidate = Invalidation(stamps, self.stores)
+        for name, tool in tools.items():
+            cache = self._results(tool) if tool.spec.cache else None
+            self.runnables[name] = Runnable(tool, cache, invalidate.by(tool))
+        own = operator_tool(invalidate, self.runnables)
+        self.runnables[own.spec.name] = Runnable(own, None)
+
+    def specs(self) -> list[ToolSpec]:
+        return [one.tool.spec for one in self.runnables.values()]
+
+    def figures(self) -> dict[str, Any]:
+        """What ``toolring status`` shows of a worker beside its jobs."""
+        return {
+            "cache": {name: memory.stats() for name, memory in self.memories.items()},
+            "stores": {store.name: store.stats() for store in self.stores},
+        }
+
+    def _results(self, tool: Tool[..., Any]) -> ResultCache:
+        strategy = tool.spec.cache_strategy or self._cache.strategy
+        if strategy not in self.memories:
+            factory = self._registry.cache_strategies.get(strategy)
+            if factory is None:
+                known = ", ".join(sorted(self._registry.cache_strategies))
+                name = tool.spec.name
+                raise LoadError(f"tool {name!r}: no cache strategy {strategy!r}; there is {known}", tool=name)
+            self.memories[strategy] = Cache(factory(self._cache.entries), self._cache.entries, self._cache.bytes)
+        return ResultCache(self.memories[strategy], tool.spec, self._cache, self._stamps, self.stores, _tell_broken)
+
+    def _store(self, number: int, name: str) -> Guarded:
+        factory = self._registry.cache_stores.get(name)
+        if factory is None:
+            known = ", ".join(sorted(self._registry.cache_stores))
+            raise LoadError(f"cache.layers: no store {name!r}; there is {known}")
+        check = getattr(factory, "check", None)
+        if check is not None:
+            check()
+        cache = self._cache
+        settings = StoreSettings(cache.directory, cache.url, cache.store_bytes, cache.timeout)
+        debts = self._stamps.debts(number)
+        return Guarded(name, partial(factory, settings), cache.timeout, debts=debts, on_change=_tell_store)
 
 
 def _tell_broken(tool: str, reason: str) -> None:
     logs.bound(tool=tool).error("cache_strategy_failed", reason=reason, effect="this worker caches it no more")
 
 
-def _cache(strategy: str, tool: str, settings: WorkerSettings, registry: Registry) -> Cache:
-    factory = registry.cache_strategies.get(strategy)
-    if factory is None:
-        known = ", ".join(sorted(registry.cache_strategies))
-        raise LoadError(f"tool {tool!r}: no cache strategy {strategy!r}; there is {known}", tool=tool)
-    return Cache(factory(settings.cache_entries), settings.cache_entries, settings.cache_bytes)
+def _tell_store(name: str, reason: str) -> None:
+    logs.bound(store=name).warning("cache_store", reason=reason)
 
 
 def run(
     settings: WorkerSettings,
     tools: Mapping[str, Tool[..., Any]],
     registry: Registry,
-    lane: Lane,
+    memory: mmap.mmap,
+    number: int,
     identity: bytes,
     parent: int,
 ) -> None:
     """Serve until told to stop. Runs in the main thread of a process of its own."""
+    lane = Lane(memory, number)
     os.setpgid(0, 0)  # so that the tool's own children can be ended with it
     die_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -73,16 +123,7 @@ def run(
     armed = Armed()
     install(armed, lane)
     logs.configure(settings.log_format, settings.log_level)
-    runnables = prepare(settings, tools, registry)
-    caches = {id(one.cache.store): one.cache.store for one in runnables.values() if one.cache is not None}.values()
-    runner = Runner(runnables, lane, armed, logs.bound, settings.max_result)
+    kit = Kit(settings, tools, registry, Stamps(memory))
+    runner = Runner(kit.runnables, lane, armed, logs.bound, settings.max_result)
     with connected(settings.address, identity) as socket:
-        serve(socket, lane, runner, os.getpid(), (lambda: _figures(caches)) if caches else None)
-
-
-def _figures(caches: Collection[Cache]) -> dict[str, Any]:
-    """What ``toolring status`` shows of a worker beside its jobs."""
-    total: Counter[str] = Counter()
-    for cache in caches:
-        total.update(cache.stats())
-    return {"cache": dict(total)}
+        serve(socket, lane, runner, os.getpid(), kit.figures if kit.memories else None)

@@ -16,13 +16,14 @@ from toolring.declare import Tool
 from toolring.errors import (
     Cancelled,
     TooLarge,
+    ToolError,
     ToolringError,
     UnknownTool,
     WorkerOutOfMemory,
 )
 from toolring.lane import AT, CANCEL, RECALL, STARTED, TAKEN, Lane
-from toolring.protocol import NIL, OK, SKIPPED, Answer, Work
-from toolring.workers.cache.results import ResultCache
+from toolring.protocol import ERROR, NIL, OK, SKIPPED, Answer, Work
+from toolring.workers.cache.results import Found, Question, ResultCache
 from toolring.workers.failures import cause, check_raw, failure, refine
 from toolring.workers.interrupt import Armed, JobInterrupted
 
@@ -33,16 +34,27 @@ _encode = protocol.encode
 class Runnable:
     """A tool made ready to be called many times: what the hot path needs, looked up once."""
 
-    __slots__ = ("cache", "call", "context", "decode", "name", "positional", "tool")
+    __slots__ = ("cache", "call", "changes", "context", "decode", "name", "positional", "tool")
 
-    def __init__(self, tool: Tool[..., Any], cache: ResultCache | None) -> None:
+    def __init__(
+        self,
+        tool: Tool[..., Any],
+        cache: ResultCache | None,
+        changes: Callable[[msgspec.Struct], None] | None = None,
+    ) -> None:
+        """``changes`` is told the arguments of each run that has ended, however it ended."""
         self.tool = tool
         self.name = tool.spec.name
         self.decode = tool.decode
         self.cache = cache
         self.context = tool.context_parameter
         self.call = tool.function
+        self.changes = changes
         self.positional = _all_positional(tool)
+
+
+def _until(hold: float) -> int:
+    return int((time.monotonic() + hold) * 1e6) if hold > 0 else 0
 
 
 def _all_positional(tool: Tool[..., Any]) -> bool:
@@ -95,19 +107,52 @@ class Runner:
             return failure(seq, UnknownTool(f"no tool {work.tool!r} in this worker"), work)
         try:
             arguments = runnable.decode(work.args)
-            cache = runnable.cache
-            if cache is None:
-                value = self._execute(seq, work, runnable, arguments)
-            else:
-                key = cache.key(arguments)
-                hit = cache.get(key)
-                if hit is not None:
-                    return Answer(seq, OK, Raw(hit), int((time.monotonic() - start) * 1e6), protocol.CACHED)
-                value = self._execute(seq, work, runnable, arguments)
-                cache.put(key, bytes(value))
+            if runnable.cache is not None and work.partition is not None:
+                return self._cached(seq, work, runnable, runnable.cache, arguments, start)
+            value = self._execute(seq, work, runnable, arguments)
         except ToolringError as error:
             return failure(seq, error, work, start)
         return Answer(seq, OK, value, int((time.monotonic() - start) * 1e6))
+
+    def _cached(
+        self, seq: int, work: Work, runnable: Runnable, cache: ResultCache, arguments: msgspec.Struct, start: float
+    ) -> Answer:
+        """From the cache, or run and kept there."""
+        question = cache.question(arguments, work.partition or "")
+        found = cache.find(question, work.renew)
+        claimed = False
+        if found is None and cache.shared and not work.renew:
+            found = self._claim(seq, work, cache, question)
+            claimed = found is None
+        if found is not None:
+            spent = int((time.monotonic() - start) * 1e6)
+            return Answer(seq, found.status, Raw(found.value), spent, found.flags, _until(found.hold))
+        began = time.monotonic()
+        try:
+            value = self._execute(seq, work, runnable, arguments)
+            hold = cache.keep(question, OK, bytes(value), time.monotonic() - began)
+        except ToolringError as error:
+            answer = failure(seq, error, work, start)
+            if cache.keeps_errors and isinstance(error, ToolError) and not self.retired and not work.renew:
+                cache.keep(question, ERROR, bytes(answer.value), time.monotonic() - began)
+            return answer
+        finally:
+            if claimed:
+                cache.release(question)
+        return Answer(seq, OK, value, int((time.monotonic() - start) * 1e6), 0, _until(hold))
+
+    def _claim(self, seq: int, work: Work, cache: ResultCache, question: Question) -> Found | None:
+        """Wait for another node that makes the same result; may be interrupted as the tool itself may be."""
+        self._words[AT] = seq << 2 | STARTED
+        try:
+            try:
+                self._armed.seq = seq
+                return cache.claim(question, work.deadline)
+            finally:
+                self._armed.seq = 0
+        except JobInterrupted:
+            self.retired = True
+            raise Cancelled(f"{work.tool}: interrupted") from None
 
     def _execute(self, seq: int, work: Work, runnable: Runnable, arguments: msgspec.Struct) -> Raw:
         """Call the tool and encode what it returns. Raises a ToolringError for whatever goes wrong."""
@@ -133,6 +178,8 @@ class Runner:
                 armed.seq = 0  # a bare store: no signal can be handled before it
                 if self.forked:
                     os._exit(1)  # a child that the tool forked came back here; the job is its parent's
+                if runnable.changes is not None:
+                    runnable.changes(arguments)
         except JobInterrupted:
             self.retired = True
             raise Cancelled(f"{work.tool}: interrupted") from None

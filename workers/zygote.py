@@ -22,13 +22,14 @@ from multiprocess import get_context
 from multiprocess.connection import Connection, wait
 
 from toolring.declare import Tool
-from toolring.errors import ToolringError
+from toolring.errors import LoadError, ToolringError
 from toolring.guard import die_with
-from toolring.lane import INTERRUPT, Lane
+from toolring.lane import INTERRUPT
 from toolring.plugins.registry import Registry, load_plugins
 from toolring.settings import WorkerSettings
+from toolring.stamps import Stamps
 from toolring.workers.catalog import load
-from toolring.workers.main import prepare, run
+from toolring.workers.main import Kit, run
 
 _encode = msgspec.msgpack.encode
 _decode = msgspec.msgpack.decode
@@ -47,13 +48,14 @@ def zygote(
         other_end.close()
     try:
         tools, registry = load_all(settings)
+        specs = Kit(settings, tools, registry, Stamps(memory)).specs()
         method = _start_method(settings)
     except ToolringError as error:
         with suppress(OSError):  # the supervisor may have found the same fault, and gone
             control.send_bytes(_encode(["failed", error.to_wire()]))
         return
     try:
-        control.send_bytes(_encode(["loaded", [tool.spec for tool in tools.values()], method]))
+        control.send_bytes(_encode(["loaded", specs, method]))
     except OSError:
         return
     gc.collect()
@@ -68,9 +70,19 @@ def load_all(settings: WorkerSettings) -> tuple[dict[str, Tool[..., Any]], Regis
     if "" not in sys.path and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     registry = load_plugins(settings.plugins, settings.allow, settings.block)
-    tools = load(settings.targets, registry.tools())
-    prepare(settings, tools, registry)
+    tools = _configured(load(settings.targets, registry.tools()), settings.overrides)
     return tools, registry
+
+
+def _configured(
+    tools: Mapping[str, Tool[..., Any]], overrides: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Tool[..., Any]]:
+    """The tools under the policy that the configuration decides. Raises LoadError."""
+    for name in overrides:
+        if name not in tools:
+            known = ", ".join(sorted(tools))
+            raise LoadError(f"the configuration has [tools.{name}], but no such tool is served; there is {known}")
+    return {name: tool.under(overrides[name]) if name in overrides else tool for name, tool in tools.items()}
 
 
 def _start_method(settings: WorkerSettings) -> str:
@@ -162,7 +174,7 @@ class Nursery:
 
     def _forked(self, lane: int, identity: bytes, parent: int) -> None:
         self._control.close()
-        run(self._settings, self._tools, self._registry, Lane(self._memory, lane), identity, parent)
+        run(self._settings, self._tools, self._registry, self._memory, lane, identity, parent)
 
     def _reap(self) -> None:
         for identity, worker in list(self._workers.items()):
@@ -205,4 +217,4 @@ def spawned(settings: WorkerSettings, lane: int, identity: bytes, parent: int) -
     tools, registry = load_all(settings)
     with open(settings.lanes, "r+b") as file:
         memory = mmap.mmap(file.fileno(), 0)
-    run(settings, tools, registry, Lane(memory, lane), identity, parent)
+    run(settings, tools, registry, memory, lane, identity, parent)

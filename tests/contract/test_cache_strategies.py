@@ -7,7 +7,16 @@ from collections import OrderedDict
 
 import pytest
 
+from benchmarks import replay
+from toolring.config import CacheSection
+from toolring.plugins.caches import fifo as toolrings
+from toolring.plugins.caches.adaptive import Adaptive
+from toolring.plugins.caches.lfu import LFU
 from toolring.plugins.caches.lru import LRU
+from toolring.plugins.caches.s3fifo import S3FIFO
+from toolring.plugins.caches.sieve import SIEVE
+from toolring.plugins.caches.wtinylfu import WTinyLFU
+from toolring.plugins.registry import load_plugins
 from toolring.plugins.specs import CacheStrategy
 from toolring.testing import CacheStrategyContract, Trial
 from toolring.workers.cache.base import Cache
@@ -49,6 +58,30 @@ class Forgetful(FIFO):
 
 class TestLRU(CacheStrategyContract):
     factory = LRU
+
+
+class TestFIFO(CacheStrategyContract):
+    factory = toolrings.FIFO
+
+
+class TestLFU(CacheStrategyContract):
+    factory = LFU
+
+
+class TestSIEVE(CacheStrategyContract):
+    factory = SIEVE
+
+
+class TestS3FIFO(CacheStrategyContract):
+    factory = S3FIFO
+
+
+class TestWTinyLFU(CacheStrategyContract):
+    factory = WTinyLFU
+
+
+class TestAdaptive(CacheStrategyContract):
+    factory = Adaptive
 
 
 class TestSample(CacheStrategyContract):
@@ -107,3 +140,43 @@ def test_lru_hits_equal_those_of_a_reference(seed: int) -> None:
             cache.put(key, b"value", 60.0)
     assert cache.hits == hits
     assert 0 < hits < 5000
+
+
+# ---- on real traces, beside a reference implementation and the optimum
+
+
+@pytest.fixture(scope="module")
+def replayed() -> dict[tuple[str, int], dict[str, int]]:
+    return replay.replay(dict(load_plugins(block=["sample"]).cache_strategies))
+
+
+def test_simple_strategies_hit_exactly_as_often_as_the_reference(
+    replayed: dict[tuple[str, int], dict[str, int]],
+) -> None:
+    about = replay.reference()
+    for (name, size), hits in replayed.items():
+        theirs = about[name]["hits"][str(size)]
+        for strategy in ("lru", "fifo", "sieve"):
+            assert hits[strategy] == theirs[strategy], f"{strategy} on {name} with {size} entries"
+
+
+@pytest.mark.parametrize(("strategy", "points"), [("s3fifo", 0.5), ("wtinylfu", 1.5)])
+def test_the_others_come_near_to_the_reference_or_pass_it(
+    replayed: dict[tuple[str, int], dict[str, int]], strategy: str, points: float
+) -> None:
+    about = replay.reference()
+    for (name, size), hits in replayed.items():
+        least = about[name]["hits"][str(size)][strategy] - about[name]["requests"] * points / 100
+        assert hits[strategy] >= least, f"{strategy} on {name} with {size} entries"
+
+
+@pytest.mark.parametrize(
+    ("strategy", "optimum", "lru"), [(CacheSection().strategy, 0.85, 0.95), ("adaptive", 0.88, 1.0)]
+)
+def test_the_default_and_the_adaptive_one_are_safe_on_every_trace(
+    replayed: dict[tuple[str, int], dict[str, int]], strategy: str, optimum: float, lru: float
+) -> None:
+    about = replay.reference()
+    shares = [hits[strategy] / about[name]["hits"][str(size)]["belady"] for (name, size), hits in replayed.items()]
+    assert sum(shares) / len(shares) >= optimum
+    assert all(hits[strategy] >= lru * hits["lru"] for hits in replayed.values())

@@ -21,6 +21,7 @@ from toolring.policy.balance import Balancer, RingOverflow, RoundRobin
 from toolring.policy.restart import RestartBudget
 from toolring.protocol import ERROR, INLINE, NIL, OK, SKIPPED, Answer, Batch, Done, Job, Leaving, Stop, Work
 from toolring.spec import ToolSpec
+from toolring.stamps import Stamps
 from toolring.supervisor.catalogue import ServedTool
 from toolring.supervisor.core import Core, Limits
 from toolring.supervisor.endings import Endings
@@ -341,7 +342,7 @@ class Node:
     def __init__(self, clients: int = 3) -> None:
         self.now = 1000.0
         self.lanes = Lanes(SLOTS * 2 + 2)
-        self.core = Core(tools(), Fleet(SLOTS, self.lanes.all), LIMITS)
+        self.core = Core(tools(), Fleet(SLOTS, self.lanes.all), LIMITS, Stamps(self.lanes.memory))
         self.watch = Watch(
             self.core, Endings(self.core), RestartBudget(5, 10.0), Grace(0.2, 0.2, 5.0), self._is_stopped
         )

@@ -54,6 +54,49 @@ def square(x: int) -> int:
     return x * x
 
 
+@tool(read_only=True, cache=3600, tags=("ledger", "file:{path}"))
+def tally(path: str, mark: str = "run", seconds: float = 0.0) -> int:
+    """Cached, with a ledger of its runs: how many there were, this one included."""
+    _append(path, mark)
+    if seconds:
+        time.sleep(seconds)
+    return len(Path(path).read_text().splitlines())
+
+
+@tool(invalidates=("file:{path}",))
+def change(path: str, how: str = "return") -> None:
+    """Makes what ``tally`` said of this file untrue, and ends as told."""
+    if how == "hang":
+        _append(path + ".hangs", "now")
+        time.sleep(3600)
+    if how == "raise":
+        raise RuntimeError("as told")
+    if how == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@tool(read_only=True, cache=3600, cache_scope="partition")
+def whose(path: str) -> int:
+    return tally.function(path)
+
+
+@tool(read_only=True, cache=3600, cache_scope="caller")
+def mine(path: str) -> int:
+    return tally.function(path)
+
+
+@tool(read_only=True, cache=0.3, cache_stale=3600)
+def aging(path: str) -> int:
+    return tally.function(path)
+
+
+@tool(read_only=True, cache=3600, cache_errors=3600)
+def fails_once(path: str) -> int:
+    if tally.function(path) == 1:
+        raise RuntimeError("the first time it fails")
+    return 2
+
+
 @tool
 def note(path: str, number: int, seconds: float = 0.0) -> int:
     """Not repeatable: leaves its number in a ledger outside the product."""

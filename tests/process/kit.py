@@ -236,7 +236,8 @@ class Node:
 def environment(**more: str) -> dict[str, str]:
     """This process's environment without anything that configures toolring."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith("TOOLRING_")}
-    return {**clean, "PYTHONUNBUFFERED": "1", **more}
+    private = more.get("XDG_RUNTIME_DIR")  # no result of one test is another's
+    return {**clean, "PYTHONUNBUFFERED": "1", **({"XDG_CACHE_HOME": private} if private else {}), **more}
 
 
 @contextmanager

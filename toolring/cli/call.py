@@ -22,6 +22,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--timeout", type=float, metavar="SECONDS", help="end the work after so long (default: the node's)"
     )
     parser.add_argument("--key", help="an idempotency key: the same key and arguments run once")
+    parser.add_argument("--partition", default="", help="who shares a cached result, for tools with that scope")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     add_address(parser)
 
@@ -32,7 +33,9 @@ def run(options: argparse.Namespace) -> int:
     with Client(options.address) as client:
         spec = {tool.name: tool for tool in client.tools()}.get(options.tool)
         values = parse(options.arguments, spec)
-        result = client.call(options.tool, values, timeout=options.timeout, key=options.key)
+        result = client.call(
+            options.tool, values, timeout=options.timeout, key=options.key, partition=options.partition
+        )
     if options.json:
         print(json.dumps({"result": plain(result)}, ensure_ascii=False))
     else:

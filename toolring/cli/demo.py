@@ -43,7 +43,7 @@ def _run(options: argparse.Namespace, directory: str) -> int:
 
     address = f"ipc://{directory}/node.sock"
     summary: dict[str, Any] = {"errors": {}}
-    with _node(address, options.workers) as node, Client(address) as client:
+    with _node(address, options.workers, directory) as node, Client(address) as client:
         pids = [worker["pid"] for worker in client.status()["workers"]]
         summary.update(address=address, supervisor=node.pid, pids_before=pids)
         _say(f"A node with {options.workers} workers listens at {address}; worker pids {pids}")
@@ -58,7 +58,7 @@ def _run(options: argparse.Namespace, directory: str) -> int:
         tree = _tree(node.pid)
     summary["exit_status"] = node.returncode
     summary["left_over"] = [pid for pid in tree if os.path.exists(f"/proc/{pid}")]
-    summary["left_over"] += [str(path) for path in Path(directory).iterdir()]
+    summary["left_over"] += [str(path) for path in Path(directory).iterdir() if path.name != "cache"]
     _say(f"SIGTERM: the node drained and ended with status {node.returncode}; left over: {summary['left_over']}")
     problems = _problems(summary)
     for problem in problems:
@@ -68,11 +68,13 @@ def _run(options: argparse.Namespace, directory: str) -> int:
 
 
 @contextmanager
-def _node(address: str, workers: int) -> Iterator[subprocess.Popen[str]]:
+def _node(address: str, workers: int, directory: str) -> Iterator[subprocess.Popen[str]]:
     """A node started from the command line, ended by SIGTERM."""
     words = ["serve", *TARGETS, "--bind", address, "--workers", str(workers), "--log-level", "error"]
     print(paint("$ toolring " + " ".join(words), "2"), flush=True)
-    node = subprocess.Popen([sys.executable, "-P", "-m", "toolring", *words], stdout=subprocess.PIPE, text=True)
+    settings = {**os.environ, "TOOLRING_CACHE_DIRECTORY": f"{directory}/cache"}  # nothing from an earlier demo
+    command = [sys.executable, "-P", "-m", "toolring", *words]
+    node = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=settings)
     try:
         assert node.stdout is not None
         ready, _, _ = select.select([node.stdout], [], [], 60)
@@ -133,7 +135,7 @@ def _cache(client: Any, summary: dict[str, Any]) -> None:
     summary["cache_hits"] = hits
     _say("The same search over the whole library, again:")
     print(f"  first {first * 1e3:.0f} ms, then {again / 5 * 1e3:.1f} ms each; ", end="")
-    print(f"{hits} of 5 answers came from a worker's cache")
+    print(f"{hits} of 5 answers came from the cache")
 
 
 def _answered(client: Any, name: str, arguments: dict[str, Any]) -> Any:

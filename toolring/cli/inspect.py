@@ -1,4 +1,4 @@
-"""Show a tool's description, arguments and policy, as the node knows them."""
+"""Show a tool's description, its arguments, and its policy: each part of it, and who decided that."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import json
 
 from toolring.cli.options import add_address
 from toolring.cli.output import paint, table
-from toolring.errors import UnknownTool
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,12 +21,10 @@ def run(options: argparse.Namespace) -> int:
     from toolring.client.sync import Client
 
     with Client(options.address) as client:
-        tools = {tool.name: tool for tool in client.tools()}
-    if options.tool not in tools:
-        raise UnknownTool(f"no tool {options.tool!r} here; there is {', '.join(tools)}", tool=options.tool)
-    tool = tools[options.tool]
+        policy = client.policy(options.tool)
+        tool = {tool.name: tool for tool in client.tools()}[options.tool]
     if options.json:
-        print(json.dumps(msgspec.to_builtins(tool)))
+        print(json.dumps({**msgspec.to_builtins(tool), "policy": policy}))
         return 0
     print(paint(tool.name, "1"))
     print(tool.description, end="\n\n")
@@ -38,9 +35,13 @@ def run(options: argparse.Namespace) -> int:
         default = "required" if required else json.dumps(schema.get("default"))
         rows.append((name, kind, default, schema.get("description", "")))
     print(table(("ARGUMENT", "TYPE", "DEFAULT", "MEANING"), rows), end="\n\n")
-    policy = [(field, getattr(tool, field)) for field in tool.__struct_fields__ if field not in _SHOWN]
-    print(table(("POLICY", "VALUE"), [(field, str(value)) for field, value in policy]))
+    print(
+        table(("POLICY", "VALUE", "FROM"), [(name, show(one["value"]), one["source"]) for name, one in policy.items()])
+    )
     return 0
 
 
-_SHOWN = ("name", "description", "parameters")
+def show(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value)) or "-"
+    return "-" if value is None else str(value).replace("\0", " ")

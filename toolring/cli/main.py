@@ -18,6 +18,7 @@ COMMANDS = {
     "list": "list the tools that a node serves",
     "inspect": "show a tool's description, arguments and policy",
     "status": "show a node's workers, jobs and tools",
+    "cache": "show what the caches did; clear or invalidate results",
     "plugins": "list the plugins that would be loaded, and from where",
     "config": "print the effective configuration and where each value came from",
     "demo": "start a node, run jobs, kill workers, show what happens",

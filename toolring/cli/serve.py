@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
     )
     from toolring.supervisor.ground import Ground
 
-    ground = Ground(loaded.config)
+    ground = Ground(loaded)
     try:
         from toolring.supervisor.node import Node  # while the zygote loads the tools
     except BaseException:

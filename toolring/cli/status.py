@@ -53,8 +53,8 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _cache(worker: dict[str, object]) -> tuple[object, object]:
+def _cache(worker: dict[str, object]) -> tuple[object, ...]:
     cache = worker.get("cache")
-    if not isinstance(cache, dict):
+    if not isinstance(cache, dict) or not cache:
         return None, None
-    return cache.get("hits"), cache.get("entries")
+    return tuple(sum(one[name] for one in cache.values()) for name in ("hits", "entries"))

@@ -13,11 +13,12 @@ from types import TracebackType
 from typing import Any, Self
 
 from toolring import address as addresses
+from toolring.client.arguments import what_to_invalidate
 from toolring.client.session import BEAT_SECONDS, GRACE_SECONDS, Conversation, Pending, silence, unreachable
 from toolring.client.transport import Transport
 from toolring.errors import ToolringError, Unreachable, from_wire
 from toolring.protocol import CALL, KEEP
-from toolring.spec import ToolSpec
+from toolring.spec import INVALIDATE, ToolSpec
 
 
 class AsyncHandle(Pending):
@@ -118,10 +119,11 @@ class AsyncClient:
         *,
         timeout: float | None = None,
         key: str | None = None,
+        partition: str = "",
     ) -> Any:
         """Run a tool and return its result; see ``Client.call``. Cancelling the task cancels the job."""
         await self._connect()
-        handle = self._start(name, arguments, timeout, key, CALL)
+        handle = self._start(name, arguments, timeout, key, CALL, partition)
         try:
             await handle._answered()
         except asyncio.CancelledError:
@@ -136,10 +138,11 @@ class AsyncClient:
         *,
         timeout: float | None = None,
         key: str | None = None,
+        partition: str = "",
     ) -> AsyncHandle:
         """Start a tool and return a handle; see ``Client.submit``."""
         await self._connect()
-        return self._start(name, arguments, timeout, key, KEEP)
+        return self._start(name, arguments, timeout, key, KEEP, partition)
 
     async def map(
         self,
@@ -148,6 +151,7 @@ class AsyncClient:
         *,
         timeout: float | None = None,
         window: int = 256,
+        partition: str = "",
     ) -> AsyncIterator[Any]:
         """Run a tool over many arguments and give the results in order; see ``Client.map``."""
         if window < 1:
@@ -161,7 +165,7 @@ class AsyncClient:
                     while len(under_way) > low:
                         yield await under_way[0].result()
                         under_way.popleft()
-                under_way.append(self._start(name, each, timeout, None, CALL))
+                under_way.append(self._start(name, each, timeout, None, CALL, partition))
             while under_way:
                 yield await under_way[0].result()
                 under_way.popleft()
@@ -183,6 +187,22 @@ class AsyncClient:
     async def status(self) -> dict[str, Any]:
         """The node's state: workers, jobs, tools."""
         return await self._ask("status", {})
+
+    async def policy(self, name: str) -> dict[str, dict[str, Any]]:
+        """A tool's policy and its sources; see ``Client.policy``."""
+        policy: dict[str, dict[str, Any]] = (await self._ask("policy", {"tool": name}))["policy"]
+        return policy
+
+    async def invalidate(
+        self,
+        tool: str | None = None,
+        *,
+        tags: Iterable[str] = (),
+        arguments: Mapping[str, Any] | None = None,
+        partition: str = "",
+    ) -> None:
+        """Let cached results be forgotten; see ``Client.invalidate``."""
+        await self.call(INVALIDATE, what_to_invalidate(tool, tags, arguments, partition))
 
     async def job(self, job: str) -> dict[str, Any]:
         """What the node knows of a job, by its id: ``state``, and ``value`` once it is done. Raises UnknownJob."""
@@ -232,12 +252,18 @@ class AsyncClient:
                 self._exchange()
 
     def _start(
-        self, name: str, arguments: Mapping[str, Any] | None, timeout: float | None, key: str | None, mode: int
+        self,
+        name: str,
+        arguments: Mapping[str, Any] | None,
+        timeout: float | None,
+        key: str | None,
+        mode: int,
+        partition: str,
     ) -> AsyncHandle:
         assert self._loop is not None
         if self._closed:
             raise Unreachable("the client is closed")
-        job = self._conversation.job(name, arguments, timeout, key, mode)
+        job = self._conversation.job(name, arguments, timeout, key, mode, partition)
         deadline = self._conversation.deadline(timeout, time.monotonic())
         handle = AsyncHandle(job, self._conversation.name, deadline, client=self, future=self._loop.create_future())
         self._conversation.add(handle)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -74,3 +74,13 @@ def route_of(affinity: str, arguments: Mapping[str, Any]) -> bytes:
     except TypeError:  # keys that have no order
         value = _encode(arguments.get(affinity))
     return value if len(value) <= 64 else blake2b(value, digest_size=16).digest()
+
+
+def what_to_invalidate(
+    tool: str | None, tags: Iterable[str], arguments: Mapping[str, Any] | None, partition: str
+) -> dict[str, Any]:
+    """The arguments of toolring's own tool that invalidates results. Raises InvalidArguments."""
+    if isinstance(tags, str):
+        raise InvalidArguments(f"tags is a list of texts, not the text {tags!r}", argument="tags")
+    given: dict[str, Any] = {"tool": tool, "tags": list(tags), "partition": partition}
+    return given if arguments is None else {**given, "arguments": dict(arguments)}

@@ -138,7 +138,13 @@ class Conversation:
     # ---- out
 
     def job(
-        self, tool: str, arguments: Mapping[str, Any] | None, timeout: float | None, key: str | None, mode: int
+        self,
+        tool: str,
+        arguments: Mapping[str, Any] | None,
+        timeout: float | None,
+        key: str | None,
+        mode: int,
+        partition: str = "",
     ) -> Job:
         """Make a job of a call. Raises InvalidArguments, TooLarge or ProtocolError for what would be refused anyway."""
         spec = self.tools.get(tool) if type(tool) is str else None
@@ -146,6 +152,8 @@ class Conversation:
             check_text("the name of a tool", tool)
         if key is not None:
             check_text("a key", key)
+        if partition != "":
+            check_text("a partition", partition)
         if timeout is not None:
             timeout = seconds(tool, timeout)
         args = encoded(tool, arguments) if arguments else _EMPTY
@@ -158,7 +166,7 @@ class Conversation:
         if spec is not None and spec.affinity is not None and arguments:
             route = route_of(spec.affinity, arguments)
         self._next_id = number = self._next_id + 1
-        return Job(number, tool, args, timeout, route, key or "", mode)
+        return Job(number, tool, args, timeout, route, key or "", mode, partition)
 
     def add(self, pending: Pending) -> None:
         """Queue a job; it leaves with the next messages."""
@@ -244,7 +252,7 @@ class Conversation:
         for job in queue:
             args = job.args
             if len(args) > INLINE:
-                alone = Job(job.id, job.tool, NIL, job.timeout, job.route, job.key, job.mode)
+                alone = Job(job.id, job.tool, NIL, job.timeout, job.route, job.key, job.mode, job.partition)
                 self._out.append((_encode(Submit([alone])), memoryview(args)))
                 continue
             batch.append(job)

@@ -19,11 +19,12 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from toolring import address as addresses
+from toolring.client.arguments import what_to_invalidate
 from toolring.client.session import BEAT_SECONDS, GRACE_SECONDS, Conversation, Pending, silence, unreachable
 from toolring.client.transport import Transport
 from toolring.errors import ToolringError, Unreachable, from_wire
 from toolring.protocol import CALL, KEEP, PACK
-from toolring.spec import ToolSpec
+from toolring.spec import INVALIDATE, ToolSpec
 
 LINGER_SECONDS: Final = 0.0005
 """A job that is submitted right after another may wait so long for company; one that comes alone never does."""
@@ -140,6 +141,7 @@ class Client:
         *,
         timeout: float | None = None,
         key: str | None = None,
+        partition: str = "",
     ) -> Any:
         """Run a tool and return its result.
 
@@ -148,11 +150,12 @@ class Client:
             arguments: its arguments by name; anything that msgpack can carry.
             timeout: seconds until there must be an answer; the work is ended then. The node's default otherwise.
             key: an idempotency key: calls with the same key and arguments run once and share the answer.
+            partition: who shares a cached result, for tools whose ``cache_scope`` is ``partition``.
 
         Raises:
             ToolringError: whatever the call ended in, by its code (see the reference of errors).
         """
-        handle = self._submit(name, arguments, timeout, key, CALL, now=True)
+        handle = self._submit(name, arguments, timeout, key, CALL, partition, now=True)
         try:
             if not handle.settled:
                 self._wait(handle, None)
@@ -168,12 +171,13 @@ class Client:
         *,
         timeout: float | None = None,
         key: str | None = None,
+        partition: str = "",
     ) -> Handle:
         """Start a tool and return a handle at once.
 
         The job goes on if this client vanishes, and its result can be had by its id for a while (``Client.job``).
         """
-        return self._submit(name, arguments, timeout, key, KEEP)
+        return self._submit(name, arguments, timeout, key, KEEP, partition)
 
     def map(
         self,
@@ -182,6 +186,7 @@ class Client:
         *,
         timeout: float | None = None,
         window: int = 256,
+        partition: str = "",
     ) -> Iterator[Any]:
         """Run a tool over many arguments and give the results in order; the first error is raised.
 
@@ -198,7 +203,7 @@ class Client:
                     while len(under_way) > low:
                         yield under_way[0].result()
                         under_way.popleft()
-                under_way.append(self._submit(name, each, timeout, None, CALL))
+                under_way.append(self._submit(name, each, timeout, None, CALL, partition))
             while under_way:
                 yield under_way[0].result()
                 under_way.popleft()
@@ -221,6 +226,24 @@ class Client:
     def status(self) -> dict[str, Any]:
         """The node's state: workers, jobs, tools."""
         return self._ask("status", {})
+
+    def policy(self, name: str) -> dict[str, dict[str, Any]]:
+        """A tool's policy: of each part its ``value``, and the ``source`` that decided it. Raises UnknownTool."""
+        policy: dict[str, dict[str, Any]] = self._ask("policy", {"tool": name})["policy"]
+        return policy
+
+    def invalidate(
+        self,
+        tool: str | None = None,
+        *,
+        tags: Iterable[str] = (),
+        arguments: Mapping[str, Any] | None = None,
+        partition: str = "",
+    ) -> None:
+        """Let cached results be forgotten, in every layer: all of them, those of a tool, the one for these arguments
+        (in this partition), or those that bear one of these tags. Once it returns, none of them is given any more.
+        """
+        self.call(INVALIDATE, what_to_invalidate(tool, tags, arguments, partition))
 
     def job(self, job: str) -> dict[str, Any]:
         """What the node knows of a job, by its id: ``state``, and ``value`` once it is done. Raises UnknownJob."""
@@ -249,6 +272,7 @@ class Client:
         timeout: float | None,
         key: str | None,
         mode: int,
+        partition: str,
         now: bool = False,
     ) -> Handle:
         conversation = self._conversation
@@ -258,7 +282,7 @@ class Client:
         with self._mutex:
             if self._closed:
                 raise Unreachable(self._why_closed)
-            job = conversation.job(name, arguments, timeout, key, mode)
+            job = conversation.job(name, arguments, timeout, key, mode, partition)
             handle = Handle(job, conversation.name, conversation.deadline(timeout, moment), client=self)
             conversation.add(handle)
             if now or conversation.queued >= PACK or moment - self._flushed > LINGER_SECONDS:

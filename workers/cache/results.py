@@ -1,60 +1,252 @@
-"""Results of one tool in a worker's cache: from validated arguments to a key that nobody can forge."""
+"""Results of one tool: from validated arguments to a key that nobody can forge, through the layers and back.
+
+A look-up asks the worker's memory, then the stores behind it, nearest first; what one of them has is kept by those
+before it for what remains of its time. Nothing is given that was loaded before one of its tags was invalidated.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import math
+import random
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from toolring.plugins.specs import Stored
+from toolring.protocol import CACHED, LAYER_SHIFT, OK, REFRESH, STALE
+from toolring.settings import CacheSettings
 from toolring.spec import ToolSpec
-from toolring.workers.cache.base import Cache
+from toolring.stamps import ALL, Stamps, of_tool, place
+from toolring.workers.cache import tags
+from toolring.workers.cache.base import OVERHEAD, Cache
+from toolring.workers.cache.guarded import Guarded
+
+MEMORY: Final = 1
+"""The number of the worker's memory among the layers; 0 is what the supervisor holds, the stores follow."""
+CLAIM_SECONDS: Final = 5.0
+_NEWER: Final = 0.01
+"""The share of a TTL by which a store's copy must outlive the memory's to have been made later."""
+_FIRST_LOOK: Final = 0.005
+_LAST_LOOK: Final = 0.1
 
 _encode = msgspec.msgpack.encode
 _canonical = msgspec.msgpack.Encoder(order="deterministic").encode
 
 
+class Kept(NamedTuple):
+    """An entry of the worker's memory. ``expires``: on this process's clock; ``seen``: its tags' stamps."""
+
+    value: bytes
+    status: int
+    expires: float
+    stale: float
+    cost: float
+    seen: tuple[int, ...]
+
+
+class Found(NamedTuple):
+    """``flags`` as in an Answer; ``left``: seconds until it expires, negative if it has; ``hold``: those for which
+    others may give it without asking again."""
+
+    value: bytes
+    status: int
+    flags: int
+    left: float
+    hold: float
+
+
+class Question:
+    """One look-up: its key and tags, and how things stood before what it asks for was loaded."""
+
+    __slots__ = ("key", "places", "seen", "tags", "tokens")
+
+    def __init__(self, key: bytes, names: tuple[bytes, ...], places: tuple[int, ...], seen: tuple[int, ...]) -> None:
+        self.key = key
+        self.tags = names
+        self.places = places
+        self.seen = seen
+        self.tokens: list[Any] = []
+
+
 class ResultCache:
-    """A tool's share of a worker's cache. Values are encoded results, returned undecoded."""
+    """A tool's share of a worker's memory and of the stores behind it. Values are encoded results, never decoded."""
 
-    __slots__ = ("_name", "_on_broken", "_prefix", "_ttl", "broken", "store")
-
-    def __init__(self, cache: Cache, spec: ToolSpec, on_broken: Callable[[str, str], None] = lambda *_: None) -> None:
-        self.store = cache
+    def __init__(
+        self,
+        memory: Cache,
+        spec: ToolSpec,
+        settings: CacheSettings,
+        stamps: Stamps,
+        stores: Sequence[Guarded] = (),
+        on_broken: Callable[[str, str], None] = lambda *_: None,
+        clock: Callable[[], float] = time.monotonic,
+        rng: random.Random | None = None,
+    ) -> None:
+        self.memory = memory
+        self.stores = stores
         self.broken = False
         """Set once the strategy has raised; ``on_broken`` is told the tool's name and the reason."""
         self._name = spec.name
         self._on_broken = on_broken
-        self._prefix = _canonical([spec.name, spec.version])
+        self._clock = clock
+        self._rng = rng or random.Random()
+        self._prefix = _canonical([spec.name, spec.version, settings.namespace])
         self._ttl = spec.cache or 0.0
+        self._stale = spec.cache_stale
+        self._errors = spec.cache_errors
+        self.keeps_errors = self._errors > 0
+        self._early = settings.early if spec.read_only else 0.0
+        self._local = settings.local
+        self._words = stamps.words
+        self._render = tags.renderer(spec.tags)
+        self._own = (b"*", of_tool(spec.name))
+        self._all = stamps.words[ALL]
 
-    def key(self, arguments: msgspec.Struct) -> bytes:
-        """Tool, its version and the arguments in a typed canonical form: 1, 1.0, True and "1" all differ.
+    @property
+    def shared(self) -> bool:
+        """May another node be making the same result right now?"""
+        return any(store.shared for store in self.stores)
+
+    # ---- what is asked for
+
+    def key(self, arguments: msgspec.Struct, partition: str = "") -> bytes:
+        """Tool, its version, partition and the arguments in a typed canonical form: 1, 1.0, True and "1" all differ.
 
         Made here, from validated arguments with defaults filled in; a digest sent by a client is never trusted.
-        The key is a blake2b digest of 256 bits, so that equal digests mean equal arguments.
+        The key is a blake2b digest of 256 bits and compared in full, so that equal keys mean equal arguments.
         """
         try:
             canonical = _canonical(arguments)
         except TypeError:  # keys or members that have no order: equal arguments may miss, different ones never hit
             canonical = _encode(arguments)
-        return hashlib.blake2b(self._prefix + canonical, digest_size=32).digest()
+        head = self._prefix + _encode(partition)
+        return hashlib.blake2b(head + canonical, digest_size=32).digest()
 
-    def get(self, key: bytes) -> bytes | None:
-        """The encoded result, or None. A strategy that raises makes every look-up a miss from then on."""
+    def question(self, arguments: msgspec.Struct, partition: str = "") -> Question:
+        key = self.key(arguments, partition)
+        names = (*self._own, tags.of_key(key), *self._render(arguments))
+        places = tuple([place(name) for name in names])
+        words = self._words
+        return Question(key, names, places, tuple([words[at] for at in places]))
+
+    # ---- look up
+
+    def find(self, question: Question, renew: bool = False) -> Found | None:
+        """What is known, or None. With ``renew`` nothing is, but a later ``keep`` is prepared."""
+        found = None if renew else self._remembered(question)
+        if found is not None and not found.flags & REFRESH:
+            return found
+        least = found.left + _NEWER * self._ttl if found is not None else -math.inf
+        for number, store in enumerate(self.stores):
+            stored, token = store.get(question.key, question.tags)
+            question.tokens.append(token)
+            if stored is not None and not renew and stored.fresh > least:
+                return self._arrived(question, number, stored)
+        return found
+
+    def _remembered(self, question: Question) -> Found | None:
+        if self.broken:
+            return None
+        memory = self.memory
+        try:
+            if self._words[ALL] != self._all:
+                self._all = self._words[ALL]
+                memory.clear()
+            kept = memory.get(question.key)
+            if kept is None:
+                return None
+            if kept.seen != question.seen:
+                memory.delete(question.key)
+                return None
+        except Exception as error:
+            self._fail(error)
+            return None
+        return self._found(kept, MEMORY)
+
+    def _arrived(self, question: Question, number: int, stored: Stored) -> Found:
+        """A store had it: those before it keep it for what remains of its time."""
+        for nearer in range(number):
+            self.stores[nearer].put(question.key, question.tags, question.tokens[nearer], stored)
+        kept = self._remember(question, stored, self.stores[number].shared)
+        return self._found(kept, MEMORY + 1 + number)
+
+    def _found(self, kept: Kept, layer: int) -> Found:
+        flags = CACHED | layer << LAYER_SHIFT
+        left = kept.expires - self._clock()
+        if left <= 0:
+            return Found(kept.value, kept.status, flags | STALE | REFRESH, left, 0.0)
+        hold = left if kept.status == OK else 0.0
+        if hold and self._early:
+            hold = max(0.0, left - self._advance(kept.cost))
+            if not hold:
+                flags |= REFRESH
+        return Found(kept.value, kept.status, flags, left, hold)
+
+    def _advance(self, cost: float) -> float:
+        """How much before its end to renew an entry: seldom much more than it costs to make, and never all at once.
+
+        Vattani, Chierichetti, Lowenstein: Optimal probabilistic cache stampede prevention (VLDB 2015).
+        """
+        return -cost * self._early * math.log(1.0 - self._rng.random())
+
+    # ---- keep
+
+    def keep(self, question: Question, status: int, value: bytes, cost: float) -> float:
+        """Keep what was loaded in ``cost`` seconds; for how long others may give it without asking (seconds)."""
+        fresh = self._ttl if status == OK else self._errors
+        if fresh <= 0:
+            return 0.0
+        stored = Stored(value, status, fresh, self._stale if status == OK else 0.0, cost)
+        shared = False
+        for store, token in zip(self.stores, question.tokens, strict=True):
+            shared = shared or store.shared
+            store.put(question.key, question.tags, token, stored)
+        kept = self._remember(question, stored, shared)
+        if status != OK:
+            return 0.0
+        return kept.expires - self._clock() - (self._advance(cost) if self._early else 0.0)
+
+    def _remember(self, question: Question, stored: Stored, shared: bool) -> Kept:
+        fresh, stale = stored.fresh, stored.stale
+        if shared and fresh > self._local:
+            fresh, stale = self._local, 0.0  # other nodes may invalidate it, and can't tell this one
+        kept = Kept(stored.value, stored.status, self._clock() + fresh, stale, stored.cost, question.seen)
         if not self.broken:
             try:
-                return self.store.get(key)
+                weight = len(question.key) + len(stored.value) + OVERHEAD
+                self.memory.put(question.key, kept, fresh + stale, weight)
             except Exception as error:
                 self._fail(error)
+        return kept
+
+    # ---- one at a time, over all nodes that share a store
+
+    def claim(self, question: Question, until: float) -> Found | None:
+        """Wait while another node makes the same result, at most until it could be dead; what it made, or None.
+
+        None means: make it yourself, and ``release`` the claim afterwards.
+        """
+        for number, store in enumerate(self.stores):
+            if not store.shared:
+                continue
+            wait = _FIRST_LOOK
+            until = min(until, self._clock() + 2 * CLAIM_SECONDS)
+            while not store.claim(question.key, CLAIM_SECONDS) and self._clock() < until:
+                time.sleep(wait)
+                wait = min(2 * wait, _LAST_LOOK)
+                stored, token = store.get(question.key, question.tags)
+                question.tokens[number] = token
+                if stored is not None:
+                    return self._arrived(question, number, stored)
         return None
 
-    def put(self, key: bytes, value: bytes) -> None:
-        if not self.broken:
-            try:
-                self.store.put(key, value, self._ttl)
-            except Exception as error:
-                self._fail(error)
+    def release(self, question: Question) -> None:
+        for store in self.stores:
+            if store.shared:
+                store.release(question.key)
 
     def _fail(self, error: Exception) -> None:
         self.broken = True

@@ -23,7 +23,7 @@ class Fifo:
     def removed(self, key): del self.keys[key]
     def victim(self): return next(iter(self.keys))
 @hookimpl
-def toolring_cache_strategies(): return {"fifo": Fifo}
+def toolring_cache_strategies(): return {"myfifo": Fifo}
 """
 
 
@@ -58,7 +58,7 @@ def test_toolring_brings_its_own_by_the_same_hooks() -> None:
     registry = load_plugins()
     own = registry.plugins[0]
     assert (own.name, own.source) == ("toolring", "toolring itself")
-    assert own.hooks == ("toolring_cache_strategies", "toolring_metrics_sinks")
+    assert own.hooks == ("toolring_cache_stores", "toolring_cache_strategies", "toolring_metrics_sinks")
     assert registry.cache_strategies["lru"] is LRU
     assert set(registry.metrics_sinks) >= {"structlog"}
 
@@ -67,7 +67,7 @@ def test_a_named_module_is_loaded(write: Write) -> None:
     write("plug_a", STRATEGY)
     registry = load_plugins(["plug_a"])
     assert registry.plugins[-1].source == "configuration"
-    assert set(registry.cache_strategies) >= {"lru", "fifo"}
+    assert set(registry.cache_strategies) >= {"lru", "myfifo"}
 
 
 def test_a_part_of_a_module_may_be_named(write: Write) -> None:
@@ -84,13 +84,13 @@ def test_naming_one_twice_is_once(write: Write) -> None:
 def test_entry_points_are_found_allowed_and_blocked(write: Write, tmp_path: Path) -> None:
     write("plug_d", STRATEGY)
     write("plug_e", "@hookimpl\ndef toolring_metrics_sinks(): return {'e': dict}\n")
-    install(tmp_path, "plugpack", "fifo = plug_d\nsink = plug_e")
+    install(tmp_path, "plugpack", "myfifo = plug_d\nsink = plug_e")
     registry = load_plugins()
-    assert {"fifo", "sink"} <= set(names(registry))
+    assert {"myfifo", "sink"} <= set(names(registry))
     assert "package plugpack" in {plugin.source for plugin in registry.plugins}
-    assert "sink" not in names(load_plugins(allow=["fifo"]))
-    assert "fifo" not in names(load_plugins(block=["fifo"]))
-    assert "fifo" not in load_plugins(allow=["fifo"], block=["fifo"]).cache_strategies, "blocking wins"
+    assert "sink" not in names(load_plugins(allow=["myfifo"]))
+    assert "myfifo" not in names(load_plugins(block=["myfifo"]))
+    assert "myfifo" not in load_plugins(allow=["myfifo"], block=["myfifo"]).cache_strategies, "blocking wins"
 
 
 def test_a_blocked_plugin_is_not_even_imported(write: Write, tmp_path: Path) -> None:
@@ -133,9 +133,9 @@ def test_asked_for_and_blocked_is_a_contradiction(write: Write) -> None:
             "toolring_cache_strategies raised KeyError",
         ),
         ("@hookimpl\ndef toolring_cache_strategies(): return {'x': dict}\n", "strategy 'x' doesn't work: TypeError"),
-        (STRATEGY.replace("next(iter(self.keys))", "b'gone'"), "strategy 'fifo' doesn't work"),
-        (STRATEGY.replace("del self.keys[key]", "del self.keys[b'?']"), "strategy 'fifo' doesn't work: KeyError"),
-        (STRATEGY.replace("def victim", "def victm"), "strategy 'fifo' doesn't work: AttributeError"),
+        (STRATEGY.replace("next(iter(self.keys))", "b'gone'"), "strategy 'myfifo' doesn't work"),
+        (STRATEGY.replace("del self.keys[key]", "del self.keys[b'?']"), "strategy 'myfifo' doesn't work: KeyError"),
+        (STRATEGY.replace("def victim", "def victm"), "strategy 'myfifo' doesn't work: AttributeError"),
     ],
 )
 def test_a_bad_plugin_is_refused_by_name_with_the_reason(write: Write, text: str, says: str) -> None:
@@ -149,7 +149,7 @@ def test_a_bad_plugin_is_refused_by_name_with_the_reason(write: Write, text: str
 def test_two_plugins_that_offer_one_name_are_both_named(write: Write) -> None:
     write("plug_h", STRATEGY)
     write("plug_i", STRATEGY)
-    with pytest.raises(PluginError, match=r"'plug_i'.*'fifo', which 'plug_h' offers already"):
+    with pytest.raises(PluginError, match=r"'plug_i'.*'myfifo', which 'plug_h' offers already"):
         load_plugins(["plug_h", "plug_i"])
 
 

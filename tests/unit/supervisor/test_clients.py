@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tests.model.simulation import Node
 from toolring import protocol
 from toolring.client.session import Conversation, Pending
+from toolring.config import Config, Loaded
 from toolring.errors import ToolringError
 from toolring.protocol import CALL, INLINE, KEEP, Bye, Hello, Ping, Pong, Probe, Refused, Submit
 from toolring.supervisor.admin import Admin
@@ -30,7 +31,7 @@ class Wire(Node):
         super().__init__(clients=0)
         for served in self.core.tools.values():
             served.observe(10)
-        self.admin = Admin(self.core, self.watch, "here", {"pid": 1})
+        self.admin = Admin(self.core, self.watch, "here", {"pid": 1}, Loaded(Config(), {}))
         self.served = Clients(self.core, self.watch.endings, self.admin, "here", self.post)
         self.out: list[tuple[bytes, bytes, Any]] = []
         self.full: set[bytes] = set()

@@ -8,8 +8,10 @@ from toolring import tool
 from toolring.declare import Tool
 from toolring.errors import LoadError
 from toolring.plugins.registry import load_plugins
-from toolring.settings import WorkerSettings
-from toolring.workers.main import prepare
+from toolring.protocol import OK, encode
+from toolring.settings import CacheSettings, WorkerSettings
+from toolring.stamps import BYTES, Stamps
+from toolring.workers.main import Kit
 
 
 @tool(read_only=True, cache=60)
@@ -37,9 +39,8 @@ SETTINGS = WorkerSettings(
     address="",
     lanes="",
     start_method="fork",
-    cache_strategy="lru",
-    cache_entries=1,
-    cache_bytes=1 << 20,
+    overrides={},
+    cache=CacheSettings(strategy="lru", entries=1, bytes=1 << 20),
     max_result=1 << 20,
     plugins=(),
     allow=(),
@@ -50,10 +51,9 @@ SETTINGS = WorkerSettings(
 
 
 def prepared(*tools: Tool[..., Any], **settings: Any) -> dict[str, Any]:
-    found: Any = prepare(
-        SETTINGS._replace(**settings), {each.spec.name: each for each in tools}, load_plugins(block=[])
-    )
-    return dict(found[0] if isinstance(found, tuple) else found)
+    given = SETTINGS._replace(cache=SETTINGS.cache._replace(**settings))
+    stamps = Stamps(bytearray(BYTES))
+    return Kit(given, {each.spec.name: each for each in tools}, load_plugins(block=[]), stamps).runnables
 
 
 def test_only_cached_tools_have_a_cache() -> None:
@@ -64,14 +64,18 @@ def test_only_cached_tools_have_a_cache() -> None:
 
 def test_tools_of_one_strategy_share_the_workers_limits() -> None:
     made = prepared(one, two)
-    made["one"].cache.put(b"first", b"v")
-    made["two"].cache.put(b"second", b"v")
-    assert made["one"].cache.get(b"first") is None, "there was room for one entry"
-    assert made["two"].cache.get(b"second") == b"v"
+    questions = {}
+    for name, runnable in list(made.items())[:2]:
+        questions[name] = runnable.cache.question(runnable.decode(encode({"n": 1})))
+        runnable.cache.keep(questions[name], OK, b"v", 0.1)
+    assert made["one"].cache.find(questions["one"]) is None, "there was room for one entry"
+    assert made["two"].cache.find(questions["two"]).value == b"v"
 
 
 def test_a_strategy_that_nobody_offers_is_refused_with_the_tools_name() -> None:
     with pytest.raises(LoadError, match=r"tool 'odd': no cache strategy 'no_such'; there is .*lru"):
         prepared(odd)
     with pytest.raises(LoadError, match="tool 'one': no cache strategy 'other'"):
-        prepared(one, cache_strategy="other")
+        prepared(one, strategy="other")
+    with pytest.raises(LoadError, match=r"cache.layers: no store 'no_such'; there is .*sqlite"):
+        prepared(one, layers=("no_such",))

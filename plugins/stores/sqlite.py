@@ -1,0 +1,221 @@
+"""Results in one SQLite file of the node's user: shared by workers and nodes, and there after a restart.
+
+Every row carries a checksum, so a torn or foreign file is a miss and never a wrong answer. A file that SQLite can't
+read is thrown away: it is a cache.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from hashlib import blake2b
+from pathlib import Path
+from typing import Final, TypeVar
+
+from toolring.plugins.specs import Stored, StoreSettings
+
+FILE: Final = "results.sqlite3"
+VERSION: Final = 1
+SWEEP: Final = 64
+"""Every so many puts the expired leave, and the oldest if the file is too large."""
+_SCHEMA: Final = f"""
+PRAGMA journal_mode = WAL;
+PRAGMA synchronous = NORMAL;
+BEGIN IMMEDIATE;
+CREATE TABLE IF NOT EXISTS entries (
+    key BLOB PRIMARY KEY, value BLOB, status INTEGER, created REAL, expires REAL, dies REAL, cost REAL,
+    stamps BLOB, mark BLOB
+);
+CREATE INDEX IF NOT EXISTS by_death ON entries (dies);
+CREATE INDEX IF NOT EXISTS by_age ON entries (created);
+CREATE TABLE IF NOT EXISTS tags (tag BLOB PRIMARY KEY, stamp BLOB, at REAL);
+PRAGMA user_version = {VERSION};
+COMMIT;
+"""
+T = TypeVar("T")
+_Row = tuple[bytes, int, float, float, float, float, bytes, bytes]
+
+
+class SqliteStore:
+    """See ``CacheStore``. Times in the file are of the wall clock, which outlives the machine's start."""
+
+    shared = False
+
+    def __init__(self, settings: StoreSettings, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._max_bytes = settings.max_bytes
+        self._timeout = settings.timeout
+        self._directory = Path(settings.directory)
+        _make_private(self._directory)
+        self._path = self._directory / FILE
+        self._puts = 0
+        self._db = self._open()
+
+    def get(self, key: bytes, tags: Sequence[bytes]) -> tuple[Stored | None, bytes]:
+        return self._mended(lambda: self._get(key, tags))
+
+    def _get(self, key: bytes, tags: Sequence[bytes]) -> tuple[Stored | None, bytes]:
+        stamps = self._stamps(tags)
+        row: _Row | None = self._db.execute(
+            "SELECT value, status, created, expires, dies, cost, stamps, mark FROM entries WHERE key = ?", (key,)
+        ).fetchone()
+        if row is None:
+            return None, stamps
+        value, status, created, expires, dies, cost, seen, mark = row
+        now = self._clock()
+        if seen != stamps or not created <= now < dies:
+            return None, stamps
+        if mark != _mark(key, value, status, expires, dies):
+            self._db.execute("DELETE FROM entries WHERE key = ?", (key,))
+            return None, stamps
+        return Stored(value, status, expires - now, dies - expires, cost), stamps
+
+    def put(self, key: bytes, tags: Sequence[bytes], token: bytes, entry: Stored) -> None:
+        now = self._clock()
+        expires = now + entry.fresh
+        dies = expires + entry.stale
+        mark = _mark(key, entry.value, entry.status, expires, dies)
+        row = (key, entry.value, entry.status, now, expires, dies, entry.cost, token, mark)
+        if len(entry.value) > self._max_bytes // 8:
+            return
+        self._mended(lambda: self._db.execute("INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row))
+        self._puts += 1
+        if self._puts % SWEEP == 0:
+            self._mended(self._sweep)
+
+    def invalidate(self, tags: Sequence[bytes]) -> None:
+        """Raises only after the files were removed: what can't be invalidated must not stay."""
+        now = self._clock()
+        try:
+            rows = [(tag, os.urandom(8), now) for tag in tags]
+            self._mended(lambda: self._write_tags(rows))
+        except sqlite3.Error:
+            self._remove()
+            raise
+
+    def _write_tags(self, rows: Sequence[tuple[bytes, bytes, float]]) -> None:
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.executemany("INSERT OR REPLACE INTO tags VALUES (?, ?, ?)", rows)
+
+    def claim(self, key: bytes, seconds: float) -> bool:
+        return True
+
+    def release(self, key: bytes) -> None:
+        pass
+
+    def stats(self) -> dict[str, int]:
+        entries, size = self._mended(
+            lambda: self._db.execute("SELECT count(*), coalesce(sum(length(value)), 0) FROM entries").fetchone()
+        )
+        return {"entries": entries, "bytes": size}
+
+    def close(self) -> None:
+        self._db.close()
+
+    # ---- the file
+
+    def _stamps(self, tags: Sequence[bytes]) -> bytes:
+        """How the tags stand, as one digest; a tag that was never invalidated has no row."""
+        marks = ",".join("?" * len(tags))
+        rows = self._db.execute(f"SELECT tag, stamp FROM tags WHERE tag IN ({marks}) ORDER BY tag", tuple(tags))
+        digest = blake2b(digest_size=16)
+        for tag, stamp in rows:
+            digest.update(stamp + tag)
+        return digest.digest()
+
+    def _sweep(self) -> None:
+        now = self._clock()
+        db = self._db
+        with db:
+            db.execute("BEGIN IMMEDIATE")
+            db.execute("DELETE FROM entries WHERE key IN (SELECT key FROM entries WHERE dies <= ? LIMIT 1000)", (now,))
+            pages, size, free = (
+                db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size", "freelist_count")
+            )
+            over = (pages - free) * size - self._max_bytes
+            if over > 0:
+                mean = max(1, (pages - free) * size // max(1, db.execute("SELECT count(*) FROM entries").fetchone()[0]))
+                most = min(over // mean + SWEEP, 5000)
+                db.execute(
+                    "DELETE FROM entries WHERE key IN (SELECT key FROM entries ORDER BY created LIMIT ?)", (most,)
+                )
+            db.execute("DELETE FROM tags WHERE at < coalesce((SELECT min(created) FROM entries), ?)", (now,))
+
+    def _open(self) -> sqlite3.Connection:
+        try:
+            return self._connect()
+        except sqlite3.DatabaseError as error:
+            if not _is_broken(error):
+                raise
+        self._remove()
+        return self._connect()
+
+    def _connect(self) -> sqlite3.Connection:
+        old = os.umask(0o077)
+        try:
+            db = sqlite3.connect(self._path, timeout=self._timeout, isolation_level=None, cached_statements=32)
+        finally:
+            os.umask(old)
+        try:
+            version = db.execute("PRAGMA user_version").fetchone()[0]
+            if version not in (0, VERSION):
+                raise sqlite3.DatabaseError(f"malformed: {FILE} is of another version, {version}")
+            if version == 0:
+                db.executescript(_SCHEMA)
+            db.execute("SELECT key, value, status, created, expires, dies, cost, stamps, mark FROM entries LIMIT 1")
+            db.execute("SELECT tag, stamp, at FROM tags LIMIT 1")
+            db.execute("PRAGMA synchronous = NORMAL")
+            self._inode = os.stat(self._path).st_ino
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    def _mended(self, operation: Callable[[], T]) -> T:
+        """Do it; if the file turns out to be broken or gone, once more with a new one."""
+        try:
+            return operation()
+        except sqlite3.DatabaseError as error:
+            if not _is_broken(error):
+                raise
+        with suppress(sqlite3.Error):
+            self._db.close()
+        if self._is_mine():
+            self._remove()
+        self._db = self._open()
+        return operation()
+
+    def _is_mine(self) -> bool:
+        """Is the file at the path still the one that this process opened, or another's new one?"""
+        try:
+            return os.stat(self._path).st_ino == self._inode
+        except OSError:
+            return False
+
+    def _remove(self) -> None:
+        for suffix in ("", "-wal", "-shm"):
+            with suppress(FileNotFoundError):
+                os.unlink(f"{self._path}{suffix}")
+
+
+def _make_private(directory: Path) -> None:
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = directory.stat()
+    if found.st_uid != os.getuid():
+        raise PermissionError(f"{directory} belongs to another user; set cache.directory")
+    if found.st_mode & 0o077:
+        directory.chmod(0o700)
+
+
+def _is_broken(error: sqlite3.DatabaseError) -> bool:
+    text = str(error)
+    return any(sign in text for sign in ("malformed", "not a database", "no such table", "no such column", "corrupt"))
+
+
+def _mark(key: bytes, value: bytes, status: int, expires: float, dies: float) -> bytes:
+    head = b"%d %a %a" % (status, expires, dies)
+    return blake2b(b"|".join((key, head, value)), digest_size=16).digest()

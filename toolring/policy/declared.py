@@ -1,0 +1,115 @@
+"""A tool's policy, as it is declared or configured: checked as a whole, whoever decided each part of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Mapping
+from math import inf
+from typing import Any, Final
+
+import msgspec
+
+from toolring.errors import LoadError
+from toolring.spec import ToolSpec
+
+SCOPES: Final = ("public", "caller", "partition")
+_PLACE: Final = re.compile(r"\{([^{}]*)\}")
+
+
+def decided(spec: ToolSpec, policy: Mapping[str, Any], arguments: Collection[str]) -> ToolSpec:
+    """The tool's specification under this policy. Raises LoadError, naming the tool and what to change."""
+    name = spec.name
+    _check_types(name, policy)
+    _check_cache(name, policy)
+    for field in ("tags", "invalidates"):
+        for tag in policy[field]:
+            _check_tag(name, field, tag, arguments)
+    affinity = policy["affinity"]
+    if affinity is not None and affinity not in arguments:
+        raise refused(name, f"affinity={affinity!r} is not one of its arguments ({', '.join(arguments) or 'none'})")
+    if policy["timeout"] is not None and not 0 < policy["timeout"] < inf:
+        raise refused(name, f"timeout={policy['timeout']!r} is not a positive number of seconds")
+    values = {key: value for key, value in policy.items() if key != "cache_writes"}
+    values.update(
+        destructive=not policy["read_only"] if policy["destructive"] is None else policy["destructive"],
+        cache=policy["cache"] or None,
+        tags=tuple(policy["tags"]),
+        invalidates=tuple(policy["invalidates"]),
+    )
+    return msgspec.structs.replace(spec, **values)
+
+
+def refused(name: str, why: str) -> LoadError:
+    return LoadError(f"tool {name!r}: {why}", tool=name)
+
+
+def _check_types(name: str, policy: Mapping[str, Any]) -> None:
+    for field, value in policy.items():
+        wanted, fits = _KINDS[field]
+        if not (value is None and field in _OPTIONAL) and not fits(value):
+            raise refused(name, f"{field}={value!r} is not {wanted}")
+
+
+def _check_cache(name: str, policy: Mapping[str, Any]) -> None:
+    cached = policy["cache"]
+    for field in ("cache", "cache_stale", "cache_errors"):
+        if policy[field] is not None and not 0 <= policy[field] < inf:
+            raise refused(name, f"{field}={policy[field]!r} is not a number of seconds")
+    if cached and not policy["read_only"] and not policy["cache_writes"]:
+        raise refused(name, "cache= needs read_only=True (or cache_writes=True, if a skipped side effect is wanted)")
+    if policy["cache_scope"] not in SCOPES:
+        raise refused(name, f"cache_scope={policy['cache_scope']!r} is none of {', '.join(SCOPES)}")
+    idle = [field for field, nothing in UNCACHED.items() if (policy[field] or nothing) != nothing]
+    if idle and not cached:
+        raise refused(name, f"{idle[0]}={policy[idle[0]]!r} does nothing without cache=SECONDS")
+    if policy["cache_stale"] and not policy["read_only"]:
+        raise refused(name, "cache_stale= runs the tool unasked, so it needs read_only=True")
+
+
+def _check_tag(name: str, field: str, tag: str, arguments: Collection[str]) -> None:
+    if not tag or len(tag) > 200:
+        raise refused(name, f"{field}: a tag has 1 to 200 characters, not {tag!r}")
+    for argument in _PLACE.findall(tag):
+        if argument not in arguments:
+            known = ", ".join(arguments) or "none"
+            raise refused(name, f"{field}: {tag!r} names {argument!r}, which is not one of its arguments ({known})")
+    if "{" in _PLACE.sub("", tag) or "}" in _PLACE.sub("", tag):
+        raise refused(name, f"{field}: {tag!r} has a brace without its other half")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(one, str) for one in value)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_truth(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+_Kind = tuple[str, Callable[[Any], bool]]
+_TEXT: Final[_Kind] = ("text", _is_text)
+_TRUTH: Final[_Kind] = ("True or False", _is_truth)
+_SECONDS: Final[_Kind] = ("a number of seconds", _is_number)
+_TEXTS: Final[_Kind] = ("a list of texts", _are_texts)
+_KINDS: Final[dict[str, _Kind]] = {
+    **dict.fromkeys(("read_only", "idempotent", "destructive", "open_world", "cache_writes"), _TRUTH),
+    **dict.fromkeys(("timeout", "cache", "cache_stale", "cache_errors"), _SECONDS),
+    **dict.fromkeys(("cache_strategy", "cache_scope", "affinity", "balancer"), _TEXT),
+    **dict.fromkeys(("tags", "invalidates"), _TEXTS),
+}
+_OPTIONAL: Final = ("destructive", "timeout", "cache", "cache_strategy", "affinity", "balancer")
+UNCACHED: Final[Mapping[str, Any]] = {
+    "cache_strategy": None,
+    "cache_stale": 0.0,
+    "cache_errors": 0.0,
+    "cache_scope": "public",
+    "tags": (),
+}
+"""What says nothing without ``cache``, when it says nothing."""
