@@ -19,8 +19,10 @@ from toolring.plugins.specs import Stored, StoreSettings
 
 FILE: Final = "results.sqlite3"
 VERSION: Final = 1
+_HEADER: Final = 100
 SWEEP: Final = 64
 """Every so many puts the expired leave, and the oldest if the file is too large."""
+# The stamp of everything is random from the start: a token from an earlier file is worth nothing in this one.
 _SCHEMA: Final = f"""
 PRAGMA journal_mode = WAL;
 PRAGMA synchronous = NORMAL;
@@ -32,6 +34,7 @@ CREATE TABLE IF NOT EXISTS entries (
 CREATE INDEX IF NOT EXISTS by_death ON entries (dies);
 CREATE INDEX IF NOT EXISTS by_age ON entries (created);
 CREATE TABLE IF NOT EXISTS tags (tag BLOB PRIMARY KEY, stamp BLOB, at REAL);
+INSERT OR IGNORE INTO tags VALUES (CAST('*' AS BLOB), randomblob(8), 9e99);
 PRAGMA user_version = {VERSION};
 COMMIT;
 """
@@ -49,7 +52,7 @@ class SqliteStore:
         self._max_bytes = settings.max_bytes
         self._timeout = settings.timeout
         self._directory = Path(settings.directory)
-        _make_private(self._directory)
+        make_private(self._directory)
         self._path = self._directory / FILE
         self._puts = 0
         self._db = self._open()
@@ -149,7 +152,7 @@ class SqliteStore:
         try:
             return self._connect()
         except sqlite3.DatabaseError as error:
-            if not _is_broken(error):
+            if not _is_broken(error) and self._path.stat().st_size >= _HEADER:  # cut off under those who have it open
                 raise
         self._remove()
         return self._connect()
@@ -176,18 +179,26 @@ class SqliteStore:
         return db
 
     def _mended(self, operation: Callable[[], T]) -> T:
-        """Do it; if the file turns out to be broken or gone, once more with a new one."""
+        """Do it in the file that is there now; if that turns out to be broken, once more in a new one.
+
+        Another process may have thrown the file away: what is written to it then, no other would ever see.
+        """
+        if not self._is_mine():
+            self._reopen()
         try:
             return operation()
         except sqlite3.DatabaseError as error:
             if not _is_broken(error):
                 raise
-        with suppress(sqlite3.Error):
-            self._db.close()
         if self._is_mine():
             self._remove()
-        self._db = self._open()
+        self._reopen()
         return operation()
+
+    def _reopen(self) -> None:
+        with suppress(sqlite3.Error):
+            self._db.close()
+        self._db = self._open()
 
     def _is_mine(self) -> bool:
         """Is the file at the path still the one that this process opened, or another's new one?"""
@@ -202,7 +213,8 @@ class SqliteStore:
                 os.unlink(f"{self._path}{suffix}")
 
 
-def _make_private(directory: Path) -> None:
+def make_private(directory: Path) -> None:
+    """Make a directory that nobody else can read. Raises PermissionError if it is somebody else's."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     found = directory.stat()
     if found.st_uid != os.getuid():

@@ -116,8 +116,7 @@ class Cache:
             if line is None:
                 ttl, line = self._line(ttl)
             expiry = now + ttl
-            if expiry < self._soonest:
-                self._soonest = expiry
+            self._soonest = min(self._soonest, expiry)
             line[key] = expiry
             entries[key] = value, expiry, ttl, weight
         self.bytes += weight

@@ -3,6 +3,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -136,6 +137,10 @@ class Shelf:
     def close(self) -> None: ...
 
 
+def _same(shelf: Shelf) -> Shelf:
+    return shelf
+
+
 class Place:
     """Two workers with a memory each, one set of stamps, and stores that both use."""
 
@@ -148,7 +153,7 @@ class Place:
 
     def _cache(self, rng: float, settings: dict[str, Any]) -> ResultCache:
         given = CacheSettings(**settings)
-        stores = [Guarded("shelf", lambda shelf=shelf: shelf, 1.0, clock=self.clock) for shelf in self.shelves]
+        stores = [Guarded("shelf", partial(_same, shelf), 1.0, clock=self.clock) for shelf in self.shelves]
         memory = Cache(LRU(10), 10, 100_000, self.clock)
         fixed = random.Random()
         fixed.random = lambda: rng  # type: ignore[method-assign]
