@@ -144,13 +144,18 @@ class Admin:
 
 
 def _added(figures: Iterable[Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, Any]]:
-    """Numbers of the same name added up over the workers; of words, the last that is not "closed"."""
+    """Numbers of the same name added up over the workers; of words, the last that is not "closed".
+
+    A store's sizes are told by each worker that uses it, and are one file's: the largest counts.
+    """
     total: dict[str, dict[str, Any]] = {}
     for one in figures:
         for name, values in one.items():
             into = total.setdefault(name, {})
             for key, value in values.items():
-                if isinstance(value, int | float):
+                if key in ("entries", "bytes") and "state" in values:
+                    into[key] = max(into.get(key, 0), value)
+                elif isinstance(value, int | float):
                     into[key] = into.get(key, 0) + value
                 elif into.get(key) in (None, "closed"):
                     into[key] = value

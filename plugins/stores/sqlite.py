@@ -111,10 +111,7 @@ class SqliteStore:
         pass
 
     def stats(self) -> dict[str, int]:
-        entries, size = self._mended(
-            lambda: self._db.execute("SELECT count(*), coalesce(sum(length(value)), 0) FROM entries").fetchone()
-        )
-        return {"entries": entries, "bytes": size}
+        return self._mended(lambda: {"entries": self._number("SELECT count(*) FROM entries"), "bytes": self._bytes()})
 
     def close(self) -> None:
         self._db.close()
@@ -136,17 +133,23 @@ class SqliteStore:
         with db:
             db.execute("BEGIN IMMEDIATE")
             db.execute("DELETE FROM entries WHERE key IN (SELECT key FROM entries WHERE dies <= ? LIMIT 1000)", (now,))
-            pages, size, free = (
-                db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size", "freelist_count")
-            )
-            over = (pages - free) * size - self._max_bytes
+            size = self._bytes()
+            over = size - self._max_bytes
             if over > 0:
-                mean = max(1, (pages - free) * size // max(1, db.execute("SELECT count(*) FROM entries").fetchone()[0]))
+                mean = max(1, size // max(1, self._number("SELECT count(*) FROM entries")))
                 most = min(over // mean + SWEEP, 5000)
                 db.execute(
                     "DELETE FROM entries WHERE key IN (SELECT key FROM entries ORDER BY created LIMIT ?)", (most,)
                 )
             db.execute("DELETE FROM tags WHERE at < coalesce((SELECT min(created) FROM entries), ?)", (now,))
+
+    def _bytes(self) -> int:
+        """Of the pages in use; a file doesn't shrink."""
+        pages, free, size = (self._number(f"PRAGMA {name}") for name in ("page_count", "freelist_count", "page_size"))
+        return (pages - free) * size
+
+    def _number(self, query: str) -> int:
+        return int(self._db.execute(query).fetchone()[0])
 
     def _open(self) -> sqlite3.Connection:
         try:

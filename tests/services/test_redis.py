@@ -150,7 +150,7 @@ def test_a_server_that_is_gone_is_misses_until_it_is_back(how: str) -> None:
 def test_two_nodes_share_results_and_make_each_once(tmp_path: Path) -> None:
     ledger = str(tmp_path / "ledger")
     with serving() as server:
-        shared = {
+        shared: dict[str, Any] = {
             "TOOLRING_CACHE_LAYERS": "redis",
             "TOOLRING_CACHE_URL": server.url,
             "TOOLRING_CACHE_NAMESPACE": "both",
@@ -168,7 +168,11 @@ def test_two_nodes_share_results_and_make_each_once(tmp_path: Path) -> None:
 
 def test_calls_go_on_while_redis_is_stopped_and_started(tmp_path: Path) -> None:
     with serving() as server:
-        shared = {"TOOLRING_CACHE_LAYERS": "redis", "TOOLRING_CACHE_URL": server.url, "TOOLRING_CACHE_HOT_BYTES": "0"}
+        shared: dict[str, Any] = {
+            "TOOLRING_CACHE_LAYERS": "redis",
+            "TOOLRING_CACHE_URL": server.url,
+            "TOOLRING_CACHE_HOT_BYTES": "0",
+        }
         with kit.running(**shared) as node, node.client() as client:
             for turn in range(4):
                 numbers = [{"x": number % 50} for number in range(300)]

@@ -67,7 +67,7 @@ class Guarded:
 
     def get(self, key: bytes, tags: Sequence[bytes]) -> tuple[Stored | None, Any]:
         """What the store has, and the token for ``put``; None and None if it can't be asked."""
-        found, token = self._use(lambda store: store.get(key, tags), (None, None))
+        found, token = self._use(lambda store: _answer(store.get(key, tags)), (None, None))
         self.hits += found is not None
         self.misses += found is None
         return found, token
@@ -92,7 +92,7 @@ class Guarded:
     def stats(self) -> dict[str, Any]:
         """Its own counts; sizes as the store tells them, if it does."""
         asleep = self._store is None or self._closed_from is not None
-        own: dict[str, Any] = {} if asleep else self._use(lambda store: dict(store.stats()), {})
+        own: dict[str, Any] = {} if asleep else self._use(lambda store: _numbers(store.stats()), {})
         return {
             **own,
             "hits": self.hits,
@@ -166,6 +166,17 @@ class Guarded:
                     store.close()
         except (Exception, LayerTimeout):
             pass  # nothing is expected of it any more
+
+
+def _numbers(stats: Any) -> dict[str, Any]:
+    return {str(name): value for name, value in stats.items() if isinstance(value, int | float)}
+
+
+def _answer(found: Any) -> tuple[Stored | None, Any]:
+    """What a ``get`` gave, if it is what it should be. Raises TypeError."""
+    if isinstance(found, tuple) and len(found) == 2 and (found[0] is None or type(found[0]) is Stored):
+        return found
+    raise TypeError(f"get() gave {found!r:.100}, not an entry and a token")
 
 
 class _Timer:
