@@ -99,6 +99,8 @@ def draw(strategies: dict[str, Any], path: Path) -> None:
         optimum = [100 * facts["hits"][str(size)]["belady"] / len(keys) for size in sizes]
         panel.plot(sizes, optimum, "k--", marker="o", markersize=3, label="Belady")
         panel.set(title=f"{name}, {len(keys):,} requests", xscale="log", xlabel="entries", ylabel="hits, %")
+        panel.set_xticks(sizes, [f"{size:,}" for size in sizes])
+        panel.minorticks_off()
         panel.set_ylim(0, math.ceil(max(optimum) / 10 + 0.5) * 10)
         panel.grid(alpha=0.3)
     panels.flat[0].legend(fontsize="small")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.util import find_spec
 
 from toolring.errors import PluginError
 from toolring.plugins.caches.adaptive import Adaptive
@@ -18,7 +17,6 @@ from toolring.plugins.caches.wtinylfu import WTinyLFU
 from toolring.plugins.markers import hookimpl
 from toolring.plugins.sinks.log import LogSink
 from toolring.plugins.specs import CacheStore, CacheStrategy, MetricsSink, StoreSettings
-from toolring.plugins.stores.sqlite import SqliteStore
 
 
 @hookimpl
@@ -37,30 +35,31 @@ def toolring_cache_strategies() -> Mapping[str, Callable[[int], CacheStrategy]]:
 @hookimpl
 def toolring_cache_stores() -> Mapping[str, Callable[[StoreSettings], CacheStore]]:
     return {
-        "sqlite": SqliteStore,
-        "redis": Extra("toolring.plugins.stores.redis", "RedisStore", "redis"),
-        "lmdb": Extra("toolring.plugins.stores.lmdb", "LmdbStore", "lmdb"),
+        "sqlite": Store("toolring.plugins.stores.sqlite", "SqliteStore"),
+        "redis": Store("toolring.plugins.stores.redis", "RedisStore", extra="redis"),
+        "lmdb": Store("toolring.plugins.stores.lmdb", "LmdbStore", extra="lmdb"),
     }
 
 
 @dataclass(frozen=True)
-class Extra:
-    """The factory of a store whose package comes with an extra of the same name; imported only where it is used."""
+class Store:
+    """The factory of a store that is imported by those only who use it: not by the supervisor, nor for nothing."""
 
     module: str
     name: str
-    package: str
+    extra: str = ""
+
+    def check(self) -> None:
+        """Import it, before there are workers. Raises PluginError while its package is missing."""
+        try:
+            import_module(self.module)
+        except ImportError as error:
+            hint = f"; pip install 'toolring[{self.extra}]'" if self.extra else ""
+            raise PluginError(f"the cache layer needs a package that is missing: {error}{hint}") from None
 
     def __call__(self, settings: StoreSettings) -> CacheStore:
         store: CacheStore = getattr(import_module(self.module), self.name)(settings)
         return store
-
-    def check(self) -> None:
-        """Raises PluginError while its package is missing."""
-        if find_spec(self.package) is None:
-            raise PluginError(
-                f"the cache layer {self.package!r} needs a package: pip install 'toolring[{self.package}]'"
-            )
 
 
 @hookimpl

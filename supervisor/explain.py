@@ -11,7 +11,6 @@ from toolring.spec import ToolSpec
 
 _NOT_POLICY: Final = ("name", "description", "parameters", "version")
 _NODE_WIDE: Final = {
-    "timeout": "timeouts.default",
     "cache_strategy": "cache.strategy",
     "cache_layers": "cache.layers",
     "cache_local": "cache.local",

@@ -152,3 +152,32 @@ def test_the_values_given_are_not_changed() -> None:
     environment = {"TOOLRING_NODE_WORKERS": "2"}
     load(environment=environment, flags={"node.workers": 3})
     assert environment == {"TOOLRING_NODE_WORKERS": "2"}
+
+
+# ---- policy of single tools
+
+
+def test_a_tools_section_is_kept_with_its_sources(tmp_path: Path) -> None:
+    file = tmp_path / "x.toml"
+    file.write_text('[tools.look]\ncache = 7\ntags = ["a"]\n[tools."my.tool"]\ncache_scope = "caller"\n')
+    loaded = load(str(file), environment={})
+    values = flat(loaded.config)
+    assert values["tools.look.cache"] == 7.0
+    assert values["tools.look.tags"] == ("a",)
+    assert values["tools.my.tool.cache_scope"] == "caller"
+    assert loaded.sources["tools.look.cache"] == f"file {file}"
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("[tools.look]\nchache = 7\n", "unknown key tools.look.chache; did you mean cache?"),
+        ('[tools.look]\ncache = "long"\n', "tools.look.cache = 'long'"),
+        ("[tools]\nlook = 7\n", r"tools.look must be a section, \[tools.look\]"),
+    ],
+)
+def test_a_tools_section_that_is_wrong_is_refused_by_name(tmp_path: Path, text: str, why: str) -> None:
+    file = tmp_path / "x.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=why):
+        load(str(file), environment={})

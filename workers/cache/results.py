@@ -160,6 +160,8 @@ class ResultCache:
                 return None
             if kept.seen != question.seen:
                 memory.delete(question.key)
+                memory.hits -= 1
+                memory.misses += 1
                 return None
         except Exception as error:
             self._fail(error)

@@ -239,6 +239,8 @@ def test_other_tags_stay() -> None:
     place.load(0, b"two", 2)
     Invalidation(place.stamps, place.caches[0].stores)([tags.named("a:1")])
     assert [place.value(0, n) for n in (1, 2)] == [None, b"two"]
+    counts = place.caches[0].memory.stats()
+    assert (counts["hits"], counts["misses"]) == (1, 3), "what is no longer true is a miss"
 
 
 def test_an_outdated_one_is_given_for_a_while_and_says_so() -> None:
