@@ -19,14 +19,31 @@ from toolring.errors import Cancelled, ToolError, ToolringError
 from toolring.lane import ACK, AT, CANCEL, DONE, RECALL, STARTED, TAKEN, Lanes
 from toolring.policy.balance import Balancer, RingOverflow, RoundRobin
 from toolring.policy.restart import RestartBudget
-from toolring.protocol import ERROR, INLINE, NIL, OK, SKIPPED, Answer, Batch, Done, Job, Leaving, Stop, Work
+from toolring.protocol import (
+    CACHED,
+    ERROR,
+    INLINE,
+    LAYER_SHIFT,
+    NIL,
+    OK,
+    REFRESH,
+    SKIPPED,
+    Answer,
+    Batch,
+    Done,
+    Job,
+    Leaving,
+    Stop,
+    Work,
+)
 from toolring.spec import ToolSpec
-from toolring.stamps import Stamps
+from toolring.stamps import Stamps, of_tool
 from toolring.supervisor.catalogue import ServedTool
 from toolring.supervisor.core import Core, Limits
 from toolring.supervisor.endings import Endings
 from toolring.supervisor.fleet import Fleet, Life, Worker
 from toolring.supervisor.ledger import Entry, Session, State
+from toolring.supervisor.sharing import Flight
 from toolring.supervisor.watch import SCAN_SECONDS, Grace, Watch
 from toolring.workers.journal import LARGEST, Journal
 
@@ -49,6 +66,7 @@ def tools() -> dict[str, ServedTool]:
         tool("near", RingOverflow(SLOTS), idempotent=True, affinity="n"),
         tool("push", RoundRobin(SLOTS)),
         tool("brief", timeout=0.5),
+        tool("cached", RingOverflow(SLOTS), read_only=True, cache=60.0),
     ]
     return {one.name: one for one in made}
 
@@ -78,6 +96,8 @@ class SimWorker:
         self.todo: deque[tuple[int, Work]] = deque()
         self.phase = self.boot
         self.answer = Answer(0, SKIPPED, NIL)
+        self.version = 0
+        """How the world was when the tool at hand began to look at it."""
         self.run: Run | None = None
         self.retired = False
         self.interrupted = False
@@ -151,7 +171,8 @@ class SimWorker:
             self.answer = Answer(seq, SKIPPED, NIL)
             self.phase = self.add
         elif self.outcome[0] == "hit":
-            self.succeed(seq, work)
+            self.version = self.node.version
+            self.succeed(seq, work, hit=not work.renew)
         else:
             self.phase = self.start
         return True
@@ -159,6 +180,7 @@ class SimWorker:
     def start(self) -> bool:
         seq, work = self.todo[0]
         self.words[AT] = seq << 2 | STARTED
+        self.version = self.node.version
         self.run = self.node.started(self, seq, work)
         self.phase = self.running
         return True
@@ -173,10 +195,14 @@ class SimWorker:
             self.succeed(seq, work)
         return True
 
-    def succeed(self, seq: int, work: Work) -> None:
+    def succeed(self, seq: int, work: Work, hit: bool = False) -> None:
         _, micros, size = self.outcome
-        value = encode({"n": decode(work.args)["n"], "pad": b"x" * size})
+        value = encode({"n": decode(work.args)["n"], "version": self.version, "pad": b"x" * size})
         self.answer = Answer(seq, OK, Raw(value), micros)
+        if work.tool == "cached":  # what is given from the cache may be due for renewal, and is not to be held then
+            due = hit and micros > 10
+            self.answer.flags = (CACHED | 1 << LAYER_SHIFT | (REFRESH if due else 0)) if hit else 0
+            self.answer.until_us = 0 if due else int((self.node.now + 0.5) * 1e6)
         self.phase = self.add
         if self.run is not None:
             self.run.ended = True
@@ -191,7 +217,12 @@ class SimWorker:
         answer, value = self.answer, self.answer.value
         if len(value) > INLINE:
             self.flush()
-            self.sent.append((encode(Done([Answer(answer.id, answer.status, NIL, answer.run_us)])), bytes(value)))
+            self.sent.append(
+                (
+                    encode(Done([Answer(answer.id, answer.status, NIL, answer.run_us, answer.flags, answer.until_us)])),
+                    bytes(value),
+                )
+            )
             self.phase = self.wait
             return True
         encoded = encode(answer)
@@ -245,6 +276,8 @@ class Asked:
     def __init__(self, job: Job, n: int, now: float, deadline: float) -> None:
         self.job = job
         self.n = n
+        self.version = 0
+        """No cached answer may tell of an earlier world than this one."""
         self.asked = now
         self.deadline = deadline
         self.answer: Answer | None = None
@@ -287,6 +320,7 @@ class SimClient:
             job = Job(number, name, args, timeout, route, key, mode)
             limit = self.node.core.limits.default_timeout if timeout is None else timeout
             self.asked[number] = Asked(job, n, self.node.now, self.node.now + limit)
+            self.asked[number].version = self.node.version
             made.append(job)
         self.node.submit(self, made)
 
@@ -341,6 +375,8 @@ class Node:
 
     def __init__(self, clients: int = 3) -> None:
         self.now = 1000.0
+        self.version = 0
+        """Counts the changes of what ``cached`` looks at."""
         self.lanes = Lanes(SLOTS * 2 + 2)
         self.core = Core(tools(), Fleet(SLOTS, self.lanes.all), LIMITS, Stamps(self.lanes.memory))
         self.watch = Watch(
@@ -472,6 +508,11 @@ class Node:
         self.runs.append(run)
         return run
 
+    def change(self) -> None:
+        """What ``cached`` looks at changes; whoever did it invalidates its results."""
+        self.version += 1
+        Stamps(self.lanes.memory).invalidate([of_tool("cached")])
+
     def check_idle(self) -> None:
         """Nobody idles beside work that is theirs."""
         core = self.core
@@ -487,7 +528,10 @@ class Node:
         runs = [run for run in self.runs if run.job == f"{client.name}-{job.id}"]
         if code == "":
             assert asked.answer is not None
-            assert decode(asked.answer.value)["n"] == asked.n, "the result of another job"
+            value = decode(asked.answer.value)
+            assert value["n"] == asked.n, "the result of another job"
+            if job.tool == "cached":
+                assert value["version"] >= asked.version, "it was invalidated before it was asked for"
         elif code == "OUTCOME_UNKNOWN":
             assert not served.repeatable
             lost = any(not run.worker.alive for run in runs) or bool(job.key)
@@ -537,6 +581,13 @@ class Node:
             assert worker.load > -1e-9
             if not worker.line:
                 assert worker.load == 0
+        sharing = core.sharing
+        assert 0 <= sharing.bytes <= LIMITS.hot_bytes
+        for flight in [*sharing.flights.values(), *sharing.renewals.values()]:
+            assert flight.entry is not None
+            assert flight.entry.record is flight
+        under_way = Counter((e.record.name, e.record.seen) for e in entries if e.first and type(e.record) is Flight)
+        assert not under_way or max(under_way.values()) == 1, "equal calls run twice"
         self.check_runs()
 
     def check_runs(self) -> None:
@@ -576,6 +627,8 @@ class Node:
             client.read()
         core = self.core
         assert not [worker.name for worker in core.fleet.workers.values() if worker.life is Life.ENDING]
+        assert not core.sharing.flights
+        assert not core.sharing.renewals
         assert not self.entries(), [(entry.name, entry.state.name) for entry in self.entries()]
         for client in self.clients:
             assert not client.unanswered(), f"no answer for {[asked.job.id for asked in client.unanswered()]}"

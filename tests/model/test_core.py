@@ -16,7 +16,7 @@ from toolring.protocol import CALL, KEEP
 WALKS = 300
 
 picks = st.integers(0, 1_000_000)
-tool_names = st.sampled_from(["read", "write", "near", "push", "brief"])
+tool_names = st.sampled_from(["read", "write", "near", "push", "brief", "cached", "cached"])
 sizes = st.sampled_from([0, 0, 0, 0, 70_000])
 timeouts = st.sampled_from([None, None, None, 0.05, 1.0])
 routes = st.sampled_from([b"", b"", b"a", b"b", b"c"])
@@ -65,7 +65,7 @@ class NodeMachine(RuleBasedStateMachine):
         client = self.client(pick)
         if client is not None:
             client.submit(
-                [(name, self.number(), size, timeout, "", CALL, route) for name, size, timeout, route in jobs]
+                [(name, self.number(name), size, timeout, "", CALL, route) for name, size, timeout, route in jobs]
             )
 
     @rule(
@@ -83,18 +83,23 @@ class NodeMachine(RuleBasedStateMachine):
             return
         if key:
             name = {"one": "read", "two": "write", "three": "near"}[key]
-        n = {"one": -1, "two": -2, "three": -3}[key] - 10 * clash if key else self.number()
+        n = {"one": -1, "two": -2, "three": -3}[key] - 10 * clash if key else self.number(name)
         client.submit([(name, n, 0, timeout, key, mode, b"")])
 
-    def number(self) -> int:
+    def number(self, name: str) -> int:
+        """Each call's own, but for those of the cached tool, many of which are equal."""
         self.count += 1
-        return self.count
+        return self.count % 3 if name == "cached" else self.count
 
     @rule(pick=picks, job=picks)
     def cancel(self, pick: int, job: int) -> None:
         client = self.client(pick)
         if client is not None and client.asked:
             client.cancel(sorted(client.asked)[job % len(client.asked)])
+
+    @rule()
+    def change(self) -> None:
+        self.node.change()
 
     @rule(pick=picks)
     def read(self, pick: int) -> None:
@@ -218,7 +223,7 @@ def walk(seed: int, length: int = 150) -> None:
         return None if dice.random() < 0.8 else choice([0.05, 1.0])
 
     def submit() -> None:
-        names = ["read", "write", "near", "push", "brief"]
+        names = ["read", "write", "near", "push", "brief", "cached", "cached"]
         size = [0] * 20 + [70_000]
         machine.submit(
             pick(),
@@ -231,13 +236,14 @@ def walk(seed: int, length: int = 150) -> None:
             2,
             lambda: machine.submit_named(
                 pick(),
-                "write",
+                choice(["write", "cached"]),
                 choice(["", "one", "two", "three"]),
                 choice([CALL, KEEP]),
                 timeout(),
                 dice.random() < 0.05,
             ),
         ),
+        (1, machine.change),
         (1, lambda: machine.cancel(pick(), pick())),
         (2, lambda: machine.read(pick())),
         (0.3, lambda: machine.reconnect(pick(), dice.random() < 0.5)),
