@@ -49,6 +49,10 @@ class Store:
     name: str
     extra: str = ""
 
+    @property
+    def shared(self) -> bool:
+        return bool(getattr(import_module(self.module), self.name).shared)
+
     def check(self) -> None:
         """Import it, before there are workers. Raises PluginError while its package is missing."""
         try:

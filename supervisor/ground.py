@@ -7,8 +7,10 @@ supervisor imports the rest.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import secrets
+import shutil
 from pathlib import Path
 from typing import Final
 
@@ -36,13 +38,16 @@ class Ground:
         self.config = config = loaded.config
         self.workers = config.node.workers or cores()
         self.address = address.check(config.node.bind or address.default_address())
+        self._any_port = self.address.endswith((":*", ":0"))
         self._lock_fd = self._lock()
         self.node = secrets.token_hex(4)
         directory = address.private(address.runtime_directory())
         _remove_stale(directory)
         self.back = f"ipc://{directory}/{os.getpid()}-{self.node}.back"
         self.lanes = Lanes(self.workers * SPARE_LANES + 4)
-        self.spawner = Spawner(self._worker_settings(), self.lanes.memory)
+        settings = self._worker_settings()
+        self._files = settings.cache.directory
+        self.spawner = Spawner(settings, self.lanes.memory)
         keep_freed()
         self.spawner.open()
 
@@ -50,6 +55,8 @@ class Ground:
         """End the zygote and all its workers, and let go of the address."""
         self.spawner.close()
         self.lanes.close()
+        if self._any_port:  # nobody will ever come back to this address
+            shutil.rmtree(self._files, ignore_errors=True)
         self._unlock()
 
     def _worker_settings(self) -> WorkerSettings:
@@ -80,7 +87,7 @@ class Ground:
             entries=cache.max_entries,
             bytes=cache.max_bytes,
             layers=cache.layers,
-            directory=os.path.abspath(cache.directory or f"{home}/toolring"),
+            directory=os.path.join(os.path.abspath(cache.directory or f"{home}/toolring"), self._place()),
             url=cache.url,
             store_bytes=cache.store_bytes,
             timeout=cache.timeout,
@@ -88,6 +95,12 @@ class Ground:
             early=cache.early,
             namespace=cache.namespace or "\0".join((os.getcwd(), *targets)),
         )
+
+    def _place(self) -> str:
+        """The name of this node's own directory for files. Two nodes that live at once never share one, since what one
+        invalidates the other's memory doesn't hear of; and only one at a time can listen at an address."""
+        whose = self.node if self._any_port else self.address
+        return hashlib.blake2b(whose.encode(errors="surrogateescape"), digest_size=8).hexdigest()
 
     def _lock(self) -> int | None:
         """A second bind to an ipc path would succeed and steal the traffic, so a lock file stands beside it."""

@@ -76,5 +76,9 @@ def _names(
         return [*names, of_tool(name)]
     if runnable.cache is None:
         raise InvalidArguments(f"{name} is not cached", tool=name)
+    scope = runnable.tool.spec.cache_scope
+    if bool(partition) == (scope == "public"):
+        reason = "it has no partitions" if partition else "say whose result is meant, by its partition or caller"
+        raise InvalidArguments(f"{name}: its scope is {scope}: {reason}", argument="partition")
     key = runnable.cache.key(runnable.decode(msgspec.msgpack.encode(arguments)), partition)
     return [*names, tags.of_key(key), some_key(name)]

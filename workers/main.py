@@ -90,7 +90,14 @@ class Kit:
         cache = self._cache
         settings = StoreSettings(cache.directory, cache.url, cache.store_bytes, cache.timeout)
         debts = self._stamps.debts(number)
-        return Guarded(name, partial(factory, settings), cache.timeout, debts=debts, on_change=_tell_store)
+        return Guarded(
+            name,
+            partial(factory, settings),
+            cache.timeout,
+            debts=debts,
+            on_change=_tell_store,
+            shared=getattr(factory, "shared", None),
+        )
 
 
 def _tell_broken(tool: str, reason: str) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -108,6 +109,26 @@ def test_results_survive_the_node(tmp_path: Path, ledger: str) -> None:
         assert caching(client, "tally")["hits"]["sqlite"] == 1  # type: ignore[index]
         assert client.call("tally", {"path": ledger}) == 1
     assert lines(Path(ledger)) == ["run"]
+
+
+def test_two_nodes_with_one_directory_do_not_mislead_each_other(tmp_path: Path, ledger: str) -> None:
+    """Same namespace, same place for files: what one invalidates, the other's memory would not hear of."""
+    same: dict[str, Any] = {"TOOLRING_CACHE_DIRECTORY": str(tmp_path / "cache"), "TOOLRING_CACHE_NAMESPACE": "one"}
+    with kit.running(**same) as one, kit.running(**same) as two, one.client() as a, two.client() as b:
+        assert b.call("tally", {"path": ledger}) == 1
+        assert a.call("tally", {"path": ledger}) == 2
+        a.call("change", {"path": ledger})
+        assert a.call("tally", {"path": ledger}) == 3
+        assert b.call("tally", {"path": ledger}) == 1, "they share no results, and so no mistakes"
+    assert len(list((tmp_path / "cache").glob("*/results.sqlite3"))) == 2
+
+
+def test_files_of_an_address_that_nobody_will_have_again_are_removed(tmp_path: Path, ledger: str) -> None:
+    files = tmp_path / "cache"
+    with kit.running(bind="tcp://127.0.0.1:*", TOOLRING_CACHE_DIRECTORY=str(files)) as node, node.client() as client:
+        client.call("tally", {"path": ledger})
+        assert list(files.glob("*/results.sqlite3"))
+    assert not list(files.iterdir())
 
 
 def test_workers_share_what_one_of_them_made(ledger: str) -> None:

@@ -85,7 +85,8 @@ def client(node: Node) -> Iterator[Client]:
 
 
 def file_of(node: Node) -> Path:
-    return node.directory / "run" / "toolring" / "results.sqlite3"
+    (path,) = (node.directory / "run" / "toolring").glob("*/results.sqlite3")
+    return path
 
 
 @pytest.mark.parametrize("fault", ["truncated", "garbage", "deleted"])

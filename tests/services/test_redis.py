@@ -147,11 +147,12 @@ def test_a_server_that_is_gone_is_misses_until_it_is_back(how: str) -> None:
         assert found.value == b"new"
 
 
-def test_two_nodes_share_results_and_make_each_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("layers", ["redis", "sqlite,redis"])
+def test_two_nodes_share_results_and_make_each_once(tmp_path: Path, layers: str) -> None:
     ledger = str(tmp_path / "ledger")
     with serving() as server:
         shared: dict[str, Any] = {
-            "TOOLRING_CACHE_LAYERS": "redis",
+            "TOOLRING_CACHE_LAYERS": layers,
             "TOOLRING_CACHE_URL": server.url,
             "TOOLRING_CACHE_NAMESPACE": "both",
             "TOOLRING_CACHE_TIMEOUT": "1",

@@ -23,11 +23,13 @@ def run(options: argparse.Namespace) -> int:
         found = [{"name": p.name, "source": p.source, "hooks": list(p.hooks)} for p in registry.plugins]
         offers = {
             "cache_strategies": sorted(registry.cache_strategies),
+            "cache_stores": sorted(registry.cache_stores),
             "metrics_sinks": sorted(registry.metrics_sinks),
         }
         print(json.dumps({"plugins": found, **offers}))
         return 0
     print(table(("PLUGIN", "FROM", "HOOKS"), [(p.name, p.source, ", ".join(p.hooks)) for p in registry.plugins]))
     print(f"\ncache strategies: {', '.join(sorted(registry.cache_strategies))}")
+    print(f"cache stores:     {', '.join(sorted(registry.cache_stores))}")
     print(f"metrics sinks:    {', '.join(sorted(registry.metrics_sinks))}")
     return 0

@@ -44,8 +44,10 @@ class Guarded:
         rng: random.Random | None = None,
         debts: MutableSequence[int] | memoryview | None = None,
         on_change: Callable[[str, str], None] = lambda *_: None,
+        shared: bool | None = None,
     ) -> None:
         self.name = name
+        self._shared = shared
         self._make = make
         self._timeout = timeout
         self._clock = clock
@@ -62,8 +64,8 @@ class Guarded:
 
     @property
     def shared(self) -> bool:
-        """Do other nodes use it too? Not known while it is not open, and then it is of no use to them either."""
-        return self._store is not None and self._store.shared
+        """Do other nodes use it too? While that isn't known, they may."""
+        return self._shared is not False
 
     def get(self, key: bytes, tags: Sequence[bytes]) -> tuple[Stored | None, Any]:
         """What the store has, and the token for ``put``; None and None if it can't be asked."""
@@ -121,6 +123,7 @@ class Guarded:
             with _Timer(self._timeout):
                 if self._store is None:
                     self._store = self._make()
+                    self._shared = bool(self._store.shared)
                 if self._debts[OWED] != self._debts[PAID]:
                     owed = self._debts[OWED]
                     self._store.invalidate([b"*"])

@@ -37,12 +37,13 @@ _canonical = msgspec.msgpack.Encoder(order="deterministic").encode
 
 
 class Kept(NamedTuple):
-    """An entry of the worker's memory. ``expires``: on this process's clock; ``seen``: its tags' stamps."""
+    """An entry of the worker's memory. ``expires``: when its result is outdated; ``until``: when it has to be asked for
+    again, whatever it is worth; ``seen``: its tags' stamps."""
 
     value: bytes
     status: int
     expires: float
-    stale: float
+    until: float
     cost: float
     seen: tuple[int, ...]
 
@@ -143,6 +144,8 @@ class ResultCache:
         for number, store in enumerate(self.stores):
             stored, token = store.get(question.key, question.tags)
             question.tokens.append(token)
+            if stored is not None and self._brief(number) and stored.fresh > self._local:
+                continue  # kept when no other node could have invalidated it
             if stored is not None and not renew and stored.fresh > least:
                 return self._arrived(question, number, stored)
         return found
@@ -171,8 +174,8 @@ class ResultCache:
     def _arrived(self, question: Question, number: int, stored: Stored) -> Found:
         """A store had it: those before it keep it for what remains of its time."""
         for nearer in range(number):
-            self.stores[nearer].put(question.key, question.tags, question.tokens[nearer], stored)
-        kept = self._remember(question, stored, self.stores[number].shared)
+            self._put(question, nearer, stored)
+        kept = self._remember(question, stored)
         return self._found(kept, MEMORY + 1 + number)
 
     def _found(self, kept: Kept, layer: int) -> Found:
@@ -180,12 +183,18 @@ class ResultCache:
         left = kept.expires - self._clock()
         if left <= 0:
             return Found(kept.value, kept.status, flags | STALE | REFRESH, left, 0.0)
-        hold = left if kept.status == OK else 0.0
-        if hold and self._early:
-            hold = max(0.0, left - self._advance(kept.cost))
-            if not hold:
-                flags |= REFRESH
-        return Found(kept.value, kept.status, flags, left, hold)
+        hold = self._hold(kept)
+        if hold <= 0 and kept.status == OK:
+            flags |= REFRESH
+        return Found(kept.value, kept.status, flags, left, max(0.0, hold))
+
+    def _hold(self, kept: Kept) -> float:
+        """For how long others may give it without asking; none is left if it had better be renewed (seconds)."""
+        if kept.status != OK:
+            return 0.0
+        now = self._clock()
+        left = kept.expires - now - (self._advance(kept.cost) if self._early else 0.0)
+        return min(left, kept.until - now)
 
     def _advance(self, cost: float) -> float:
         """How much before its end to renew an entry: seldom much more than it costs to make, and never all at once.
@@ -202,24 +211,29 @@ class ResultCache:
         if fresh <= 0:
             return 0.0
         stored = Stored(value, status, fresh, self._stale if status == OK else 0.0, cost)
-        shared = False
-        for store, token in zip(self.stores, question.tokens, strict=True):
-            shared = shared or store.shared
-            store.put(question.key, question.tags, token, stored)
-        kept = self._remember(question, stored, shared)
-        if status != OK:
-            return 0.0
-        return kept.expires - self._clock() - (self._advance(cost) if self._early else 0.0)
+        for number in range(len(self.stores)):
+            self._put(question, number, stored)
+        return max(0.0, self._hold(self._remember(question, stored)))
 
-    def _remember(self, question: Question, stored: Stored, shared: bool) -> Kept:
-        fresh, stale = stored.fresh, stored.stale
-        if shared and fresh > self._local:
-            fresh, stale = self._local, 0.0  # other nodes may invalidate it, and can't tell this one
-        kept = Kept(stored.value, stored.status, self._clock() + fresh, stale, stored.cost, question.seen)
+    def _put(self, question: Question, number: int, stored: Stored) -> None:
+        if self._brief(number):
+            stored = Stored(stored.value, stored.status, min(stored.fresh, self._local), 0.0, 0.0)
+        self.stores[number].put(question.key, question.tags, question.tokens[number], stored)
+
+    def _brief(self, number: int) -> bool:
+        """Other nodes may invalidate what this store holds, and can tell another store only."""
+        return not self.stores[number].shared and self.shared
+
+    def _remember(self, question: Question, stored: Stored) -> Kept:
+        lasts = stored.fresh + stored.stale
+        if self.shared:
+            lasts = min(lasts, self._local)
+        now = self._clock()
+        kept = Kept(stored.value, stored.status, now + stored.fresh, now + lasts, stored.cost, question.seen)
         if not self.broken:
             try:
                 weight = len(question.key) + len(stored.value) + OVERHEAD
-                self.memory.put(question.key, kept, fresh + stale, weight)
+                self.memory.put(question.key, kept, lasts, weight)
             except Exception as error:
                 self._fail(error)
         return kept

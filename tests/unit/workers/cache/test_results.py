@@ -310,6 +310,46 @@ def test_what_other_nodes_share_is_asked_for_again_soon() -> None:
     assert found.flags >> LAYER_SHIFT == 2
 
 
+def test_what_is_dear_is_not_renewed_each_time_it_is_asked_for_again() -> None:
+    """To be asked for again soon is not to be outdated soon."""
+    place = Place(look, rng=0.5, local=1.0)
+    place.shelves[0].shared = True
+    assert place.load(0, b"v", cost=5.0) == pytest.approx(1.0)
+    _, found = place.ask(1)
+    assert found is not None
+    assert not found.flags & REFRESH
+    assert found.hold == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("order", [(False, True), (True, False)])
+def test_beside_a_store_that_other_nodes_share_a_file_keeps_nothing_for_long(order: tuple[bool, bool]) -> None:
+    place = Place(look, stores=2, local=2.0)
+    for shelf, shared in zip(place.shelves, order, strict=True):
+        shelf.shared = shared
+    for cache in place.caches:  # known from the start, as a factory tells it
+        for store, shared in zip(cache.stores, order, strict=True):
+            store._shared = shared
+    far = place.shelves[order.index(True)]
+    place.load(0, b"old")
+    assert place.value(1) == b"old"
+    far.invalidate([of_tool("look")])  # by another node
+    place.clock.now += 2.1
+    assert [place.value(worker) for worker in (0, 1)] == [None, None]
+
+
+def test_what_is_made_while_nobody_knows_who_shares_is_kept_briefly() -> None:
+    def fails() -> Shelf:
+        raise OSError("out of reach")
+
+    clock = Clock()
+    store = Guarded("far", fails, 1.0, clock=clock)
+    memory = Cache(LRU(10), 10, 100_000, clock)
+    cache = ResultCache(memory, look.spec, CacheSettings(), Stamps(bytearray(BYTES)), [store], clock=clock)
+    question = cache.question(look.decode(encode({"a": 1})))
+    assert cache.find(question) is None
+    assert cache.keep(question, OK, b"v", 0.0) == pytest.approx(1.0)
+
+
 def test_a_claim_waits_for_who_makes_it_and_takes_over_if_nobody_does(monkeypatch: pytest.MonkeyPatch) -> None:
     place = Place(look)
     place.shelves[0].shared = True
