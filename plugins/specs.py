@@ -133,8 +133,8 @@ def toolring_cache_stores() -> Mapping[str, Callable[[StoreSettings], CacheStore
     """Stores by name: layers of the result cache behind the workers' memory, named in ``[cache] layers``.
 
     Factories are called in the workers, at the first use. One that is no class should have the attribute ``shared`` of
-    its stores: as long as it isn't known, other nodes are taken to use the store too. One that has a method ``check`` is asked before, when the
-    node starts: what that raises ends the start.
+    its stores: as long as it isn't known, other nodes are taken to use the store too. One that has a method ``check``
+    is asked before, when the node starts: what that raises ends the start.
     """
 
 

@@ -20,7 +20,7 @@ from toolring.plugins.specs import Stored, StoreSettings
 from toolring.plugins.stores.sqlite import make_private
 
 FILE: Final = "results.lmdb"
-DEAD: Final = 64
+DEAD: Final = 4
 """Entries looked at after each put, round and round: those that are over leave."""
 
 

@@ -33,8 +33,8 @@ def test_what_is_over_leaves(tmp_path: Path) -> None:
         key = b"%032d" % number
         store.put(key, TAGS, store.get(key, TAGS)[1], Stored(b"v", 0, 10.0, 0.0, 0.1))
     now[0] += 11.0
-    for number in range(10):
+    for number in range(60):
         key = b"n%031d" % number
         store.put(key, TAGS, store.get(key, TAGS)[1], Stored(b"v", 0, 10.0, 0.0, 0.1))
-    assert store.stats()["entries"] < 30
+    assert store.stats()["entries"] < 100
     store.close()
