@@ -26,11 +26,13 @@ class ServedTool:
         "cached_errors",
         "cost",
         "errors",
+        "held",
         "hits",
         "joined",
         "known",
         "name",
         "places",
+        "public",
         "renewed",
         "repeatable",
         "run_seconds",
@@ -51,13 +53,16 @@ class ServedTool:
         self.answered = 0
         self.cached = 0
         self.cached_errors = 0
+        self.held = 0
+        """Answers that the supervisor gave itself."""
         self.hits: dict[int, int] = {}
-        """Cached answers by the layer that gave them."""
+        """Cached answers by the layer behind it that gave them."""
         self.joined = 0
         self.stale = 0
         self.renewed = 0
         self.places = places(spec) if spec.cache else ()
         """The stamps that decide about its results; empty: it is not cached."""
+        self.public = spec.cache_scope == "public"
         self.run_seconds = 0.0
         self.errors: dict[str, int] = {}
 
@@ -86,7 +91,7 @@ class ServedTool:
         asked = self.answered
         return {
             "calls": asked,
-            "hits": {layer: self.hits.get(number, 0) for number, layer in enumerate(layers)},
+            "hits": {layer: self.hits.get(number, 0) if number else self.held for number, layer in enumerate(layers)},
             "joined": self.joined,
             "stale": self.stale,
             "errors": self.cached_errors,
@@ -96,7 +101,7 @@ class ServedTool:
         }
 
     def figures(self) -> dict[str, Any]:
-        ran = self.answered - self.joined - self.hits.get(0, 0)  # by a worker: run, or from its cache
+        ran = self.answered - self.joined - self.held  # by a worker: run, or from its cache
         return {
             "answered": self.answered,
             "cached": self.cached,

@@ -117,7 +117,7 @@ class Core:
                 continue
             name = partition = None
             if tool.places:
-                partition = _partition(tool, session, job)
+                partition = "" if tool.public else _partition(tool, session, job)
                 if not (job.mode and (known or self.keyring.full)):
                     name = self.sharing.name(tool.spec, partition, job)
                 if name is not None and self._held(session, job, tool, name, now):
@@ -199,7 +199,8 @@ class Core:
         if value is None or self.draining:
             return False
         tool.answered += 1
-        tool.hit(CACHED)
+        tool.cached += 1
+        tool.held += 1
         self.accepted += 1
         answer = Answer(job.id, OK, value, 0, CACHED)
         if job.mode & KEEP:
@@ -530,8 +531,5 @@ class Core:
 
 
 def _partition(tool: ServedTool, session: Session, job: Job) -> str | None:
-    """Who shares this call's result; None: nobody."""
-    scope = tool.spec.cache_scope
-    if scope == "public":
-        return ""
-    return (session.caller if scope == "caller" else job.partition) or None
+    """Who shares the result of this call, whose tool is not for everybody; None: nobody."""
+    return (session.caller if tool.spec.cache_scope == "caller" else job.partition) or None

@@ -8,13 +8,13 @@ that may concern it: the stamps are compared as they were before it was loaded.
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Final, NamedTuple
+from typing import Final
 
 from msgspec import Raw
 
 from toolring.protocol import INLINE, Job
 from toolring.spec import ToolSpec
-from toolring.stamps import ALL, SOME_TAG, Stamps, of_tool, place, some_key
+from toolring.stamps import ALL, ANY, SOME_TAG, Stamps, of_tool, place, some_key
 from toolring.supervisor.keyring import Record
 
 Name = tuple[str, str, bytes]
@@ -23,11 +23,17 @@ OVERHEAD: Final = 400
 LARGEST: Final = 1 << 20
 
 
-class Held(NamedTuple):
-    value: Raw
-    until: float
-    seen: tuple[int, ...]
-    size: int
+class Held:
+    """A result with its stamps; ``checked`` is that of anything when these were last found to be true."""
+
+    __slots__ = ("checked", "seen", "size", "until", "value")
+
+    def __init__(self, value: Raw, until: float, seen: tuple[int, ...], size: int) -> None:
+        self.value = value
+        self.until = until
+        self.seen = seen
+        self.size = size
+        self.checked = 0
 
 
 class Flight(Record):
@@ -73,10 +79,11 @@ class Sharing:
         held = self._held.get(name)
         if held is None:
             return None
-        words = self._words
-        if held.until <= now or held.seen != tuple([words[at] for at in places]):
+        stamp = self._words[ANY]
+        if held.until <= now or (held.checked != stamp and held.seen != self.seen(places)):
             self._drop(name)
             return None
+        held.checked = stamp
         self._held.move_to_end(name)
         return held.value
 

@@ -20,7 +20,9 @@ WORDS: Final = 16_384
 BYTES: Final = WORDS * 8
 ALL: Final = 0
 """Everything there is."""
-DEBTS: Final = 1
+ANY: Final = 1
+"""Anything at all: while this is the same, so is every other."""
+DEBTS: Final = 2
 """From here two words for each layer behind the memory: the invalidation that it missed, and the last made up for."""
 MAX_LAYERS: Final = 7
 _FIRST: Final = DEBTS + 2 * MAX_LAYERS
@@ -43,12 +45,14 @@ class Stamps:
         words = self.words
         for tag in tags:
             words[place(tag)] = fresh()
+        words[ANY] = fresh()  # last: whoever sees it old acts before this invalidation is complete
 
     def doubt(self) -> None:
         """Something may have changed that nobody can name: everything is invalid, in the layers behind too."""
         for layer in range(MAX_LAYERS):
             self.debts(layer)[0] = fresh()
         self.words[ALL] = fresh()
+        self.words[ANY] = fresh()
 
 
 SOME_TAG: Final = b"tags"

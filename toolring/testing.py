@@ -17,6 +17,7 @@ Needs hypothesis, which toolring itself does not install: ``pip install pytest h
 from __future__ import annotations
 
 import inspect
+import math
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -33,17 +34,19 @@ except ImportError as error:  # pragma: no cover - whoever tests toolring has it
 
 __all__ = ["CacheStoreContract", "CacheStrategyContract"]
 
+_NOTHING: Any = object()
 _KEYS = [b"a", b"b", b"c", b"dd", b"eee", b"ffff"]
 _get = st.tuples(st.just("get"), st.sampled_from(_KEYS))
 _put = st.tuples(
     st.just("put"),
     st.sampled_from(_KEYS),
-    st.sampled_from([b"", b"one", b"two", b"v" * 100, b"w" * 300]),
-    st.sampled_from([1e9, 1e9, 5.0, 2.0, 1.0, 0.0, -1.0]),
+    st.sampled_from([None, b"", b"one", b"two", b"v" * 100, b"w" * 300]),
+    st.sampled_from([None, 1e9, 5.0, 2.0, 1.0, 0.0, -1.0]),
 )
 _step = st.one_of(
     *[_put] * 4,
     *[_get] * 3,
+    st.tuples(st.just("peek"), st.sampled_from(_KEYS)),
     st.tuples(st.just("delete"), st.sampled_from(_KEYS)),
     st.tuples(st.just("clear")),
     st.tuples(st.just("clock"), st.sampled_from([0.0, 0.5, 1.0, 3.0, -2.0])),
@@ -144,7 +147,7 @@ class Trial:
         self.max_entries, self.max_bytes = max_entries, max_bytes
         self.witness = _Witness(factory(max_entries))
         self.cache = Cache(self.witness, max_entries, max_bytes, lambda: self.now)
-        self.model: dict[bytes, tuple[bytes, float]] = {}
+        self.model: dict[bytes, tuple[bytes | None, float]] = {}
         self.hits = self.misses = 0
 
     def run(self, steps: list[tuple[Any, ...]]) -> None:
@@ -153,31 +156,40 @@ class Trial:
             self.check()
 
     def get(self, key: bytes) -> None:
-        value, expiry = self.model.get(key, (None, 0.0))
-        if value is not None and self.now >= expiry:
+        value, expiry = self.model.get(key, (_NOTHING, math.inf))
+        if self.now >= expiry:
             del self.model[key]
-            value = None
-        self.hits += value is not None
-        self.misses += value is None
-        assert self.cache.get(key) == value
+            value = _NOTHING
+        self.hits += value is not _NOTHING
+        self.misses += value is _NOTHING
+        assert self.cache.get(key, _NOTHING) == value
 
-    def put(self, key: bytes, value: bytes, ttl: float) -> None:
+    def peek(self, key: bytes) -> None:
+        """Neither an access nor counted; what is over stays where it is."""
+        value, expiry = self.model.get(key, (_NOTHING, math.inf))
+        expected = _NOTHING if self.now >= expiry else value
+        assert self.cache.peek(key, _NOTHING) == expected
+        assert (key in self.cache) == (expected is not _NOTHING)
+
+    def put(self, key: bytes, value: bytes | None, ttl: float | None) -> None:
         weight = _weight(key, value)
         self.model.pop(key, None)
         self.witness.left.clear()
         before = dict(self.model)
-        kept = self.cache.put(key, value, ttl)
-        assert kept == (ttl > 0 and weight <= self.max_bytes)
+        lasts = math.inf if ttl is None else ttl
+        kept = self.cache.put(key, value, ttl, weight)
+        assert kept == (lasts > 0 and weight <= self.max_bytes)
         for gone in self.witness.left:
             if gone in self.model:
                 full = len(self.model) >= self.max_entries
-                assert full or self._bytes() + weight > self.max_bytes, f"{gone!r} left though there was room"
+                full = full or self._bytes() + weight > self.max_bytes
+                assert full or self.model[gone][1] <= self.now, f"{gone!r} left though there was room"
                 del self.model[gone]
         live = [gone for gone in self.witness.left if gone in before and before[gone][1] > self.now]
         dead = [left for left, (_, expiry) in self.model.items() if expiry <= self.now]
         assert not (live and dead), f"{live} left, although {dead} had expired"
         if kept:
-            self.model[key] = (value, self.now + ttl)
+            self.model[key] = (value, self.now + lasts)
 
     def delete(self, key: bytes) -> None:
         assert self.cache.delete(key) == (self.model.pop(key, None) is not None)
@@ -201,8 +213,8 @@ class Trial:
         return sum(_weight(key, value) for key, (value, _) in self.model.items())
 
 
-def _weight(key: bytes, value: bytes) -> int:
-    return len(key) + len(value) + OVERHEAD
+def _weight(key: bytes, value: bytes | None) -> int:
+    return len(key) + len(value or b"") + OVERHEAD
 
 
 _ALL = (b"*", b"tool:a")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
@@ -76,7 +77,9 @@ def search(
 def compile_pattern(pattern: str, ignore_case: bool) -> re.Pattern[str]:
     """The compiled expression; ValueError says what is wrong with it and where."""
     try:
-        return re.compile(pattern, re.IGNORECASE if ignore_case else 0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # "[[" may mean something else one day; the caller wrote it
+            return re.compile(pattern, re.IGNORECASE if ignore_case else 0)
     except re.error as error:
         raise ValueError(f"invalid regex {pattern!r} at position {error.pos or 0}: {error.msg}") from None
     except (OverflowError, RecursionError) as error:  # a{99999999999}, ((((...

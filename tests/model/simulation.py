@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -27,7 +27,9 @@ from toolring.protocol import (
     NIL,
     OK,
     REFRESH,
+    REPLAYED,
     SKIPPED,
+    STALE,
     Answer,
     Batch,
     Done,
@@ -37,7 +39,7 @@ from toolring.protocol import (
     Work,
 )
 from toolring.spec import ToolSpec
-from toolring.stamps import Stamps, of_tool
+from toolring.stamps import ALL, SOME_TAG, Stamps, of_tool, place, some_key
 from toolring.supervisor.catalogue import ServedTool
 from toolring.supervisor.core import Core, Limits
 from toolring.supervisor.endings import Endings
@@ -45,6 +47,7 @@ from toolring.supervisor.fleet import Fleet, Life, Worker
 from toolring.supervisor.ledger import Entry, Session, State
 from toolring.supervisor.sharing import Flight
 from toolring.supervisor.watch import SCAN_SECONDS, Grace, Watch
+from toolring.workers.cache import tags
 from toolring.workers.journal import LARGEST, Journal
 
 encode = protocol.encode
@@ -66,9 +69,31 @@ def tools() -> dict[str, ServedTool]:
         tool("near", RingOverflow(SLOTS), idempotent=True, affinity="n"),
         tool("push", RoundRobin(SLOTS)),
         tool("brief", timeout=0.5),
-        tool("cached", RingOverflow(SLOTS), read_only=True, cache=60.0),
+        tool("cached", RingOverflow(SLOTS), read_only=True, cache=60.0, tags=("t",)),
     ]
     return {one.name: one for one in made}
+
+
+def sharing_tools() -> dict[str, ServedTool]:
+    """Those that share results with some, and those that invalidate them."""
+    made = [
+        tool("mine", RingOverflow(SLOTS), read_only=True, cache=60.0, cache_scope="partition", tags=("t",)),
+        tool("own", read_only=True, cache=60.0, cache_scope="caller", tags=("t",)),
+        tool("change", invalidates=("t",)),
+        tool("swap", idempotent=True, invalidates=("t",)),
+    ]
+    return {**tools(), **{one.name: one for one in made}}
+
+
+TAG = tags.named("t")
+CACHED_TOOLS = ("cached", "mine", "own")
+WATCHED = [ALL, place(SOME_TAG), *(place(word(name)) for name in CACHED_TOOLS for word in (of_tool, some_key))]
+"""Where an invalidation shows that concerns what the supervisor shares."""
+
+
+def sharers(served: ServedTool, caller: str, partition: str) -> str | None:
+    """Who may share a call's result; None: nobody. Said once more, so as not to believe the core."""
+    return {"public": "", "caller": caller or None, "partition": partition or None}[served.spec.cache_scope]
 
 
 class Run:
@@ -79,6 +104,9 @@ class Run:
         self.tool = tool
         self.worker = worker
         self.ended = False
+        self.entry: Entry | None = None
+        self.altered = 0
+        """The version of the world that it made, if it has made one."""
 
 
 class SimWorker:
@@ -98,6 +126,14 @@ class SimWorker:
         self.answer = Answer(0, SKIPPED, NIL)
         self.version = 0
         """How the world was when the tool at hand began to look at it."""
+        self.seen: tuple[int, ...] = ()
+        self.memory: dict[tuple[str, str, bytes], tuple[int, tuple[int, ...]]] = {}
+        """Its own cache: the version that a result tells of, and the stamps from before it was made."""
+        self.hold = 0.5
+        """For how long the supervisor may give a result without asking (seconds)."""
+        self.error: ToolringError | None = None
+        self.untold: list[bytes] = []
+        """What the tool at hand has invalidated, and nobody knows of."""
         self.run: Run | None = None
         self.retired = False
         self.interrupted = False
@@ -135,7 +171,7 @@ class SimWorker:
             self.interrupted = False
             if self.phase == self.running and self.words[CANCEL] == self.todo[0][0]:
                 self.retired = True
-                self.end(Cancelled("interrupted"))
+                self.conclude(Cancelled("interrupted"))
                 return True
         return self.phase()
 
@@ -170,12 +206,23 @@ class SimWorker:
         if self.words[RECALL] >= seq or self.retired or self.node.now >= work.deadline:
             self.answer = Answer(seq, SKIPPED, NIL)
             self.phase = self.add
-        elif self.outcome[0] == "hit":
-            self.version = self.node.version
-            self.succeed(seq, work, hit=not work.renew)
+            return True
+        if shared := work.tool in CACHED_TOOLS and work.partition is not None:
+            self.seen = self.node.stamps(work.tool)
+        if shared and not work.renew and self.outcome[0] in ("hit", "stale"):
+            self.remember(work)
+            self.succeed(seq, work, hit=True)
         else:
             self.phase = self.start
         return True
+
+    def remember(self, work: Work) -> None:
+        """What is in its memory, as long as that is true; else what another worker has just put into a store."""
+        version, seen = self.memory.get(self.key(work), (0, ()))
+        self.version = version if seen == self.seen else self.node.version
+
+    def key(self, work: Work) -> tuple[str, str, bytes]:
+        return work.tool, work.partition or "", bytes(work.args)
 
     def start(self) -> bool:
         seq, work = self.todo[0]
@@ -186,23 +233,59 @@ class SimWorker:
         return True
 
     def running(self) -> bool:
-        seq, work = self.todo[0]
         if self.outcome[0] == "hang":
             return False
-        if self.outcome[0] == "error":
-            self.end(ToolError("it raised"))
+        assert self.run is not None
+        if self.run.tool in ("change", "swap") and not self.run.altered:
+            self.run.altered = self.node.alter()
         else:
-            self.succeed(seq, work)
+            self.conclude(ToolError("it raised") if self.outcome[0] == "error" else None)
         return True
 
+    def conclude(self, error: ToolringError | None) -> None:
+        """The tool has returned, has raised, or was interrupted: no signal reaches it any more."""
+        self.error = error
+        self.untold = [TAG, SOME_TAG] if self.todo[0][1].tool in ("change", "swap") else []
+        if self.untold:
+            self.phase = self.tell
+        else:
+            self.conclude_told()
+
+    def tell(self) -> bool:
+        """One word after the other, as they are written."""
+        self.node.invalidate([self.untold.pop(0)])
+        if not self.untold:
+            assert self.run is not None
+            self.node.known = max(self.node.known, self.run.altered)
+            self.conclude_told()
+        return True
+
+    def conclude_told(self) -> None:
+        if self.error is not None:
+            self.end(self.error)
+        else:
+            self.succeed(*self.todo[0])
+
     def succeed(self, seq: int, work: Work, hit: bool = False) -> None:
-        _, micros, size = self.outcome
-        value = encode({"n": decode(work.args)["n"], "version": self.version, "pad": b"x" * size})
-        self.answer = Answer(seq, OK, Raw(value), micros)
-        if work.tool == "cached":  # what is given from the cache may be due for renewal, and is not to be held then
-            due = hit and micros > 10
-            self.answer.flags = (CACHED | 1 << LAYER_SHIFT | (REFRESH if due else 0)) if hit else 0
-            self.answer.until_us = 0 if due else int((self.node.now + 0.5) * 1e6)
+        kind, micros, size = self.outcome
+        until = flags = 0
+        if work.tool in CACHED_TOOLS and work.partition is not None:
+            # what is given from the cache may be due for renewal, and is not to be held then
+            due = hit and (micros > 10 or kind == "stale")
+            if hit:
+                flags = CACHED | 1 << LAYER_SHIFT | (REFRESH if due else 0) | (STALE if kind == "stale" else 0)
+            else:
+                self.memory[self.key(work)] = self.version, self.seen
+            until = 0 if due or not self.hold else int((self.node.now + self.hold) * 1e6)
+        value = {
+            "n": decode(work.args)["n"],
+            "version": self.version,
+            "pad": b"x" * size,
+            "by": f"{work.session}-{work.id}",
+            "for": work.partition,
+            "until": until,
+        }
+        self.answer = Answer(seq, OK, Raw(encode(value)), micros, flags, until)
         self.phase = self.add
         if self.run is not None:
             self.run.ended = True
@@ -294,8 +377,9 @@ class Asked:
 class SimClient:
     """Submits, reads answers when it likes, reconnects, goes away and comes back."""
 
-    def __init__(self, node: Node, number: int) -> None:
+    def __init__(self, node: Node, number: int, caller: str) -> None:
         self.node = node
+        self.caller = caller
         self.token = bytes([number]) * 16
         self.numbers = 0
         self.asked: dict[int, Asked] = {}
@@ -308,19 +392,19 @@ class SimClient:
         return self.token.hex()
 
     def connect(self) -> None:
-        self.session = Session(self.token, self.token[:4], "caller")
+        self.session = Session(self.token, self.token[:4], self.caller)
         self.node.core.sessions[self.token] = self.session
 
-    def submit(self, jobs: Iterable[tuple[str, int, int, float | None, str, int, bytes]]) -> None:
+    def submit(self, jobs: Iterable[tuple[str, int, int, float | None, str, int, bytes]], partition: str = "") -> None:
         made = []
         for name, n, size, timeout, key, mode, route in jobs:
             self.numbers += 1
             number = self.numbers
             args = Raw(encode({"n": n, "pad": b"a" * size}))
-            job = Job(number, name, args, timeout, route, key, mode)
+            job = Job(number, name, args, timeout, route, key, mode, partition)
             limit = self.node.core.limits.default_timeout if timeout is None else timeout
             self.asked[number] = Asked(job, n, self.node.now, self.node.now + limit)
-            self.asked[number].version = self.node.version
+            self.asked[number].version = self.node.known
             made.append(job)
         self.node.submit(self, made)
 
@@ -373,18 +457,32 @@ class SimClient:
 class Node:
     """What ``supervisor/loop.py`` does, with queues for sockets and a clock that only moves when told to."""
 
-    def __init__(self, clients: int = 3) -> None:
+    def __init__(
+        self,
+        clients: int = 3,
+        served: dict[str, ServedTool] | None = None,
+        callers: Sequence[str] = ("caller",),
+        limits: Limits = LIMITS,
+    ) -> None:
         self.now = 1000.0
         self.version = 0
-        """Counts the changes of what ``cached`` looks at."""
+        """Counts the changes of what the cached tools look at."""
+        self.known = 0
+        """The last change of which the node knows: no call from now on may hear of an earlier world."""
         self.lanes = Lanes(SLOTS * 2 + 2)
-        self.core = Core(tools(), Fleet(SLOTS, self.lanes.all), LIMITS, Stamps(self.lanes.memory))
+        self.words = Stamps(self.lanes.memory).words
+        self.epoch = 0
+        """Counts the moments at which something was invalidated that the supervisor may share."""
+        self.watched = self.look()
+        self.begun: dict[Entry, int] = {}
+        """The epoch in which an entry was accepted."""
+        self.core = Core(served or tools(), Fleet(SLOTS, self.lanes.all), limits, Stamps(self.lanes.memory))
         self.watch = Watch(
             self.core, Endings(self.core), RestartBudget(5, 10.0), Grace(0.2, 0.2, 5.0), self._is_stopped
         )
         self.workers: dict[bytes, SimWorker] = {}
         self.exits: deque[tuple[bytes, int]] = deque()
-        self.clients = [SimClient(self, number) for number in range(1, clients + 1)]
+        self.clients = [SimClient(self, number, callers[number % len(callers)]) for number in range(1, clients + 1)]
         self.runs: list[Run] = []
         self.pids = 0
         self.shut = False
@@ -392,6 +490,7 @@ class Node:
         self.tick()
 
     def close(self) -> None:
+        self.words.release()
         for lane in self.lanes.all:
             lane.words.release()
             lane.bytes.release()
@@ -437,6 +536,8 @@ class Node:
         record = self.core.fleet.workers.get(identity)
         if record is not None:
             self.watch.exited(record, status, self.now)
+            altered = [run.altered for run in self.runs if run.worker.record is record]
+            self.known = max([self.known, *altered])
         self.turn()
 
     # ---- what is decided
@@ -458,10 +559,15 @@ class Node:
             assert entry.deadline > self.now - SCAN_SECONDS, f"{entry.name} is past its deadline"
 
     def turn(self) -> None:
+        self.note_entries()
         if not self.shut:
             self.core.dispatch(self.now)
             for send in self.core.sends:
                 assert send.worker.life is Life.READY, "work for a worker that isn't ready"
+                for at, work in enumerate(send.work, send.first - send.worker.head):
+                    entry = send.worker.line[at]
+                    if entry is not None and type(entry.record) is Flight:
+                        assert work.renew == entry.record.renews, "a renewal that the cache would answer"
             self.check_idle()
         self.perform()
 
@@ -486,6 +592,10 @@ class Node:
     def tell(self, session: Session) -> None:
         """A session's answers go to its client."""
         out, session.out = session.out, []
+        for answer in out:
+            if answer.flags == CACHED:
+                until = decode(answer.value)["until"] * 1e-6
+                assert until > self.now, "the supervisor gives what it should ask for again"
         for client in self.clients:
             if client.session is session:
                 client.unread.extend(decode_answers(out))
@@ -499,19 +609,64 @@ class Node:
     def started(self, worker: SimWorker, seq: int, work: Work) -> Run:
         """A worker has written STARTED and calls the tool."""
         record, name = worker.record, f"{work.session}-{work.id}"
+        run = Run(name, work.tool, worker)
         if record.identity in self.core.fleet.workers and not self.shut:
             entry = record.line[seq - record.head]
             assert entry is not None or worker.words[CANCEL] == seq, f"{name} was taken back and runs all the same"
-        run = Run(name, work.tool, worker)
+            run.entry = entry
         if not self.core.tools[work.tool].repeatable:
             assert not [r for r in self.runs if r.job == name], f"{name} may not be repeated and starts again"
         self.runs.append(run)
+        self.check_run(run)
         return run
 
+    def check_run(self, run: Run) -> None:
+        """Is it for more than one caller, then no other like it may be under way, but for another reason."""
+        mine = self.flown(run)
+        if mine is not None:
+            others = [other for other in self.runs if other is not run and self.flown(other) == mine]
+            assert not others, f"{run.job} runs while {others[0].job} does the same"
+
+    def flown(self, run: Run) -> tuple[Any, ...] | None:
+        """What a run that is under way does for whoever asks: equal for two that should have been one."""
+        entry = run.entry
+        if run.ended or entry is None or entry.final or not run.worker.alive or entry.worker is not run.worker.record:
+            return None
+        if type(entry.record) is not Flight:
+            return None
+        return run.tool, entry.partition, bytes(entry.args), "again" if entry.renew else self.begun[entry]
+
+    # ---- what is invalidated, by whom and when
+
     def change(self) -> None:
-        """What ``cached`` looks at changes; whoever did it invalidates its results."""
+        """What the cached tools look at changes; whoever did it invalidates their results."""
+        self.known = self.alter()
+        self.invalidate([of_tool(name) for name in CACHED_TOOLS])
+
+    def alter(self) -> int:
+        """The world changes, and nobody knows yet."""
         self.version += 1
-        Stamps(self.lanes.memory).invalidate([of_tool("cached")])
+        return self.version
+
+    def invalidate(self, names: Iterable[bytes]) -> None:
+        Stamps(self.lanes.memory).invalidate(names)
+        self.note_entries()
+
+    def stamps(self, name: str) -> tuple[int, ...]:
+        """What a worker's memory compares."""
+        return tuple(self.words[at] for at in (ALL, place(of_tool(name)), place(TAG)))
+
+    def look(self) -> tuple[int, ...]:
+        return tuple(self.words[at] for at in WATCHED)
+
+    def note_entries(self) -> None:
+        """What was accepted since the last look belongs to this epoch, unless that is over."""
+        now = self.look()
+        if now != self.watched:
+            self.watched = now
+            self.epoch += 1
+        for entry in self.entries():
+            self.begun.setdefault(entry, self.epoch)
 
     def check_idle(self) -> None:
         """Nobody idles beside work that is theirs."""
@@ -530,8 +685,13 @@ class Node:
             assert asked.answer is not None
             value = decode(asked.answer.value)
             assert value["n"] == asked.n, "the result of another job"
-            if job.tool == "cached":
+            if job.tool in CACHED_TOOLS and not asked.answer.flags & REPLAYED:
                 assert value["version"] >= asked.version, "it was invalidated before it was asked for"
+                group = sharers(served, client.caller, job.partition)
+                assert value["for"] == group, "another's result"
+                if group is None:
+                    assert not asked.answer.flags & CACHED
+                    assert job.key or value["by"] == f"{client.name}-{job.id}", "a nameless result was shared"
         elif code == "OUTCOME_UNKNOWN":
             assert not served.repeatable
             lost = any(not run.worker.alive for run in runs) or bool(job.key)
@@ -582,12 +742,24 @@ class Node:
             if not worker.line:
                 assert worker.load == 0
         sharing = core.sharing
-        assert 0 <= sharing.bytes <= LIMITS.hot_bytes
+        assert 0 <= sharing.bytes <= core.limits.hot_bytes
+        assert sharing.bytes == sum(held.size for held in sharing._held.values())
+        if not entries:
+            assert core.bytes == 0
+            assert not sharing.flights
+            assert not sharing.renewals
         for flight in [*sharing.flights.values(), *sharing.renewals.values()]:
             assert flight.entry is not None
             assert flight.entry.record is flight
         under_way = Counter((e.record.name, e.record.seen) for e in entries if e.first and type(e.record) is Flight)
         assert not under_way or max(under_way.values()) == 1, "equal calls run twice"
+        waits: dict[Any, Any] = {}
+        for entry in entries:
+            record = entry.record
+            if type(record) is Flight and entry.session is not core.house and entry.name not in record.names:
+                assert entry.partition is not None, "a nameless call shares"
+                equal = entry.tool.name, entry.partition, bytes(entry.args), self.begun[entry]
+                assert waits.setdefault(equal, record) is record, "equal calls wait for two runs"
         self.check_runs()
 
     def check_runs(self) -> None:

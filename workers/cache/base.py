@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections import OrderedDict
 from collections.abc import Callable
+from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 OVERHEAD: Final = 200
 """Bytes that an entry costs beside its key and value: tuple, two dict slots, the strategy's node."""
-LINES: Final = 64
-"""Times to live that are told apart exactly; further ones are rounded down, by at most a sixteenth."""
+SWEPT: Final = 2
+"""Expired entries that a put removes, if there are so many: more than it adds, so that their memory comes back."""
 
 
 class Cache:
@@ -29,11 +29,10 @@ class Cache:
         "_added",
         "_clock",
         "_entries",
-        "_lines",
+        "_expiries",
         "_max_bytes",
         "_max_entries",
         "_removed",
-        "_soonest",
         "_touched",
         "_victim",
         "bytes",
@@ -55,12 +54,10 @@ class Cache:
         self._max_entries = max_entries
         self._max_bytes = max_bytes
         self._clock = clock
-        self._entries: dict[bytes, tuple[Any, float, float, int]] = {}
-        """Value, expiry, line, weight."""
-        self._lines: dict[float, OrderedDict[bytes, float]] = {}
-        """Expiries by key, for each time to live: equal times expire in order of insertion."""
-        self._soonest = math.inf
-        """Nothing expires before this."""
+        self._entries: dict[bytes, tuple[Any, float, int]] = {}
+        """Value, expiry, weight."""
+        self._expiries: list[tuple[float, bytes]] = []
+        """A heap of expiries with their keys; records of what has left stay until they are due or too many."""
         self.bytes = 0
         self.hits = 0
         self.misses = 0
@@ -107,18 +104,21 @@ class Cache:
         if (ttl is not None and ttl <= 0) or weight > self._max_bytes or self._max_entries < 1:
             return False
         now = self._clock()
+        expiries = self._expiries
+        if expiries and now >= expiries[0][0]:
+            self._sweep(now)
         while len(entries) >= self._max_entries or self.bytes + weight > self._max_bytes:
-            self._make_room(now)
-        if ttl is None:
-            entries[key] = value, math.inf, math.inf, weight
-        else:
-            line = self._lines.get(ttl)
-            if line is None:
-                ttl, line = self._line(ttl)
+            if expiries and now >= expiries[0][0] and self._expire(now):
+                continue
+            self._remove(self._victim())
+            self.evictions += 1
+        expiry = math.inf
+        if ttl is not None:
             expiry = now + ttl
-            self._soonest = min(self._soonest, expiry)
-            line[key] = expiry
-            entries[key] = value, expiry, ttl, weight
+            if len(expiries) > 2 * len(entries) + 64:
+                self._compact()
+            heappush(self._expiries, (expiry, key))
+        entries[key] = value, expiry, weight
         self.bytes += weight
         self._added(key)
         return True
@@ -133,6 +133,7 @@ class Cache:
     def clear(self) -> None:
         for key in list(self._entries):
             self._remove(key)
+        self._expiries = []
 
     def stats(self) -> dict[str, int]:
         return {
@@ -144,38 +145,29 @@ class Cache:
             "expirations": self.expirations,
         }
 
-    def _line(self, ttl: float) -> tuple[float, OrderedDict[bytes, float]]:
-        """A line for a time to live that has none: its own, or, once there are many, one that is a little shorter."""
-        if len(self._lines) >= LINES:
-            fraction, exponent = math.frexp(ttl)
-            ttl = math.ldexp(math.floor(fraction * 32) / 32, exponent)
-        return ttl, self._lines.setdefault(ttl, OrderedDict())
+    def _compact(self) -> None:
+        """Drop the records of what has left, once they are most: each put pays for the few that it made."""
+        get, nothing = self._entries.get, (None, None)
+        self._expiries = [record for record in self._expiries if get(record[1], nothing)[1] == record[0]]
+        heapify(self._expiries)
 
-    def _make_room(self, now: float) -> None:
-        if now >= self._soonest and self._expire(now):
-            return
-        self._remove(self._victim())
-        self.evictions += 1
+    def _sweep(self, now: float) -> None:
+        for _ in range(SWEPT):
+            if not self._expire(now):
+                return
 
     def _expire(self, now: float) -> bool:
-        """Remove one expired entry, if there is one."""
-        soonest = math.inf
-        for line in self._lines.values():
-            key, expiry = next(iter(line.items()))
-            if expiry <= now:
+        """Remove the entry that expired first, if one has."""
+        expiries = self._expiries
+        while expiries and expiries[0][0] <= now:
+            at, key = heappop(expiries)
+            entry = self._entries.get(key)
+            if entry is not None and entry[1] == at:
                 self._remove(key)
                 self.expirations += 1
                 return True
-            soonest = min(soonest, expiry)
-        self._soonest = soonest
         return False
 
     def _remove(self, key: bytes) -> None:
-        _, _, ttl, weight = self._entries.pop(key)
-        if ttl != math.inf:
-            line = self._lines[ttl]
-            del line[key]
-            if not line:
-                del self._lines[ttl]
-        self.bytes -= weight
+        self.bytes -= self._entries.pop(key)[2]
         self._removed(key)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from toolring.plugins.tools.roots import CodeRoot, SourceFile
@@ -68,6 +68,7 @@ def test_an_invalid_regex_names_the_position(pattern: str, position: int) -> Non
         search([], pattern)
 
 
+@example("[[")
 @given(st.text(max_size=30))
 def test_any_text_is_a_regex_or_a_value_error(pattern: str) -> None:
     with contextlib.suppress(ValueError):

@@ -119,3 +119,38 @@ def test_a_cache_for_nothing_keeps_nothing(clock: Clock) -> None:
     one = cache(clock, 0)
     assert not one.put(b"a", b"v", 60.0)
     assert one.get(b"a") is None
+
+
+def test_memory_of_what_expired_comes_back_though_there_is_room(clock: Clock) -> None:
+    one = cache(clock, 100)
+    for number in range(10):
+        one.put(b"%d" % number, b"v", 1.0)
+    clock.now = 1.0
+    for number in range(5):
+        one.put(b"n%d" % number, b"v", 60.0)
+    assert len(one) == 5
+    assert one.bytes == 5 * (OVERHEAD + 3)
+    assert one.stats()["expirations"] == 10
+
+
+def test_any_value_is_kept_for_ever_if_asked_to_and_looking_is_no_access(clock: Clock) -> None:
+    one = cache(clock)
+    missing = object()
+    assert one.put(b"none", None, None, weight=10)
+    clock.now = 1e12
+    assert one.get(b"none", missing) is None
+    assert b"none" in one
+    assert one.peek(b"none", missing) is None
+    assert one.peek(b"other", missing) is missing
+    assert (one.hits, one.misses, one.bytes) == (1, 0, 10)
+
+
+def test_times_to_live_are_exact_however_many_and_records_of_what_left_are_few(clock: Clock) -> None:
+    one = cache(clock, 100)
+    for number in range(5000):
+        one.put(b"%d" % (number % 150), b"v", 10.0 + number / 1000)
+        assert len(one._expiries) <= 2 * len(one) + 65
+    clock.now = 14.9495
+    assert one.peek(b"149") is None, "until 14.949"
+    assert one.peek(b"0") == b"v", "until 14.95"
+    assert sum(b"%d" % number in one for number in range(150)) == 50
