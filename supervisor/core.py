@@ -204,7 +204,7 @@ class Core:
         self.accepted += 1
         answer = Answer(job.id, OK, value, 0, CACHED)
         if job.mode & KEEP:
-            record = Record(digest(job.tool, job.args), True)
+            record = Record(digest(job, name[1]), True)
             self.keyring.name(record, f"{session.name}-{job.id}")
             self.keyring.settle(record, Answer(job.id, OK, value, 0, CACHED), now)
         if self.on_finished is not None:
@@ -223,7 +223,7 @@ class Core:
             self._begin(flight, entry, job, now)
         if job.mode & KEEP:
             flight.keep = True
-            flight.digest = digest(job.tool, job.args)
+            flight.digest = digest(job, entry.partition)
             self.keyring.name(flight, entry.name)
         entry.record = flight
         flight.waiting.append(entry)
@@ -264,7 +264,7 @@ class Core:
     def _join(self, entry: Entry, job: Job, now: float) -> None:
         """Run a keyed or kept job for its record, or wait for the one that runs, or replay its answer."""
         session = entry.session
-        mark = digest(job.tool, job.args)
+        mark = digest(job, entry.partition)
         key = f"{len(session.caller)}\0{session.caller}{job.key}" if job.key else entry.name
         record = self.keyring.find(key)
         entry.state = State.JOINED
@@ -277,7 +277,7 @@ class Core:
             self.keyring.name(record, key)
             self._begin(record, entry, job, now)
         elif record.digest != mark:
-            clash = Conflict(f"the key {job.key!r} was used for another tool or other arguments", key=job.key)
+            clash = Conflict(f"the key {job.key!r} was used for another tool, arguments or partition", key=job.key)
             self.settle(entry, Event.FAIL, self.error_answer(entry, clash), now)
             return
         if job.mode & KEEP:

@@ -10,9 +10,7 @@ from collections import deque
 from hashlib import blake2b
 from typing import Final
 
-from msgspec import Raw
-
-from toolring.protocol import Answer
+from toolring.protocol import Answer, Job
 from toolring.supervisor.ledger import Entry
 
 NAME_BYTES: Final = 500
@@ -87,6 +85,8 @@ class Keyring:
             self.forget(self._answered.popleft())
 
 
-def digest(tool: str, body: Raw | bytes) -> bytes:
-    """What a keyed job is, beside its key: the tool and the exact bytes of its arguments."""
-    return blake2b(tool.encode() + b"\0" + bytes(memoryview(body)), digest_size=16).digest()
+def digest(job: Job, partition: str | None) -> bytes:
+    """What a keyed job is, beside its key: the tool, the exact bytes of its arguments, and who shares its result."""
+    partition = partition or ""
+    head = f"{len(job.tool)}\0{job.tool}{len(partition)}\0{partition}"
+    return blake2b(head.encode() + bytes(memoryview(job.args)), digest_size=16).digest()

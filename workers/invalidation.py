@@ -36,7 +36,15 @@ class Invalidation:
         if not declared.spec.invalidates:
             return None
         render = tags.renderer(declared.spec.invalidates)
-        return lambda arguments: self([*render(arguments), SOME_TAG])
+
+        def changed(arguments: msgspec.Struct) -> None:
+            try:
+                names = [*render(arguments), SOME_TAG]
+            except Exception:  # a value that can't be written down: what it changed nobody can name
+                names = [b"*"]
+            self(names)
+
+        return changed
 
 
 def operator_tool(invalidate: Invalidation, runnables: Mapping[str, Runnable]) -> Tool[..., Any]:

@@ -107,18 +107,30 @@ class Runner:
             return failure(seq, UnknownTool(f"no tool {work.tool!r} in this worker"), work)
         try:
             arguments = runnable.decode(work.args)
-            if runnable.cache is not None and work.partition is not None:
-                return self._cached(seq, work, runnable, runnable.cache, arguments, start)
+            cache = runnable.cache
+            if cache is not None and work.partition is not None:
+                try:
+                    question = cache.question(arguments, work.partition)
+                except Exception:
+                    pass  # what has no key is not cached
+                else:
+                    return self._cached(seq, work, runnable, cache, question, arguments, start)
             value = self._execute(seq, work, runnable, arguments)
         except ToolringError as error:
             return failure(seq, error, work, start)
         return Answer(seq, OK, value, int((time.monotonic() - start) * 1e6))
 
     def _cached(
-        self, seq: int, work: Work, runnable: Runnable, cache: ResultCache, arguments: msgspec.Struct, start: float
+        self,
+        seq: int,
+        work: Work,
+        runnable: Runnable,
+        cache: ResultCache,
+        question: Question,
+        arguments: msgspec.Struct,
+        start: float,
     ) -> Answer:
         """From the cache, or run and kept there."""
-        question = cache.question(arguments, work.partition or "")
         found = cache.find(question, work.renew)
         claimed = False
         if found is None and cache.shared and not work.renew:

@@ -39,7 +39,7 @@ from toolring.protocol import (
     Work,
 )
 from toolring.spec import ToolSpec
-from toolring.stamps import ALL, SOME_TAG, Stamps, of_tool, place, some_key
+from toolring.stamps import ALL, BYTES, SOME_TAG, Stamps, of_tool, place, some_key
 from toolring.supervisor.catalogue import ServedTool
 from toolring.supervisor.core import Core, Limits
 from toolring.supervisor.endings import Endings
@@ -96,6 +96,14 @@ def sharers(served: ServedTool, caller: str, partition: str) -> str | None:
     return {"public": "", "caller": caller or None, "partition": partition or None}[served.spec.cache_scope]
 
 
+def writes(names: Iterable[bytes]) -> list[tuple[int, int]]:
+    """The stores of an invalidation in their order, so that others can come between any two."""
+    stamps, made = Stamps(bytearray(BYTES)), dict[int, int]()
+    stamps.words = made  # type: ignore[assignment]
+    stamps.invalidate(names)
+    return list(made.items())
+
+
 class Run:
     """One start of a tool in one process."""
 
@@ -132,8 +140,8 @@ class SimWorker:
         self.hold = 0.5
         """For how long the supervisor may give a result without asking (seconds)."""
         self.error: ToolringError | None = None
-        self.untold: list[bytes] = []
-        """What the tool at hand has invalidated, and nobody knows of."""
+        self.untold: list[tuple[int, int]] = []
+        """The stamps that tell of what the tool at hand did, and are not written yet."""
         self.run: Run | None = None
         self.retired = False
         self.interrupted = False
@@ -245,7 +253,7 @@ class SimWorker:
     def conclude(self, error: ToolringError | None) -> None:
         """The tool has returned, has raised, or was interrupted: no signal reaches it any more."""
         self.error = error
-        self.untold = [TAG, SOME_TAG] if self.todo[0][1].tool in ("change", "swap") else []
+        self.untold = writes([TAG, SOME_TAG]) if self.todo[0][1].tool in ("change", "swap") else []
         if self.untold:
             self.phase = self.tell
         else:
@@ -253,7 +261,9 @@ class SimWorker:
 
     def tell(self) -> bool:
         """One word after the other, as they are written."""
-        self.node.invalidate([self.untold.pop(0)])
+        at, stamp = self.untold.pop(0)
+        self.node.words[at] = stamp
+        self.node.note_entries()
         if not self.untold:
             assert self.run is not None
             self.node.known = max(self.node.known, self.run.altered)
@@ -685,8 +695,9 @@ class Node:
             assert asked.answer is not None
             value = decode(asked.answer.value)
             assert value["n"] == asked.n, "the result of another job"
-            if job.tool in CACHED_TOOLS and not asked.answer.flags & REPLAYED:
-                assert value["version"] >= asked.version, "it was invalidated before it was asked for"
+            if job.tool in CACHED_TOOLS:
+                replayed = asked.answer.flags & REPLAYED
+                assert replayed or value["version"] >= asked.version, "it was invalidated before it was asked for"
                 group = sharers(served, client.caller, job.partition)
                 assert value["for"] == group, "another's result"
                 if group is None:
@@ -773,7 +784,7 @@ class Node:
             most = 1 + lost + resent.get(name, 0)
             assert len(runs) <= most, f"{name} ran {len(runs)} times, {lost} workers were lost with it"
             killed = sum(not run.worker.alive and not run.ended for run in runs)
-            assert killed <= LIMITS.deaths * (1 + resent.get(name, 0)), f"{name} killed {killed} workers"
+            assert killed <= self.core.limits.deaths * (1 + resent.get(name, 0)), f"{name} killed {killed} workers"
 
     # ---- the end
 

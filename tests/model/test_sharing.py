@@ -61,11 +61,9 @@ class SharingMachine(NodeMachine):
         self, pick: int, names: list[str], partition: str, timeout: float | None, mode: int, key: str, size: int
     ) -> None:
         client = self.client(pick)
-        if client is not None:  # a key stands for one call: tool, arguments, partition
+        if client is not None:  # a key stands for a tool and its arguments; another partition's is a conflict
             jobs = [(name, self.number(name), size, timeout, mode) for name in names]
-            client.submit(
-                [(name, n, s, t, key and f"{name}{n}{partition}{s}", m, b"") for name, n, s, t, m in jobs], partition
-            )
+            client.submit([(name, n, s, t, key and f"{name}{n}{s}", m, b"") for name, n, s, t, m in jobs], partition)
 
     @rule(names=st.sampled_from(INVALIDATED))
     def invalidate(self, names: list[bytes]) -> None:

@@ -294,3 +294,13 @@ def unsendable() -> Any:
 @tool(read_only=True)
 def module_file() -> str:
     return str(Path(__file__))
+
+
+@tool(read_only=True, cache=3600, tags=("odd:{value}",))
+def odd_look(value: Any) -> int:
+    return 1
+
+
+@tool(invalidates=("odd:{value}",))
+def odd_change(value: Any) -> int:
+    return 2

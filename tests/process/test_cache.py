@@ -13,7 +13,7 @@ import pytest
 from tests.process import kit
 from tests.process.kit import Node, eventually, failure, lines
 from toolring import Client
-from toolring.errors import Cancelled, OutcomeUnknown, ToolError
+from toolring.errors import Cancelled, Conflict, OutcomeUnknown, ToolError
 
 
 @pytest.fixture(scope="module")
@@ -267,3 +267,23 @@ def test_a_configured_policy_is_checked_at_the_door(tmp_path: Path) -> None:
     with kit.running(directory=tmp_path, wait=False) as node:
         assert node.process.wait(20) == 3
         assert "tool 'note': cache= needs read_only=True" in node.log
+
+
+# ---- what clients may send
+
+
+@pytest.mark.parametrize("value", [{1: 1}, {None: 1}, [{b"x": 1}], float("inf"), {"a": {2: "b"}}])
+def test_no_argument_harms_a_worker_or_loses_an_invalidation(node: Node, client: Client, value: Any) -> None:
+    before = node.status()["restarts"]
+    assert client.call("odd_look", {"value": value}) == 1
+    assert client.call("odd_change", {"value": value}) == 2
+    runs = caching(client, "odd_look")["runs"]
+    assert client.call("odd_look", {"value": value}) == 1
+    assert caching(client, "odd_look")["runs"] == runs + 1  # type: ignore[operator]
+    assert node.status()["restarts"] == before
+
+
+def test_one_key_does_not_carry_a_result_into_another_partition(client: Client, ledger: str) -> None:
+    assert client.call("whose", {"path": ledger}, key="k", partition="a") == 1
+    error = failure(lambda: client.call("whose", {"path": ledger}, key="k", partition="b"))
+    assert isinstance(error, Conflict)

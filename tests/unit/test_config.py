@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from toolring.config import Config, flat, load
+from toolring.config import Config, decided, flat, load
 from toolring.errors import ConfigError
 
 
@@ -181,3 +181,68 @@ def test_a_tools_section_that_is_wrong_is_refused_by_name(tmp_path: Path, text: 
     file.write_text(text)
     with pytest.raises(ConfigError, match=why):
         load(str(file), environment={})
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("[tools.look]\nread_only = true\n", "read_only"),
+        ("[tools.look]\nname = 'x'\n", "name"),
+        ("[tools.look]\ncache = true\n", "tools.look.cache"),
+        ("[tools.look]\ncache_writes = 1\n", "tools.look.cache_writes"),
+        ("[tools.look]\ntags = 'a'\n", "tools.look.tags"),
+        ("[tools.look]\ntags = [1]\n", "tools.look.tags"),
+        ("[tools.look]\naffinity = 1\n", "tools.look.affinity"),
+        ("tools = 1\n", "tools"),
+        ("[tools]\nlook = 7\n", "tools.look"),
+    ],
+)
+def test_what_is_wrong_in_a_tools_section_is_named_with_its_file(tmp_path: Path, text: str, key: str) -> None:
+    file = written(tmp_path, text)
+    with pytest.raises(ConfigError) as caught:
+        load(file, {})
+    assert caught.value.facts["key"] == key
+    assert file in str(caught.value)
+
+
+def test_what_a_tools_section_leaves_out_is_the_tools_own(tmp_path: Path) -> None:
+    file = written(tmp_path, "[tools.look]\ncache = 0\ntags = []\n[tools.other]\n")
+    loaded = load(file, {})
+    assert decided(loaded.config.tools["look"]) == {"cache": 0.0, "tags": ()}
+    assert "other" not in loaded.config.tools or decided(loaded.config.tools["other"]) == {}
+    assert {name for name in loaded.sources if name.startswith("tools.")} == {"tools.look.cache", "tools.look.tags"}
+
+
+def test_a_tools_section_in_pyproject_says_so(tmp_path: Path) -> None:
+    written(tmp_path, "[tool.toolring.tools.look]\ncache = 7\n", "pyproject.toml")
+    loaded = load(environment={})
+    assert loaded.sources["tools.look.cache"] == "file pyproject.toml"
+
+
+def test_a_tools_policy_has_no_variable() -> None:
+    with pytest.raises(ConfigError, match="unknown environment variable TOOLRING_TOOLS_LOOK_CACHE"):
+        load(environment={"TOOLRING_TOOLS_LOOK_CACHE": "7"})
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("hot_bytes = -1", "at least 0"),
+        ("early = -0.1", "at least 0"),
+        ("local = 0", "greater than 0"),
+        ("timeout = 0", "greater than 0"),
+        ("store_bytes = 0", "greater than 0"),
+        ("max_bytes = 0", "at least 1"),
+        ("layers = 'sqlite'", "Expected `array`"),
+    ],
+)
+def test_what_is_wrong_in_the_caches_section_is_named(tmp_path: Path, text: str, says: str) -> None:
+    file = written(tmp_path, f"[cache]\n{text}\n")
+    with pytest.raises(ConfigError, match=says) as caught:
+        load(file, {})
+    assert caught.value.facts["key"] == f"cache.{text.split(maxsplit=1)[0]}"
+
+
+def test_nothing_held_and_nothing_early_are_settings_too(tmp_path: Path) -> None:
+    config = load(written(tmp_path, "[cache]\nhot_bytes = 0\nearly = 0\nlayers = []\n"), {}).config
+    assert (config.cache.hot_bytes, config.cache.early, config.cache.layers) == (0, 0.0, ())

@@ -95,6 +95,8 @@ def test_defaults_are_those_of_the_careful() -> None:
     spec = search.spec
     assert (spec.read_only, spec.idempotent, spec.destructive, spec.open_world) == (False, False, True, True)
     assert (spec.timeout, spec.cache, spec.affinity, spec.balancer) == (None, None, None, None)
+    assert (spec.cache_strategy, spec.cache_stale, spec.cache_errors) == (None, 0, 0)
+    assert (spec.cache_scope, spec.tags, spec.invalidates) == ("public", (), ())
     assert not spec.repeatable
     assert not spec.routed
 
@@ -108,12 +110,19 @@ def test_policy_is_frozen_in_the_spec() -> None:
         affinity="a",
         balancer="round_robin",
         cache_strategy="lru",
+        cache_stale=5,
+        cache_errors=1,
+        cache_scope="partition",
+        tags=["all", "one:{a}"],
+        invalidates=("other",),
     )
     def policed(a: int) -> int:
         return a
 
     spec = policed.spec
     assert (spec.timeout, spec.cache, spec.affinity, spec.balancer) == (1.0, 60, "a", "round_robin")
+    assert (spec.cache_strategy, spec.cache_stale, spec.cache_errors) == ("lru", 5, 1)
+    assert (spec.cache_scope, spec.tags, spec.invalidates) == ("partition", ("all", "one:{a}"), ("other",))
     assert not spec.destructive
     assert spec.repeatable
     assert spec.routed
@@ -321,6 +330,11 @@ def fine(a: int = 1) -> None: ...
         (fine, {"cache": 1}, "read_only=True"),
         (fine, {"cache": 1, "idempotent": True}, "read_only=True"),
         (fine, {"affinity": "b"}, r"not one of its arguments \(a\)"),
+        (fine, {"tags": ("x",), "read_only": True}, "without cache=SECONDS"),
+        (fine, {"tags": ("x:{b}",), "read_only": True, "cache": 1}, r"not one of its arguments \(a\)"),
+        (fine, {"invalidates": ("x:{b}",)}, r"not one of its arguments \(a\)"),
+        (fine, {"cache_scope": "everybody", "read_only": True, "cache": 1}, "public, caller, partition"),
+        (fine, {"cache": 1, "cache_writes": True, "cache_stale": 1}, "runs the tool unasked"),
     ],
 )
 def test_a_bad_declaration_is_refused_where_it_stands(function: Any, policy: dict[str, Any], says: str) -> None:

@@ -127,6 +127,7 @@ class ResultCache:
         return hashlib.blake2b(head + canonical, digest_size=32).digest()
 
     def question(self, arguments: msgspec.Struct, partition: str = "") -> Question:
+        """May raise anything, for values of the tool's own types: they answer as they like."""
         key = self.key(arguments, partition)
         names = (*self._own, tags.of_key(key), *self._render(arguments))
         places = tuple([place(name) for name in names])

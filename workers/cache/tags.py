@@ -33,4 +33,11 @@ def of_key(key: bytes) -> bytes:
 
 
 def _text(value: object) -> str:
-    return value if isinstance(value, str) else _canonical(value).decode()
+    """The same for whoever renders it, whatever its declared type is there: 1, 1.0 and "1", a UUID and its text."""
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() else repr(value)
+    try:
+        plain = msgspec.to_builtins(value)
+        return plain if type(plain) is str else _canonical(plain).decode()
+    except (TypeError, ValueError):  # keys that are no text or have no order, an extension of msgpack's
+        return msgspec.msgpack.encode(value).hex()

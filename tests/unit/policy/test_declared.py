@@ -39,6 +39,31 @@ def declared(**policy: Any) -> Any:
         ({"timeout": 0}, "timeout=0 is not a positive number"),
         ({"read_only": 1}, "read_only=1 is not True or False"),
         ({"balancer": 1}, "balancer=1 is not text"),
+        ({"idempotent": None}, "idempotent=None is not True or False"),
+        ({"destructive": 0}, "destructive=0 is not True or False"),
+        ({"open_world": "no"}, "open_world='no' is not True or False"),
+        ({"cache_writes": 1}, "cache_writes=1 is not True or False"),
+        ({"timeout": "1"}, "timeout='1' is not a number of seconds"),
+        ({"timeout": float("nan")}, "timeout=nan is not a positive number"),
+        ({"timeout": float("inf")}, "timeout=inf is not a positive number"),
+        ({"cache": float("nan")}, "cache=nan is not a number of seconds"),
+        ({"cache": 5, "cache_stale": -1}, "cache_stale=-1 is not a number of seconds"),
+        ({"cache": 5, "cache_stale": None}, "cache_stale=None is not a number of seconds"),
+        ({"cache": 5, "cache_errors": float("inf")}, "cache_errors=inf is not a number of seconds"),
+        ({"cache": 5, "cache_strategy": 1}, "cache_strategy=1 is not text"),
+        ({"cache_strategy": "lru"}, "cache_strategy='lru' does nothing without cache=SECONDS"),
+        ({"cache": 0, "tags": ["x"]}, r"tags=\['x'\] does nothing without cache=SECONDS"),
+        ({"cache": 5, "cache_scope": None}, "cache_scope=None is not text"),
+        ({"cache": 5, "tags": [1]}, r"tags=\[1\] is not a list of texts"),
+        ({"cache": 5, "tags": {"x"}}, r"tags=\{'x'\} is not a list of texts"),
+        ({"cache": 5, "tags": ["x" * 201]}, "a tag has 1 to 200 characters"),
+        ({"cache": 5, "tags": ["{}"]}, "names '', which is not one of its arguments"),
+        ({"cache": 5, "tags": ["{a.b}"]}, "names 'a.b', which is not one of its arguments"),
+        ({"cache": 5, "tags": ["x}"]}, "a brace without its other half"),
+        ({"cache": 5, "tags": ["{{a}}"]}, "a brace without its other half"),
+        ({"invalidates": "x"}, "invalidates='x' is not a list of texts"),
+        ({"invalidates": ["{c}"]}, r"invalidates: '\{c\}' names 'c'.*\(a, b\)"),
+        ({"affinity": 1}, "affinity=1 is not text"),
     ],
 )
 def test_a_policy_that_makes_no_sense_is_refused_with_the_reason(policy: dict[str, Any], why: str) -> None:
@@ -74,3 +99,52 @@ def test_turning_a_cache_off_takes_what_depends_on_it_along() -> None:
         "public",
         0,
     )
+
+
+def test_a_refusal_names_the_tool_in_its_facts() -> None:
+    with pytest.raises(LoadError) as caught:
+        declared(cache=-1)
+    assert caught.value.facts["tool"] == "look"
+
+
+def test_what_somebody_else_decides_is_checked_with_what_the_tool_says() -> None:
+    one = declared(read_only=False, invalidates=["x"])
+    with pytest.raises(LoadError, match="cache= needs read_only=True"):
+        one.under({"cache": 5})
+    assert one.under({"cache": 5, "cache_writes": True}).spec.cache == 5
+    with pytest.raises(LoadError, match=r"tags=.* does nothing without cache"):
+        one.under({"tags": ("x",)})
+    with pytest.raises(LoadError, match=r"'\{c\}' names 'c'"):
+        one.under({"invalidates": ("{c}",)})
+
+
+def test_deciding_twice_starts_from_the_tool_again() -> None:
+    one = declared(cache=5, tags=["x"])
+    off = one.under({"cache": 0})
+    assert off.under({}).spec == one.spec
+    assert one.spec.cache == 5, "the tool itself is as it was"
+    assert one.under({"cache": 9, "tags": ()}).spec.tags == ()
+
+
+def test_turning_a_cache_off_wins_over_what_is_set_for_it() -> None:
+    """An operator turns it off in one place, and leaves the rest of the section as it is."""
+    spec = declared(cache=5).under({"cache": 0, "cache_strategy": "lru", "tags": ("x",), "cache_stale": 9.0}).spec
+    assert (spec.cache, spec.cache_strategy, spec.tags, spec.cache_stale) == (None, None, (), 0)
+    assert not spec.routed
+
+
+def test_a_tool_under_another_policy_is_the_same_tool() -> None:
+    one = declared(cache=5)
+    other = one.under({"timeout": 3.0, "affinity": "a", "balancer": "ring"})
+    assert (other.spec.timeout, other.spec.affinity, other.spec.balancer) == (3.0, "a", "ring")
+    assert other.spec.version == one.spec.version
+    assert other.spec.parameters == one.spec.parameters
+    assert other.function is one.function
+
+
+@pytest.mark.parametrize(
+    ("policy", "destructive"),
+    [({}, False), ({"read_only": False}, True), ({"read_only": False, "destructive": False}, False)],
+)
+def test_what_writes_counts_as_destructive_unless_it_says_no(policy: dict[str, Any], destructive: bool) -> None:
+    assert declared(**policy).spec.destructive == destructive

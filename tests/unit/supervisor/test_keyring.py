@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from msgspec import Raw
 
-from toolring.protocol import OK, Answer
+from toolring.protocol import OK, Answer, Job
 from toolring.supervisor.keyring import Keyring, Record, digest
 
 
@@ -72,5 +72,9 @@ def test_forgetting_an_old_record_leaves_its_successor() -> None:
 
 
 def test_a_digest_is_of_tool_and_exact_bytes() -> None:
-    marks = {digest("a", b"bc"), digest("ab", b"c"), digest("a", b"bd"), digest("a", Raw(b"bc"))}
-    assert len(marks) == 3
+    def mark(tool: str, args: bytes, partition: str | None = None) -> bytes:
+        return digest(Job(1, tool, Raw(args)), partition)
+
+    assert mark("a", b"bc") == mark("a", b"bc", "")
+    marks = {mark("a", b"bc"), mark("ab", b"c"), mark("a", b"bd"), mark("a", b"bc", "p")}
+    assert len(marks) == 4

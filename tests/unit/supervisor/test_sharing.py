@@ -5,6 +5,7 @@ from msgspec import Raw
 from toolring.protocol import INLINE, Job
 from toolring.spec import ToolSpec
 from toolring.stamps import BYTES, SOME_TAG, Stamps, of_tool, some_key
+from toolring.stamps import place as place_of
 from toolring.supervisor.sharing import OVERHEAD, Flight, Name, Sharing, places
 
 PLAIN = ToolSpec(name="look", read_only=True, cache=60.0)
@@ -99,3 +100,59 @@ def test_only_the_flight_itself_is_taken_off_the_board() -> None:
     assert sharing.flights == {ONE: new}
     sharing.landed(new)
     assert not sharing.flights
+
+
+def test_what_was_found_true_is_looked_at_again_after_any_invalidation() -> None:
+    place = Place()
+    place.hold(ONE)
+    for _ in range(3):
+        place.stamps.invalidate([of_tool("third")])
+        assert place.value(ONE) is not None
+        assert place.value(ONE) is not None
+    place.stamps.invalidate([of_tool("look")])
+    assert place.value(ONE) is None
+
+
+def test_in_doubt_nothing_is_given_and_what_comes_later_is() -> None:
+    place = Place()
+    place.hold(ONE)
+    assert place.value(ONE) is not None
+    place.sharing.doubt()
+    assert place.value(ONE) is None
+    place.hold(ONE)
+    assert place.value(ONE) is not None
+
+
+def test_what_it_holds_is_a_copy() -> None:
+    """What came in a large message would keep all of that alive."""
+    place = Place()
+    message = bytearray(b"\xa1v" + bytes(1000))
+    place.sharing.put(Flight(ONE, place.sharing.seen(places(PLAIN)), False), Raw(memoryview(message)[:2]), 60.0)
+    message[1:2] = b"w"
+    assert place.value(ONE) == b"\xa1v"
+
+
+def test_its_bytes_are_the_sum_of_what_is_there() -> None:
+    place = Place(4000)
+    for number in range(50):
+        place.hold(("look", "", b"%d" % (number % 7)), b"x" * (number * 37 % 900))
+        assert place.sharing.bytes == sum(one.size for one in place.sharing._held.values()) <= 4000
+    assert place.sharing.evictions > 0
+    for number in range(7):
+        assert place.value(("look", "", b"%d" % number), 61.0) is None
+    assert place.sharing.bytes == len(place.sharing) == 0
+
+
+def test_untagged_tools_do_not_look_at_tags() -> None:
+    assert set(places(PLAIN)) < {*places(TAGGED), *places(PLAIN)}
+    assert place_of(SOME_TAG) in places(TAGGED)
+    assert place_of(SOME_TAG) not in places(PLAIN)
+
+
+def test_a_renewal_is_not_what_callers_wait_for() -> None:
+    sharing = Place().sharing
+    flight, renewal = Flight(ONE, (1,), False), Flight(ONE, (1,), True)
+    sharing.flights[ONE], sharing.renewals[ONE] = flight, renewal
+    sharing.landed(renewal)
+    assert sharing.flights == {ONE: flight}
+    assert not sharing.renewals

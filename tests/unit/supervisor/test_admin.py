@@ -1,0 +1,132 @@
+"""What a node tells of its caches and of its tools' policy. The rest is in tests/process/."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.model.simulation import Node, SimClient, sharing_tools
+from toolring.config import load
+from toolring.protocol import CALL
+from toolring.spec import INVALIDATE, ToolSpec
+from toolring.supervisor.admin import Admin
+from toolring.supervisor.catalogue import ServedTool
+from toolring.supervisor.sharing import OVERHEAD
+
+
+@pytest.fixture
+def node() -> Iterator[Node]:
+    own = ServedTool(ToolSpec(name=INVALIDATE, idempotent=True), None)
+    node = Node(2, {**sharing_tools(), own.name: own})
+    for worker in node.workers.values():
+        worker.step()
+    yield node
+    node.close()
+
+
+@pytest.fixture
+def client(node: Node) -> SimClient:
+    return node.clients[0]
+
+
+@pytest.fixture
+def admin(node: Node) -> Admin:
+    return Admin(node.core, node.watch, "here", {"version": "1"}, load(environment={}))
+
+
+def ask(client: SimClient, *names: str, n: int = 1) -> None:
+    client.submit([(name, n, 0, None, "", CALL, b"") for name in names])
+
+
+def finish(node: Node, kind: str = "ok") -> None:
+    for _ in range(3):
+        for worker in [worker for worker in node.workers.values() if worker.alive]:
+            worker.outcome = (kind, 10, 0)
+            while worker.step():
+                pass
+            while worker.sent:
+                node.deliver(worker)
+
+
+def told(admin: Admin, node: Node) -> dict[str, Any]:
+    cache: dict[str, Any] = admin.status(node.now)["cache"]
+    return cache
+
+
+def test_every_call_is_counted_once_where_it_was_answered(node: Node, client: SimClient, admin: Admin) -> None:
+    ask(client, "cached", "cached")  # one runs, the other joins
+    finish(node)
+    ask(client, "cached")  # held
+    node.now += 1.0
+    ask(client, "cached")  # given by a worker
+    finish(node, "hit")
+    node.change()
+    ask(client, "cached")  # given by a worker, outdated, and run again behind
+    finish(node, "stale")
+    figures = told(admin, node)["tools"]["cached"]
+    assert figures["hits"] == {"supervisor": 1, "memory": 2, "sqlite": 0}
+    assert (figures["calls"], figures["joined"], figures["runs"]) == (5, 1, 1)
+    assert (figures["stale"], figures["renewed"], figures["errors"]) == (1, 1, 0)
+    assert figures["hit_ratio"] == 0.8
+    assert figures["calls"] == figures["runs"] + figures["joined"] + sum(figures["hits"].values())
+    assert admin.status(node.now)["jobs"]["answered"] == 5
+
+
+def test_before_any_call_there_is_no_hit_ratio(node: Node, admin: Admin) -> None:
+    cache = told(admin, node)
+    assert set(cache["tools"]) == {"cached", "mine", "own"}, "those that are cached"
+    assert cache["tools"]["cached"]["hit_ratio"] is None
+    assert cache["supervisor"] == {"entries": 0, "bytes": 0, "evictions": 0}
+    assert cache["memory"] == cache["stores"] == {}
+
+
+def test_what_is_held_is_told_with_its_bytes(node: Node, client: SimClient, admin: Admin) -> None:
+    ask(client, "cached")
+    finish(node)
+    held = told(admin, node)["supervisor"]
+    assert held["entries"] == 1
+    assert held["bytes"] > OVERHEAD
+
+
+def test_figures_of_workers_add_up_and_what_is_one_file_counts_once(node: Node, admin: Admin) -> None:
+    store = {"entries": 5, "bytes": 100, "hits": 1, "state": "closed"}
+    admin.loads = {
+        b"1": {"cache": {"lru": {"entries": 1, "hits": 2}}, "stores": {"sqlite": store}},
+        b"2": {"cache": {"lru": {"entries": 3, "hits": 4}}, "stores": {"sqlite": {**store, "entries": 7}}},
+        b"3": {"memory": 17},
+    }
+    cache = told(admin, node)
+    assert cache["memory"] == {"lru": {"entries": 4, "hits": 6}}
+    assert cache["stores"] == {"sqlite": {"entries": 7, "bytes": 100, "hits": 2, "state": "closed"}}
+
+
+@pytest.mark.parametrize("states", [("open", "closed"), ("closed", "open")])
+def test_one_worker_whose_store_is_left_out_is_seen(node: Node, admin: Admin, states: tuple[str, str]) -> None:
+    admin.loads = {bytes([i]): {"stores": {"sqlite": {"state": state}}} for i, state in enumerate(states)}
+    assert told(admin, node)["stores"]["sqlite"]["state"] == "open"
+
+
+def test_a_policy_is_told_by_name_with_its_sources(admin: Admin) -> None:
+    policy = admin.answer("policy", {"tool": "mine"}, 0.0)["policy"]
+    assert policy["cache_scope"] == {"value": "partition", "source": "the tool"}
+    assert policy["timeout"] == {"value": None, "source": "default"}
+    assert policy["balancer"] == {"value": "ring", "source": "default, for its affinity or cache"}
+
+
+@pytest.mark.parametrize("name", ["min", "", INVALIDATE])
+def test_a_policy_that_nobody_has_is_an_error(admin: Admin, name: str) -> None:
+    error = admin.answer("policy", {"tool": name} if name else {}, 0.0)["error"]
+    assert error["code"] == "UNKNOWN_TOOL"
+
+
+def test_what_is_toolrings_own_is_listed_nowhere(node: Node, admin: Admin) -> None:
+    assert INVALIDATE not in [spec.name for spec in admin.answer("tools", {}, 0.0)["tools"]]
+    assert INVALIDATE not in admin.status(node.now)["tools"]
+
+
+def test_another_question_is_refused_with_those_that_there_are(admin: Admin) -> None:
+    error = admin.answer("weather", {}, 0.0)["error"]
+    assert error["code"] == "PROTOCOL"
+    assert "policy" in error["message"]
