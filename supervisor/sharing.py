@@ -7,11 +7,13 @@ that may concern it: the stamps are compared as they were before it was loaded.
 
 from __future__ import annotations
 
+import platform
 from collections import OrderedDict
 from typing import Final
 
 from msgspec import Raw
 
+from toolring.lane import fence
 from toolring.protocol import INLINE, Job
 from toolring.spec import ToolSpec
 from toolring.stamps import ALL, ANY, SOME_TAG, Stamps, of_tool, place, some_key
@@ -21,6 +23,9 @@ Name = tuple[str, str, bytes]
 OVERHEAD: Final = 400
 """Bytes that a held result costs beside its name and value."""
 LARGEST: Final = 1 << 20
+_ORDERED: Final = platform.machine() in ("x86_64", "AMD64", "i686")
+"""Stores of one processor are seen in their order by the others. Elsewhere it takes a fence to know that who sees the
+stamp of anything sees those written before it."""
 
 
 class Held:
@@ -80,10 +85,14 @@ class Sharing:
         if held is None:
             return None
         stamp = self._words[ANY]
-        if held.until <= now or (held.checked != stamp and held.seen != self.seen(places)):
+        if held.until > now and held.checked != stamp:
+            if not _ORDERED:
+                fence()
+            if held.seen == self.seen(places):
+                held.checked = stamp
+        if held.until <= now or held.checked != stamp:
             self._drop(name)
             return None
-        held.checked = stamp
         self._held.move_to_end(name)
         return held.value
 

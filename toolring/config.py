@@ -313,7 +313,7 @@ def _check(config: Config, sources: Mapping[str, str]) -> None:
             floor = least.get(name)
             if floor is None and not 0 < value < float("inf"):
                 bad = "must be greater than 0"
-            elif floor is not None and value < floor:
+            elif floor is not None and not floor <= value < float("inf"):
                 bad = f"must be at least {floor:g}"
         choices = {
             "node.start_method": ("auto", "fork", "spawn"),

@@ -246,3 +246,11 @@ def test_what_is_wrong_in_the_caches_section_is_named(tmp_path: Path, text: str,
 def test_nothing_held_and_nothing_early_are_settings_too(tmp_path: Path) -> None:
     config = load(written(tmp_path, "[cache]\nhot_bytes = 0\nearly = 0\nlayers = []\n"), {}).config
     assert (config.cache.hot_bytes, config.cache.early, config.cache.layers) == (0, 0.0, ())
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-1"])
+def test_a_number_that_is_none_is_refused(tmp_path: Path, value: str) -> None:
+    file = tmp_path / "x.toml"
+    file.write_text(f"[cache]\nearly = {value}\n")
+    with pytest.raises(ConfigError, match=r"cache\.early"):
+        load(str(file), environment={})

@@ -67,6 +67,10 @@ def _check_cache(name: str, policy: Mapping[str, Any]) -> None:
 
 
 def _check_tag(name: str, field: str, tag: str, arguments: Collection[str]) -> None:
+    try:
+        tag.encode()
+    except UnicodeEncodeError:
+        raise refused(name, f"{field}: {tag!a} can't be encoded as UTF-8") from None
     if not tag or len(tag) > 200:
         raise refused(name, f"{field}: a tag has 1 to 200 characters, not {tag!r}")
     for argument in _PLACE.findall(tag):

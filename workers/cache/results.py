@@ -148,7 +148,9 @@ class ResultCache:
             if stored is not None and self._brief(number) and stored.fresh > self._local:
                 continue  # kept when no other node could have invalidated it
             if stored is not None and not renew and stored.fresh > least:
-                return self._arrived(question, number, stored)
+                arrived = self._arrived(question, number, stored)
+                if arrived is not None:
+                    return arrived
         return found
 
     def _remembered(self, question: Question) -> Found | None:
@@ -172,30 +174,35 @@ class ResultCache:
             return None
         return self._found(kept, MEMORY)
 
-    def _arrived(self, question: Question, number: int, stored: Stored) -> Found:
+    def _arrived(self, question: Question, number: int, stored: Stored) -> Found | None:
         """A store had it: those before it keep it for what remains of its time."""
         for nearer in range(number):
             self._put(question, nearer, stored)
         kept = self._remember(question, stored)
         return self._found(kept, MEMORY + 1 + number)
 
-    def _found(self, kept: Kept, layer: int) -> Found:
+    def _found(self, kept: Kept, layer: int) -> Found | None:
+        """What an entry is worth now; None once its time is over."""
+        now = self._clock()
         flags = CACHED | layer << LAYER_SHIFT
-        left = kept.expires - self._clock()
+        left = kept.expires - now
+        if kept.until <= now:
+            return None
         if left <= 0:
             return Found(kept.value, kept.status, flags | STALE | REFRESH, left, 0.0)
-        hold = self._hold(kept)
-        if hold <= 0 and kept.status == OK:
-            flags |= REFRESH
-        return Found(kept.value, kept.status, flags, left, max(0.0, hold))
+        hold, due = self._hold(kept, now)
+        return Found(kept.value, kept.status, flags | REFRESH if due else flags, left, hold)
 
-    def _hold(self, kept: Kept) -> float:
-        """For how long others may give it without asking; none is left if it had better be renewed (seconds)."""
+    def _hold(self, kept: Kept, now: float) -> tuple[float, bool]:
+        """For how many seconds others may give it without asking; and is it time to renew it?"""
         if kept.status != OK:
-            return 0.0
-        now = self._clock()
-        left = kept.expires - now - (self._advance(kept.cost) if self._early else 0.0)
-        return min(left, kept.until - now)
+            return 0.0, False
+        left = kept.expires - now
+        if self._early:
+            left -= self._advance(kept.cost)
+            if left <= 0:
+                return 0.0, True
+        return min(left, kept.until - now), False
 
     def _advance(self, cost: float) -> float:
         """How much before its end to renew an entry: seldom much more than it costs to make, and never all at once.
@@ -214,7 +221,8 @@ class ResultCache:
         stored = Stored(value, status, fresh, self._stale if status == OK else 0.0, cost)
         for number in range(len(self.stores)):
             self._put(question, number, stored)
-        return max(0.0, self._hold(self._remember(question, stored)))
+        hold, _ = self._hold(self._remember(question, stored), self._clock())
+        return max(0.0, hold)
 
     def _put(self, question: Question, number: int, stored: Stored) -> None:
         if self._brief(number):
@@ -246,18 +254,23 @@ class ResultCache:
 
         None means: make it yourself, and ``release`` the claim afterwards.
         """
+        until = min(until, self._clock() + 2 * CLAIM_SECONDS)
         for number, store in enumerate(self.stores):
             if not store.shared:
                 continue
             wait = _FIRST_LOOK
-            until = min(until, self._clock() + 2 * CLAIM_SECONDS)
-            while not store.claim(question.key, CLAIM_SECONDS) and self._clock() < until:
-                time.sleep(wait)
-                wait = min(2 * wait, _LAST_LOOK)
-                stored, token = store.get(question.key, question.tags)
+            granted = False
+            while not granted and self._clock() < until:
+                granted = store.claim(question.key, CLAIM_SECONDS)
+                if not granted:
+                    time.sleep(wait)
+                    wait = min(2 * wait, _LAST_LOOK)
+                stored, token = store.get(question.key, question.tags)  # who held the claim may just have finished
                 question.tokens[number] = token
-                if stored is not None:
-                    return self._arrived(question, number, stored)
+                found = None if stored is None else self._arrived(question, number, stored)
+                if found is not None:
+                    self.release(question)
+                    return found
         return None
 
     def release(self, question: Question) -> None:

@@ -148,3 +148,8 @@ def test_a_tool_under_another_policy_is_the_same_tool() -> None:
 )
 def test_what_writes_counts_as_destructive_unless_it_says_no(policy: dict[str, Any], destructive: bool) -> None:
     assert declared(**policy).spec.destructive == destructive
+
+
+def test_a_tag_that_cannot_be_encoded_is_refused() -> None:
+    with pytest.raises(LoadError, match="can't be encoded as UTF-8"):
+        declared(cache=5, tags=["\ud800"])

@@ -703,3 +703,44 @@ def test_whatever_a_client_sends_has_a_key_and_tags(value: Any) -> None:
     assert found is not None
     Invalidation(place.stamps, place.caches[0].stores)([question.tags[-1]])
     assert place.caches[1].find(asking(place.caches[1], tagged, a=value)) is None
+
+
+class Ticks(Clock):
+    """No two looks at it are at one moment."""
+
+    def __call__(self) -> float:
+        self.now += 1e-6
+        return self.now
+
+
+@pytest.mark.parametrize("status", [OK, ERROR])
+def test_at_the_very_end_of_its_time_nothing_is_run_unasked(status: int) -> None:
+    clock = Ticks()
+    spec = msgspec.structs.replace(writes.spec, cache_errors=50.0)
+    cache = ResultCache(
+        Cache(LRU(10), 10, 100_000, clock), spec, CacheSettings(), Stamps(bytearray(BYTES)), clock=clock
+    )
+    question = cache.question(writes.decode(encode({"a": 1})))
+    seen = set()
+    for step in range(40):
+        cache.find(question)
+        cache.keep(question, status, b"v", 0.1)
+        clock.now += 50 - 10e-6 + step * 5e-7
+        found = cache.find(question)
+        seen.add(found is None)
+        assert found is None or not found.flags & (REFRESH | STALE)
+    assert seen == {True, False}
+
+
+def test_who_gets_the_claim_just_after_the_result_was_made_does_not_make_it_again() -> None:
+    place = Place(look)
+    place.shelves[0].shared = True
+    first, _ = place.ask(0)
+    second, _ = place.ask(1)
+    assert place.caches[0].claim(first, 1e9) is None
+    place.caches[0].keep(first, OK, b"v", 0.1)
+    place.caches[0].release(first)
+    found = place.caches[1].claim(second, 1e9)
+    assert found is not None
+    assert found.value == b"v"
+    assert not place.shelves[0].claimed, "what was claimed in vain is given back"
