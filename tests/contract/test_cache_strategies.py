@@ -60,6 +60,16 @@ class TestLRU(CacheStrategyContract):
     factory = LRU
 
 
+class TestWithOneLine(CacheStrategyContract):
+    """Nearly all times to live share the heap."""
+
+    factory = LRU
+
+    @pytest.fixture(autouse=True)
+    def _one_line(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("toolring.workers.cache.base.LINES", 1)
+
+
 class TestFIFO(CacheStrategyContract):
     factory = toolrings.FIFO
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Any, Final
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
 
 OVERHEAD: Final = 200
 """Bytes that an entry costs beside its key and value: tuple, two dict slots, the strategy's node."""
+LINES: Final = 16
+"""Times to live whose entries stand in lines of their own, where they expire in order of insertion; those of further
+ones share a heap, which costs more."""
 SWEPT: Final = 2
 """Expired entries that a put removes, if there are so many: more than it adds, so that their memory comes back."""
 
@@ -29,10 +33,12 @@ class Cache:
         "_added",
         "_clock",
         "_entries",
-        "_expiries",
+        "_heap",
+        "_lines",
         "_max_bytes",
         "_max_entries",
         "_removed",
+        "_soonest",
         "_touched",
         "_victim",
         "bytes",
@@ -54,10 +60,14 @@ class Cache:
         self._max_entries = max_entries
         self._max_bytes = max_bytes
         self._clock = clock
-        self._entries: dict[bytes, tuple[Any, float, int]] = {}
-        """Value, expiry, weight."""
-        self._expiries: list[tuple[float, bytes]] = []
-        """A heap of expiries with their keys; records of what has left stay until they are due or too many."""
+        self._entries: dict[bytes, tuple[Any, float, OrderedDict[bytes, float] | None, int]] = {}
+        """Value, expiry, line, weight."""
+        self._lines: dict[float, OrderedDict[bytes, float]] = {}
+        """Expiries by key, for some times to live."""
+        self._heap: list[tuple[float, bytes]] = []
+        """Expiries of all others; records of what has left stay until they are due or too many."""
+        self._soonest = math.inf
+        """Nothing expires before this."""
         self.bytes = 0
         self.hits = 0
         self.misses = 0
@@ -104,21 +114,25 @@ class Cache:
         if (ttl is not None and ttl <= 0) or weight > self._max_bytes or self._max_entries < 1:
             return False
         now = self._clock()
-        expiries = self._expiries
-        if expiries and now >= expiries[0][0]:
+        if now >= self._soonest:
             self._sweep(now)
         while len(entries) >= self._max_entries or self.bytes + weight > self._max_bytes:
-            if expiries and now >= expiries[0][0] and self._expire(now):
+            if now >= self._soonest and self._expire(now):
                 continue
             self._remove(self._victim())
             self.evictions += 1
-        expiry = math.inf
+        expiry, line = math.inf, None
         if ttl is not None:
             expiry = now + ttl
-            if len(expiries) > 2 * len(entries) + 64:
-                self._compact()
-            heappush(self._expiries, (expiry, key))
-        entries[key] = value, expiry, weight
+            line = self._lines.get(ttl)
+            if line is None and len(self._lines) < LINES:
+                line = self._lines[ttl] = OrderedDict()
+            if line is not None:
+                line[key] = expiry
+            else:
+                self._put_on_heap(expiry, key)
+            self._soonest = min(self._soonest, expiry)
+        entries[key] = value, expiry, line, weight
         self.bytes += weight
         self._added(key)
         return True
@@ -133,7 +147,7 @@ class Cache:
     def clear(self) -> None:
         for key in list(self._entries):
             self._remove(key)
-        self._expiries = []
+        self._heap.clear()
 
     def stats(self) -> dict[str, int]:
         return {
@@ -145,11 +159,14 @@ class Cache:
             "expirations": self.expirations,
         }
 
-    def _compact(self) -> None:
-        """Drop the records of what has left, once they are most: each put pays for the few that it made."""
-        get, nothing = self._entries.get, (None, None)
-        self._expiries = [record for record in self._expiries if get(record[1], nothing)[1] == record[0]]
-        heapify(self._expiries)
+    def _put_on_heap(self, expiry: float, key: bytes) -> None:
+        """Records of what has left are dropped once they are most: each put pays for the few that it made."""
+        if len(self._heap) > 2 * len(self._entries) + 64:
+            get, nothing = self._entries.get, (None, None)
+            self._heap = [record for record in self._heap if get(record[1], nothing)[1] == record[0]]
+            heapify(self._heap)
+            self._lines = {ttl: line for ttl, line in self._lines.items() if line}
+        heappush(self._heap, (expiry, key))
 
     def _sweep(self, now: float) -> None:
         for _ in range(SWEPT):
@@ -157,17 +174,31 @@ class Cache:
                 return
 
     def _expire(self, now: float) -> bool:
-        """Remove the entry that expired first, if one has."""
-        expiries = self._expiries
-        while expiries and expiries[0][0] <= now:
-            at, key = heappop(expiries)
+        """Remove one expired entry, if there is one."""
+        heap, soonest = self._heap, math.inf
+        while heap and heap[0][0] <= now:
+            at, key = heappop(heap)
             entry = self._entries.get(key)
             if entry is not None and entry[1] == at:
                 self._remove(key)
                 self.expirations += 1
                 return True
+        if heap:
+            soonest = heap[0][0]
+        for line in self._lines.values():
+            for key, expiry in line.items():
+                if expiry <= now:
+                    self._remove(key)
+                    self.expirations += 1
+                    return True
+                soonest = min(soonest, expiry)
+                break
+        self._soonest = soonest
         return False
 
     def _remove(self, key: bytes) -> None:
-        self.bytes -= self._entries.pop(key)[2]
+        _, _, line, weight = self._entries.pop(key)
+        if line is not None:
+            del line[key]
+        self.bytes -= weight
         self._removed(key)

@@ -149,7 +149,7 @@ def test_times_to_live_are_exact_however_many_and_records_of_what_left_are_few(c
     one = cache(clock, 100)
     for number in range(5000):
         one.put(b"%d" % (number % 150), b"v", 10.0 + number / 1000)
-        assert len(one._expiries) <= 2 * len(one) + 65
+        assert len(one._heap) <= 2 * len(one) + 65
     clock.now = 14.9495
     assert one.peek(b"149") is None, "until 14.949"
     assert one.peek(b"0") == b"v", "until 14.95"
