@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from toolring.context import Context as Context
     from toolring.declare import Tool as Tool
     from toolring.declare import tool as tool
+    from toolring.errors import Retry as Retry
     from toolring.errors import ToolringError as ToolringError
     from toolring.plugins.markers import hookimpl as hookimpl
     from toolring.spec import ToolSpec as ToolSpec
@@ -28,6 +29,7 @@ _HOMES = {
     "Client": "toolring.client.sync",
     "Context": "toolring.context",
     "Handle": "toolring.client.sync",
+    "Retry": "toolring.errors",
     "Tool": "toolring.declare",
     "ToolSpec": "toolring.spec",
     "ToolringError": "toolring.errors",

@@ -47,6 +47,10 @@ class Timeouts(Section, frozen=True):
     """From SIGTERM to SIGKILL."""
     start: float = 120.0
     """How long a worker may take to become ready."""
+    cooperate: float = 0.1
+    """How long a tool that takes the Context may take to notice that its job has ended, before it is interrupted."""
+    shield: float = 5.0
+    """The most that a tool may put off its interruption with ``context.shield()``."""
     drain: float = 30.0
     """How long a draining node waits for the jobs that it has accepted."""
 
@@ -112,6 +116,28 @@ class ToolSection(Section, frozen=True):
     invalidates: tuple[str, ...] | None = None
     affinity: str | None = None
     balancer: str | None = None
+    concurrency: int | None = None
+    adaptive: bool | None = None
+    rate: float | None = None
+    burst: int | None = None
+    backlog: int | None = None
+    queue_timeout: float | None = None
+    retries: int | None = None
+    retry_on: tuple[str, ...] | None = None
+    retry_delay: float | None = None
+
+
+class CallerSection(Section, frozen=True):
+    """What one caller, by its name, may do; the section ``"*"`` is for all who have none of their own."""
+
+    weight: float = 1.0
+    """Its share of the workers, beside the weights of the others who want them at the same time."""
+    rate: float = 0.0
+    """Jobs per second that it may submit; 0: any number."""
+    burst: int = 0
+    """Jobs that it may submit at once, within its rate; 0: those of one second."""
+    in_flight: int = 0
+    """Jobs that it may have in hand; 0: as many as ``limits.per_client`` allows each of its clients."""
 
 
 class Plugins(Section, frozen=True):
@@ -142,12 +168,17 @@ class Config(Section, frozen=True):
     restarts: Restarts = Restarts()
     cache: CacheSection = CacheSection()
     tools: dict[str, ToolSection] = {}
+    callers: dict[str, CallerSection] = {}
     plugins: Plugins = Plugins()
     metrics: Metrics = Metrics()
     log: Log = Log()
 
 
-_POLICY: Final = {field.name: field.type for field in msgspec.structs.fields(ToolSection)}
+_NAMED: Final[Mapping[str, Mapping[str, Any]]] = {
+    "tools": {field.name: field.type for field in msgspec.structs.fields(ToolSection)},
+    "callers": {field.name: field.type for field in msgspec.structs.fields(CallerSection)},
+}
+"""Sections with one table for each name: the keys of such a table, and their types."""
 
 
 class Loaded(msgspec.Struct, frozen=True):
@@ -197,6 +228,8 @@ def flat(config: Config) -> dict[str, Any]:
     values = {name: getattr(getattr(config, name.split(".")[0]), name.split(".")[1]) for name, _ in _settings()}
     for tool, policy in config.tools.items():
         values.update({f"tools.{tool}.{key}": value for key, value in decided(policy).items()})
+    for caller, share in config.callers.items():
+        values.update({f"callers.{caller}.{key}": value for key, value in msgspec.structs.asdict(share).items()})
     return values
 
 
@@ -207,7 +240,7 @@ def decided(section: ToolSection) -> dict[str, Any]:
 
 def _settings() -> Iterator[tuple[str, Any]]:
     for section in msgspec.structs.fields(Config):
-        if section.name != "tools":
+        if section.name not in _NAMED:
             for field in msgspec.structs.fields(section.type):
                 yield f"{section.name}.{field.name}", field.type
 
@@ -242,8 +275,8 @@ def _flatten(table: Mapping[str, Any], source: str) -> Iterator[tuple[str, Any]]
             raise ConfigError(f"{source}: unknown section [{section}]{_suggest(section, sections)}", key=section)
         if not isinstance(content, dict):
             raise ConfigError(f"{source}: {section} must be a section, [{section}]", key=section)
-        if section == "tools":
-            yield from _policies(content, source)
+        if section in _NAMED:
+            yield from _named(section, content, source)
             continue
         for key, value in content.items():
             name = f"{section}.{key}"
@@ -252,14 +285,16 @@ def _flatten(table: Mapping[str, Any], source: str) -> Iterator[tuple[str, Any]]
             yield name, value
 
 
-def _policies(tools: Mapping[str, Any], source: str) -> Iterator[tuple[str, Any]]:
-    for tool, policy in tools.items():
-        if not isinstance(policy, dict):
-            raise ConfigError(f"{source}: tools.{tool} must be a section, [tools.{tool}]", key=f"tools.{tool}")
-        for key, value in policy.items():
-            if key not in _POLICY:
-                raise ConfigError(f"{source}: unknown key tools.{tool}.{key}{_suggest(key, set(_POLICY))}", key=key)
-            yield f"tools.{tool}.{key}", value
+def _named(section: str, tables: Mapping[str, Any], source: str) -> Iterator[tuple[str, Any]]:
+    known = _NAMED[section]
+    for name, table in tables.items():
+        whole = f"{section}.{name}"
+        if not isinstance(table, dict):
+            raise ConfigError(f"{source}: {whole} must be a section, [{whole}]", key=whole)
+        for key, value in table.items():
+            if key not in known:
+                raise ConfigError(f"{source}: unknown key {whole}.{key}{_suggest(key, set(known))}", key=key)
+            yield f"{whole}.{key}", value
 
 
 def _suggest(word: str, known: set[str]) -> str:
@@ -283,14 +318,16 @@ def _from_environment(environment: Mapping[str, str]) -> Iterator[tuple[str, str
 
 def _build(values: Mapping[str, Any], sources: Mapping[str, str]) -> Config:
     types = dict(_settings())
-    tree: dict[str, Any] = {"tools": {}}
+    tree: dict[str, Any] = {section: {} for section in _NAMED}
     for name, value in values.items():
         path, _, key = name.rpartition(".")
-        section, _, tool = path.partition(".")
-        place = tree["tools"].setdefault(tool, {}) if section == "tools" else tree.setdefault(section, {})
+        section, _, of = path.partition(".")
+        named = _NAMED.get(section)
+        place = tree.setdefault(section, {}) if named is None else tree[section].setdefault(of, {})
+        kind = types[name] if named is None else named[key]
         strict = not sources[name].startswith("environment")
         try:
-            place[key] = msgspec.convert(value, _POLICY[key] if section == "tools" else types[name], strict=strict)
+            place[key] = msgspec.convert(value, kind, strict=strict)
         except msgspec.ValidationError as error:
             raise ConfigError(f"{sources[name]}: {name} = {value!r}: {error}", key=name) from None
     return msgspec.convert(tree, Config)
@@ -310,7 +347,7 @@ def _check(config: Config, sources: Mapping[str, str]) -> None:
             continue  # checked as a whole, with what the tool declares
         bad = ""
         if isinstance(value, int | float):
-            floor = least.get(name)
+            floor = 0 if name.startswith("callers.") and not name.endswith(".weight") else least.get(name)
             if floor is None and not 0 < value < float("inf"):
                 bad = "must be greater than 0"
             elif floor is not None and not floor <= value < float("inf"):

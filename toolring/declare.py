@@ -110,6 +110,15 @@ def tool(
     invalidates: Sequence[str] = ...,
     affinity: str | None = ...,
     balancer: str | None = ...,
+    concurrency: int | None = ...,
+    adaptive: bool = ...,
+    rate: float | None = ...,
+    burst: int | None = ...,
+    backlog: int | None = ...,
+    queue_timeout: float | None = ...,
+    retries: int = ...,
+    retry_on: Sequence[str] = ...,
+    retry_delay: float = ...,
 ) -> Callable[[Callable[P, R]], Tool[P, R]]: ...
 def tool(
     function: Callable[..., Any] | None = None,
@@ -132,6 +141,15 @@ def tool(
     invalidates: Sequence[str] = (),
     affinity: str | None = None,
     balancer: str | None = None,
+    concurrency: int | None = None,
+    adaptive: bool = False,
+    rate: float | None = None,
+    burst: int | None = None,
+    backlog: int | None = None,
+    queue_timeout: float | None = None,
+    retries: int = 0,
+    retry_on: Sequence[str] = (),
+    retry_delay: float = 0.1,
 ) -> Any:
     """Declare a function as a tool.
 
@@ -152,6 +170,14 @@ def tool(
         invalidates: tags whose results are outdated once this tool has run, however it ended.
         affinity: name of the argument whose value picks the worker, so that equal values share one worker's caches.
         balancer: name of a balancer; least outstanding by default, the ring with affinity or a cache.
+        concurrency: runs of this tool that the node has under way at once, over all its workers.
+        adaptive: let the node find how many may run at once, from how much slower they get (at most ``concurrency``).
+        rate: starts per second; more wait. ``burst``: starts at once, after a pause (those of one second by default).
+        backlog: calls that may wait; more are refused with BUSY.
+        queue_timeout: seconds that a call may wait until it starts; then it ends as EXPIRED.
+        retries: runs again after an error that says it may pass: raised as ``toolring.Retry``, or of a type that
+            ``retry_on`` names (``("TimeoutError",)``). For tools that are read_only or idempotent.
+        retry_delay: seconds before the first of them, on average; doubled each time, up to 30 s.
 
     Raises:
         LoadError: the declaration makes no sense; the message names the tool and what to change.
@@ -172,6 +198,15 @@ def tool(
         "invalidates": invalidates,
         "affinity": affinity,
         "balancer": balancer,
+        "concurrency": concurrency,
+        "adaptive": adaptive,
+        "rate": rate,
+        "burst": burst,
+        "backlog": backlog,
+        "queue_timeout": queue_timeout,
+        "retries": retries,
+        "retry_on": retry_on,
+        "retry_delay": retry_delay,
     }
 
     def declare(target: Callable[..., Any]) -> Tool[Any, Any]:
@@ -188,6 +223,7 @@ def tool(
             description=description if description is not None else inspect.getdoc(target) or "",
             parameters=_schema(arguments),
             version=_digest(target),
+            asks=context is not None,
         )
         return Tool(target, decided(about, policy, arguments.__struct_fields__), arguments, context, policy)
 

@@ -138,6 +138,13 @@ class InvalidResult(ToolError):
     code = "INVALID_RESULT"
 
 
+class Retry(ToolError):
+    """For tools to raise: the same call may succeed later. It is run again as often as the tool's ``retries`` allow."""
+
+    code = "RETRY"
+    retryable = True
+
+
 class WorkerOutOfMemory(ToolError):
     """The tool ran out of memory; its worker was replaced."""
 

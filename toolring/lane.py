@@ -12,6 +12,7 @@ word  written by  meaning
 ====  ==========  =======================================================================
 0     worker      ``sequence << 2 | state`` of the job at hand
 1     worker      ``generation << 48 | answers << 32 | bytes`` now in the journal
+2     worker      until then (microseconds of CLOCK_MONOTONIC) the tool asks not to be interrupted
 8     supervisor  every job up to this sequence is taken back unless it was taken before
 9     supervisor  the sequence to interrupt
 10    supervisor  answers up to this sequence have arrived
@@ -36,6 +37,7 @@ JOURNAL_BYTES: Final = LANE_BYTES - JOURNAL_START
 
 AT: Final = 0
 JOURNAL: Final = 1
+SHIELD: Final = 2
 RECALL: Final = 8
 CANCEL: Final = 9
 ACK: Final = 10

@@ -25,6 +25,8 @@ MAX_HEAD: Final = 8 << 20
 """Bytes of a head; many small jobs may share one."""
 MAX_JOBS: Final = 4096
 """Jobs in one submit message."""
+MAX_CHUNK: Final = 65_536
+"""Calls in one chunk."""
 MAX_NAME: Final = 256
 """Characters of a tool name or an idempotency key; bytes of a route."""
 INLINE: Final = 64 << 10
@@ -57,6 +59,12 @@ KEEP: Final = 1
 """The job goes on without its client, and its result is kept for a while."""
 
 
+# Job.priority: which of one caller's jobs go first
+LOW: Final = -1
+NORMAL: Final = 0
+HIGH: Final = 1
+
+
 class Job(msgspec.Struct, array_like=True, gc=False):
     """One call, from client to supervisor. ``id`` is the client's own, unique in its session."""
 
@@ -72,6 +80,11 @@ class Job(msgspec.Struct, array_like=True, gc=False):
     mode: int = CALL
     partition: str = ""
     """Who shares its cached result, for tools whose scope is ``partition``."""
+    priority: int = NORMAL
+    queue_timeout: float | None = None
+    """Seconds from now until its tool must have been started."""
+    chunk: int = 0
+    """The arguments are an array of so many calls, run one after the other as one job; 0: one call."""
 
 
 class Answer(msgspec.Struct, array_like=True, gc=False):
@@ -164,6 +177,8 @@ class Work(msgspec.Struct, array_like=True, gc=False):
     """Who shares its cached result; None: nobody, and it is not cached."""
     renew: bool = False
     """Run the tool whatever the cache holds, and keep the new result."""
+    chunk: int = 0
+    """The arguments are an array of so many calls."""
 
 
 class Batch(msgspec.Struct, array_like=True, tag="batch", gc=False):
@@ -244,7 +259,11 @@ def refuse_jobs(jobs: list[Job]) -> ProtocolError | None:
             return ProtocolError(f"job {job.id}: a tool's name has at most {MAX_NAME} characters")
         if len(job.key) > MAX_NAME or len(job.route) > MAX_NAME or len(job.partition) > MAX_NAME:
             return ProtocolError(f"job {job.id}: key, route and partition are at most {MAX_NAME} long")
-        timeout = job.timeout
-        if timeout is not None and not timeout > 0:
-            return ProtocolError(f"job {job.id}: timeout {timeout} is not a positive number of seconds")
+        for what, seconds in (("timeout", job.timeout), ("queue_timeout", job.queue_timeout)):
+            if seconds is not None and not seconds > 0:
+                return ProtocolError(f"job {job.id}: {what} {seconds} is not a positive number of seconds")
+        if not LOW <= job.priority <= HIGH:
+            return ProtocolError(f"job {job.id}: priority {job.priority} is none of {LOW} to {HIGH}")
+        if not 0 <= job.chunk <= MAX_CHUNK:
+            return ProtocolError(f"job {job.id}: a chunk of {job.chunk} calls; the limit is {MAX_CHUNK}")
     return None

@@ -37,7 +37,18 @@ class ToolSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     invalidates: tuple[str, ...] = ()
     affinity: str | None = None
     balancer: str | None = None
+    concurrency: int | None = None
+    adaptive: bool = False
+    rate: float | None = None
+    burst: int | None = None
+    backlog: int | None = None
+    queue_timeout: float | None = None
+    retries: int = 0
+    retry_on: tuple[str, ...] = ()
+    retry_delay: float = 0.1
     version: str = ""
+    asks: bool = False
+    """It takes the Context, so it may notice by itself that its job was cancelled."""
 
     @property
     def internal(self) -> bool:

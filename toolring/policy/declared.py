@@ -27,14 +27,14 @@ def decided(spec: ToolSpec, policy: Mapping[str, Any], arguments: Collection[str
     affinity = policy["affinity"]
     if affinity is not None and affinity not in arguments:
         raise refused(name, f"affinity={affinity!r} is not one of its arguments ({', '.join(arguments) or 'none'})")
-    if policy["timeout"] is not None and not 0 < policy["timeout"] < inf:
-        raise refused(name, f"timeout={policy['timeout']!r} is not a positive number of seconds")
+    _check_flow(name, policy)
     values = {key: value for key, value in policy.items() if key != "cache_writes"}
     values.update(
         destructive=not policy["read_only"] if policy["destructive"] is None else policy["destructive"],
         cache=policy["cache"] or None,
         tags=tuple(policy["tags"]),
         invalidates=tuple(policy["invalidates"]),
+        retry_on=tuple(policy["retry_on"]),
     )
     return msgspec.structs.replace(spec, **values)
 
@@ -66,6 +66,26 @@ def _check_cache(name: str, policy: Mapping[str, Any]) -> None:
         raise refused(name, "cache_stale= runs the tool unasked, so it needs read_only=True")
 
 
+def _check_flow(name: str, policy: Mapping[str, Any]) -> None:
+    for field in ("timeout", "queue_timeout", "rate"):
+        if policy[field] is not None and not 0 < policy[field] < inf:
+            unit = "starts per second" if field == "rate" else "seconds"
+            raise refused(name, f"{field}={policy[field]!r} is not a positive number of {unit}")
+    for field in ("concurrency", "burst", "backlog"):
+        if policy[field] is not None and policy[field] < 1:
+            raise refused(name, f"{field}={policy[field]!r} must be at least 1")
+    if not 0 <= policy["retry_delay"] < inf:
+        raise refused(name, f"retry_delay={policy['retry_delay']!r} is not a number of seconds")
+    if policy["burst"] is not None and policy["rate"] is None:
+        raise refused(name, "burst= does nothing without rate=")
+    if not 0 <= policy["retries"] <= 100:
+        raise refused(name, f"retries={policy['retries']!r} is not from 0 to 100")
+    if policy["retries"] and not (policy["read_only"] or policy["idempotent"]):
+        raise refused(name, "retries= runs it again, so it needs read_only=True or idempotent=True")
+    if policy["retry_on"] and not policy["retries"]:
+        raise refused(name, "retry_on= does nothing without retries=")
+
+
 def _check_tag(name: str, field: str, tag: str, arguments: Collection[str]) -> None:
     try:
         tag.encode()
@@ -83,6 +103,10 @@ def _check_tag(name: str, field: str, tag: str, arguments: Collection[str]) -> N
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _are_texts(value: Any) -> bool:
@@ -103,12 +127,17 @@ _TRUTH: Final[_Kind] = ("True or False", _is_truth)
 _SECONDS: Final[_Kind] = ("a number of seconds", _is_number)
 _TEXTS: Final[_Kind] = ("a list of texts", _are_texts)
 _KINDS: Final[dict[str, _Kind]] = {
-    **dict.fromkeys(("read_only", "idempotent", "destructive", "open_world", "cache_writes"), _TRUTH),
-    **dict.fromkeys(("timeout", "cache", "cache_stale", "cache_errors"), _SECONDS),
+    **dict.fromkeys(("read_only", "idempotent", "destructive", "open_world", "cache_writes", "adaptive"), _TRUTH),
+    **dict.fromkeys(("timeout", "cache", "cache_stale", "cache_errors", "queue_timeout", "retry_delay"), _SECONDS),
+    "rate": ("a number", _is_number),
+    **dict.fromkeys(("concurrency", "burst", "backlog", "retries"), ("a whole number", _is_whole)),
     **dict.fromkeys(("cache_strategy", "cache_scope", "affinity", "balancer"), _TEXT),
-    **dict.fromkeys(("tags", "invalidates"), _TEXTS),
+    **dict.fromkeys(("tags", "invalidates", "retry_on"), _TEXTS),
 }
-_OPTIONAL: Final = ("destructive", "timeout", "cache", "cache_strategy", "affinity", "balancer")
+_OPTIONAL: Final = (
+    *("destructive", "timeout", "cache", "cache_strategy", "affinity", "balancer"),
+    *("concurrency", "rate", "burst", "backlog", "queue_timeout"),
+)
 UNCACHED: Final[Mapping[str, Any]] = {
     "cache_strategy": None,
     "cache_stale": 0.0,
