@@ -64,7 +64,7 @@ class Admin:
             "jobs": {
                 "accepted": core.accepted,
                 "answered": sum(tool.answered for tool in tools),
-                "waiting": core.waiting(),
+                "waiting": core.backlog.count,
                 "running": sum(len(worker.line) for worker in core.fleet.workers.values()),
                 "kept": len(core.keyring),
                 "refused": dict(core.refused),

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from toolring.policy.balance import Balancer
+from toolring.policy.retry import RetryBudget
 from toolring.protocol import LAYER_SHIFT, STALE
 from toolring.spec import ToolSpec
 from toolring.supervisor.sharing import places
+from toolring.supervisor.valves import Valve
 
 UNKNOWN_COST: Final = 1.0
 """Seconds that a tool is taken to run before its first answer: nothing is parked behind it."""
@@ -22,6 +24,7 @@ class ServedTool:
     __slots__ = (
         "answered",
         "balancer",
+        "budget",
         "cached",
         "cached_errors",
         "cost",
@@ -33,12 +36,15 @@ class ServedTool:
         "name",
         "places",
         "public",
+        "queue_timeout",
         "renewed",
         "repeatable",
+        "retried",
         "run_seconds",
         "spec",
         "stale",
         "timeout",
+        "valve",
     )
 
     def __init__(self, spec: ToolSpec, balancer: Balancer | None) -> None:
@@ -46,6 +52,7 @@ class ServedTool:
         self.name = spec.name
         self.repeatable = spec.repeatable
         self.timeout = spec.timeout
+        self.queue_timeout = spec.queue_timeout
         self.balancer = balancer
         """None: whoever is free first."""
         self.cost = UNKNOWN_COST
@@ -65,6 +72,10 @@ class ServedTool:
         self.public = spec.cache_scope == "public"
         self.run_seconds = 0.0
         self.errors: dict[str, int] = {}
+        self.budget = RetryBudget() if spec.retries else None
+        self.retried = 0
+        self.valve: Valve | None = None
+        """Set for a tool with limits of its own, by the core that it is served by."""
 
     def observe(self, run_us: int) -> None:
         """Learn from one run. Called for each answer: keep it short."""
@@ -106,6 +117,7 @@ class ServedTool:
             "answered": self.answered,
             "cached": self.cached,
             "errors": dict(self.errors),
+            "retried": self.retried,
             "run_seconds": round(self.run_seconds, 6),
             "mean_run_seconds": round(self.run_seconds / ran, 9) if ran else None,
         }

@@ -7,13 +7,15 @@ the hot path: nothing is added to it unmeasured (``make bench``).
 
 from __future__ import annotations
 
-from collections import deque
+import random
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, NamedTuple
+from heapq import heappop, heappush
+from typing import Any, Final, NamedTuple, cast
 
 from msgspec import Raw
 
 from toolring import protocol
+from toolring.config import CallerSection
 from toolring.errors import (
     Busy,
     Conflict,
@@ -23,23 +25,30 @@ from toolring.errors import (
     ToolringError,
 )
 from toolring.lane import ACK
+from toolring.policy import retry
 from toolring.policy.ring import hash64
 from toolring.protocol import CACHED, ERROR, INLINE, KEEP, NIL, OK, PACK, REFRESH, REPLAYED, SKIPPED, Answer, Job, Work
 from toolring.stamps import Stamps
+from toolring.supervisor.accounts import Account, Accounts
+from toolring.supervisor.backlog import Line
 from toolring.supervisor.catalogue import ServedTool
 from toolring.supervisor.fleet import Fleet, Slot, Worker
 from toolring.supervisor.keyring import Keyring, Record, digest
 from toolring.supervisor.ledger import TABLE, Entry, Event, Session, State, step
-from toolring.supervisor.refusals import unknown_tool, why_full
+from toolring.supervisor.refusals import tool_full, unknown_tool, why_full
 from toolring.supervisor.sharing import Flight, Name, Sharing
+from toolring.supervisor.valves import Valve, valve_of
 
 CREDIT: Final = 0.002
 """Seconds of expected work up to which a worker is given more, measured before the next job is added."""
 MAX_LINE: Final = 512
+GUESSED_COST: Final = 0.02
+"""What a caller pays for a run of a tool that nobody knows yet."""
 STUCK_COST: Final = 1.0
 """What a worker is charged that sits on a job longer than expected: nothing more goes its way."""
 
 _DISPATCHED = TABLE[State.QUEUED][Event.DISPATCH]
+_LAST: Final = (float("inf"), float("inf"))
 _DONE = TABLE[State.DISPATCHED][Event.SUCCEED]
 
 
@@ -56,6 +65,7 @@ class Limits(NamedTuple):
     keep_bytes: int = 64 << 20
     hot_bytes: int = 64 << 20
     max_body: int = 64 << 20
+    callers: Mapping[str, CallerSection] = {}
 
 
 class Send(NamedTuple):
@@ -77,10 +87,17 @@ class Core:
         """Holds the entries that run for a record; their callers wait beside them."""
         self.keyring = Keyring(limits.keep_seconds, limits.keep_bytes)
         self.sharing = Sharing(stamps, limits.hot_bytes)
-        self.line: deque[Entry] = deque()
-        """Jobs that anybody may run, oldest first."""
-        self.ghosts = 0
-        """Jobs that were answered while they waited in line, and are still in it."""
+        self.accounts = Accounts(limits.callers)
+        self.backlog = fleet.backlog
+        self.line = self.backlog.line()
+        """Jobs that anybody may run."""
+        self.valves: list[Valve] = []
+        for tool in tools.values():
+            tool.valve = valve_of(tool.spec, self.backlog)
+            if tool.valve is not None:
+                self.valves.append(tool.valve)
+        self.delayed: list[tuple[float, int, Entry]] = []
+        """Jobs that failed and will be tried again, by when; a heap."""
         self.bytes = 0
         self.next_deadline = float("inf")
         self.draining = False
@@ -96,6 +113,7 @@ class Core:
         self.on_finished: Callable[[Entry, Answer], None] | None = None
         """Bound once, when somebody listens."""
         self._house_ids = 0
+        self._random = random.random
 
     # ---- jobs come in
 
@@ -103,7 +121,8 @@ class Core:
         """Accept each job or refuse it at once, with an answer either way."""
         tools, mine = self.tools, session.jobs
         default = self.limits.default_timeout
-        room = self._room(session)
+        account = session.account or self.accounts.of(session)
+        room = self._room(session, account, now)
         accepted = 0
         for job in jobs:
             tool = tools.get(job.tool)
@@ -123,16 +142,26 @@ class Core:
                 if name is not None and self._held(session, job, tool, name, now):
                     continue
             if accepted >= room:
-                room = accepted + self._room(session)  # those that joined others take no place in line
+                room = accepted + self._room(session, account, now)  # those that joined others take no place in line
                 if accepted >= room:
-                    self._refuse(session, job.id, why_full(self, session))
+                    self._refuse(session, job.id, why_full(self, session, account, now))
                     continue
+            if tool.valve is not None and tool.valve.full:
+                self._refuse(session, job.id, tool_full(tool, now))
+                continue
             timeout = job.timeout
-            deadline = now + (default if timeout is None else timeout)
-            self.next_deadline = min(self.next_deadline, deadline)
+            until = deadline = now + (default if timeout is None else timeout)
+            patience = tool.queue_timeout if job.queue_timeout is None else job.queue_timeout
+            if patience is not None and now + patience < until:
+                until = now + patience
+            self.next_deadline = min(self.next_deadline, until)
             args = job.args
             self.bytes += len(args)
-            entry = Entry(session, job.id, tool, args, deadline, now)
+            entry = Entry(session, job.id, tool, args, deadline, now, account, until)
+            if job.priority:
+                entry.priority = job.priority
+            if tool.budget is not None:
+                tool.budget.called()
             mine[job.id] = entry
             accepted += 1
             if tool.places:
@@ -141,11 +170,13 @@ class Core:
                 self._fly(entry, name, job, now)
             elif job.key or job.mode:
                 self._join(entry, job, now)
-            elif tool.balancer is None:
+            elif tool.balancer is None and tool.valve is None:
                 self.line.append(entry)
             else:
-                self._place(entry, job.route)
+                self._enter(entry, job.route)
         self.accepted += accepted
+        if account.rate is not None:
+            account.rate.take(now, accepted)
 
     def _sent_again(self, session: Session, job: Job, tool: ServedTool) -> bool:
         """After a reconnect a client sends again what it has no answer to; False: to be run.
@@ -161,31 +192,56 @@ class Core:
         self._refuse(session, job.id, OutcomeUnknown(text, tool=job.tool, cause="connection lost"))
         return True
 
-    def waiting(self) -> int:
-        """Jobs that wait for a worker."""
-        return len(self.line) + sum(len(slot.waiting) for slot in self.fleet.slots) - self.ghosts
+    def _room(self, session: Session, account: Account, now: float) -> int:
+        """How many more jobs may be accepted of a session.
 
-    def _room(self, session: Session) -> int:
-        """How many more jobs may be accepted of a session."""
+        A caller may have as much of the backlog as it leaves free, so whoever comes next finds room (Choudhury and
+        Hahne, "Dynamic Queue Length Thresholds", 1998).
+        """
         limits = self.limits
         if self.bytes > limits.backlog_bytes or self.draining or not self.healthy:
             return 0
-        return min(limits.backlog - self.waiting(), limits.per_client - len(session.jobs))
+        free = limits.backlog - self.backlog.count
+        room = min((free - account.waiting + 1) // 2, limits.per_client - len(session.jobs))
+        if account.in_flight:
+            room = min(room, account.in_flight - account.jobs())
+        if account.rate is not None:
+            room = min(room, account.rate.available(now))
+        return room
 
-    def _place(self, entry: Entry, route: bytes) -> None:
-        """Put a routed job in its slot's line, or in everybody's while no slot can work. Without a route, equal
-        arguments go the same way."""
-        balancer = entry.tool.balancer
-        loads = [slot.load for slot in self.fleet.slots]
-        if balancer is None or all(load is None for load in loads):
-            self.line.append(entry)
+    def _enter(self, entry: Entry, route: bytes) -> None:
+        """Let a job wait for its tool's limits, or else at once for a worker."""
+        valve = entry.tool.valve
+        if valve is None:
+            self._queue(entry, route, False)
             return
-        self._wait_in(self.fleet.slots[balancer.place(hash64(route or memoryview(entry.args)), loads)], entry)
+        entry.route = bytes(route)
+        valve.waiting += 1
+        valve.line.append(entry)
 
-    def _wait_in(self, slot: Slot, entry: Entry) -> None:
+    def _open(self, valve: Valve, now: float) -> None:
+        """Let through what the limits of a tool allow."""
+        while valve.line.size and valve.open(now) and (entry := valve.line.head(now)) is not None:
+            valve.line.pop(0.0)
+            valve.passed(now)
+            entry.permit = True
+            self._queue(entry, entry.route, True)
+
+    def _queue(self, entry: Entry, route: bytes, first: bool) -> None:
+        """Put a job in the line of the slot that it is placed in, or in everybody's if any slot will do or none can
+        work. Without a route, equal arguments go the same way."""
+        balancer = entry.tool.balancer
+        if balancer is not None:
+            loads = [slot.load for slot in self.fleet.slots]
+            if any(load is not None for load in loads):
+                at = balancer.place(hash64(route or memoryview(entry.args)), loads)
+                self._wait_in(self.fleet.slots[at], entry, first)
+                return
+        self.line.append(entry, first)
+
+    def _wait_in(self, slot: Slot, entry: Entry, first: bool = False) -> None:
         entry.cost = entry.tool.cost
-        slot.pending += entry.cost
-        slot.waiting.append(entry)
+        slot.waiting.append(entry, first)
 
     def _refuse(self, session: Session, job_id: int, error: ToolringError) -> None:
         self.refused[error.code] = self.refused.get(error.code, 0) + 1
@@ -208,7 +264,8 @@ class Core:
             self.keyring.name(record, f"{session.name}-{job.id}")
             self.keyring.settle(record, Answer(job.id, OK, value, 0, CACHED), now)
         if self.on_finished is not None:
-            self.on_finished(Entry(session, job.id, tool, NIL, now, now, State.DONE), answer)
+            account = session.account or self.accounts.of(session)
+            self.on_finished(Entry(session, job.id, tool, NIL, now, now, account, now, State.DONE), answer)
         self._tell(session, answer)
         return True
 
@@ -229,7 +286,7 @@ class Core:
         flight.waiting.append(entry)
         runs = flight.entry
         if runs is not None:
-            runs.deadline = max(runs.deadline, entry.deadline)
+            runs.deadline = runs.until = max(runs.deadline, entry.deadline)
 
     def _renew(self, entry: Entry, worker: Worker, now: float) -> None:
         """Run a tool again, where its result is kept, because that is or soon will be outdated."""
@@ -238,10 +295,14 @@ class Core:
             return
         renewal = Flight(flight.name, self.sharing.seen(entry.tool.places), True)
         self.sharing.renewals[flight.name] = renewal
-        run = self._run_for(renewal, entry.tool, entry.args, now + self.limits.default_timeout, now)
+        deadline = now + self.limits.default_timeout
+        run = self._run_for(renewal, entry.tool, entry.args, deadline, now, self.accounts.house)
         run.partition, run.renew = entry.partition, True
         self.next_deadline = min(self.next_deadline, run.deadline)
-        self._wait_in(worker.slot, run)
+        if run.tool.valve is None:
+            self._wait_in(worker.slot, run)
+        else:
+            self._enter(run, b"")
 
     def _land(self, flight: Flight, entry: Entry, answer: Answer, now: float) -> None:
         """A flight is over: hold its result while that holds."""
@@ -288,26 +349,25 @@ class Core:
         runs = record.entry
         if runs is not None:
             record.waiting.append(entry)
-            runs.deadline = max(runs.deadline, entry.deadline)
+            runs.deadline = runs.until = max(runs.deadline, entry.deadline)
         elif record.answer is not None:
             self._hear(entry, record.answer, now, replayed=True)
 
-    def _run_for(self, record: Record, tool: ServedTool, args: Any, deadline: float, now: float) -> Entry:
+    def _run_for(
+        self, record: Record, tool: ServedTool, args: Any, deadline: float, now: float, account: Account
+    ) -> Entry:
         """The house's own entry, which runs for a record."""
         self._house_ids += 1
-        entry = Entry(self.house, self._house_ids, tool, args, deadline, now)
+        entry = Entry(self.house, self._house_ids, tool, args, deadline, now, account, deadline)
         entry.record, record.entry = record, entry
         self.house.jobs[entry.id] = entry
         self.bytes += len(args)
         return entry
 
     def _begin(self, record: Record, first: Entry, job: Job, now: float) -> None:
-        entry = self._run_for(record, first.tool, first.args, first.deadline, now)
-        entry.first, entry.partition = first, first.partition
-        if entry.tool.balancer is None:
-            self.line.append(entry)
-        else:
-            self._place(entry, job.route)
+        entry = self._run_for(record, first.tool, first.args, first.deadline, now, first.account)
+        entry.first, entry.partition, entry.priority = first, first.partition, first.priority
+        self._enter(entry, job.route)
 
     def _hear(self, entry: Entry, answer: Answer, now: float, replayed: bool) -> None:
         """A caller who waited, or came later, gets the record's answer."""
@@ -327,65 +387,68 @@ class Core:
         """Give work to whoever has credit, the least laden first."""
         ready = self.fleet.ready
         line = self.line
+        if self.delayed:
+            self._try_again(now)
+        for valve in self.valves:
+            self._open(valve, now)
         for worker in ready:
-            if worker.slot.waiting:
-                self._give_own(worker, now, line[0].accepted if line else now)
-        while line and ready:
+            if worker.slot.waiting.size:
+                self._give_own(worker, now, line.turn())
+        while line.size and ready:
             worker = ready[0]
             for other in ready:
                 if other.load < worker.load:
                     worker = other
             if worker.load >= CREDIT or len(worker.line) >= MAX_LINE:
                 return
-            self._give(worker, line, min(PACK, -(-len(line) // len(ready))), now, None)
+            self._give(worker, line, min(PACK, -(-line.size // len(ready))), now)
         for worker in ready:
-            if worker.slot.waiting:
-                self._give_own(worker, now, now)
+            if worker.slot.waiting.size:
+                self._give_own(worker, now, _LAST)
 
-    def _give_own(self, worker: Worker, now: float, before: float) -> None:
-        """Give a worker what was placed in its slot's line, as far as it was accepted ``before``."""
+    def _give_own(self, worker: Worker, now: float, before: tuple[float, float]) -> None:
+        """Give a worker what was placed in its slot's line, as far as it is to be served ``before``."""
         waiting = worker.slot.waiting
-        while waiting and waiting[0].accepted <= before and worker.load < CREDIT and len(worker.line) < MAX_LINE:
-            self._give(worker, waiting, PACK, now, worker.slot)
+        while waiting.turn() <= before and waiting.size and worker.load < CREDIT and len(worker.line) < MAX_LINE:
+            self._give(worker, waiting, PACK, now)
 
     def release(self, slot: Slot, now: float, patience: float) -> None:
         """A slot whose next worker doesn't come soon must not keep its jobs from the others."""
-        if slot.waiting and slot.load is None and now - slot.waiting[0].accepted > patience:
-            self.line.extend(slot.waiting)
-            slot.waiting.clear()
-            slot.pending = 0.0
+        if slot.waiting.size and slot.load is None and now - slot.waiting.turn()[1] > patience:
+            for entry in slot.waiting.clear():
+                self.line.append(entry)
 
-    def _give(self, worker: Worker, queue: deque[Entry], most: int, now: float, slot: Slot | None) -> None:
+    def _give(self, worker: Worker, line: Line, most: int, now: float) -> None:
         """Send one message of work: up to ``most`` jobs, or up to the worker's credit, or one large one."""
         held = worker.line
         first = worker.head + len(held)
         load = worker.load
         batch: list[Work] = []
         body = None
-        while queue and load < CREDIT and len(batch) < most:
-            entry = queue[0]
+        while load < CREDIT and len(batch) < most:
+            entry = line.head(now)
+            if entry is None:
+                break
             args = entry.args
             if len(args) > INLINE:
                 if batch:
                     break
                 body = args
                 args = NIL
-            del queue[0]
-            if slot is not None:
-                slot.pending = max(0.0, slot.pending - entry.cost) if queue else 0.0
-            if entry.state is not State.QUEUED:
-                self.ghosts -= 1
-                body = None
-                continue
-            entry.cost = cost = entry.tool.cost
+            tool = entry.tool
+            cost = tool.cost
+            line.pop(cost if tool.known else GUESSED_COST)
+            entry.cost = cost
             load += cost
             entry.state = _DISPATCHED
             entry.worker = worker
             held.append(entry)
             owner = entry.first or entry
-            work = Work(entry.tool.name, args, entry.deadline, owner.session.name, owner.id, entry.attempt)
-            if entry.tool.places:
+            work = Work(tool.name, args, entry.deadline, owner.session.name, owner.id, entry.attempt)
+            if tool.places:
                 work.partition, work.renew = entry.partition, entry.renew
+            if tool.valve is not None:
+                tool.valve.waiting -= 1
             batch.append(work)
             if body is not None:
                 break
@@ -415,6 +478,9 @@ class Core:
                 head += 1
                 entry = popleft()
                 if entry is None:
+                    if worker.owes is not None:
+                        worker.owes.returned()
+                        worker.owes = None
                     continue
                 load -= entry.cost
                 status = answer.status
@@ -427,7 +493,9 @@ class Core:
                             answer.flags &= ~REFRESH
                             self._renew(entry, worker, now)
                     tool.observe(answer.run_us)
-                    if entry.record is not None or self.on_finished is not None:
+                    if entry.record is not None or self.on_finished is not None or tool.valve is not None:
+                        if tool.valve is not None and tool.valve.limit is not None:
+                            tool.valve.limit.ended(answer.run_us * 1e-6, tool.valve.running)
                         self.settle(entry, Event.SUCCEED, answer, now)
                         continue
                     entry.state = _DONE
@@ -447,7 +515,9 @@ class Core:
                     if answer.flags:
                         entry.tool.hit(answer.flags)
                         entry.tool.cached_errors += 1
-                    self.settle(entry, Event.FAIL, self._retold(entry, worker, answer), now)
+                    error = self._error(entry, worker, answer)
+                    if entry.tool.budget is None or not self._delay(entry, error, now):
+                        self.settle(entry, Event.FAIL, _as_answer(error, answer), now)
         finally:
             if skipped:
                 self.requeue(skipped, Event.TAKE_BACK)
@@ -457,7 +527,7 @@ class Core:
             worker.progress = now
             worker.lane.words[ACK] = head - 1
 
-    def _retold(self, entry: Entry, worker: Worker, answer: Answer) -> Answer:
+    def _error(self, entry: Entry, worker: Worker, answer: Answer) -> dict[str, Any]:
         """A worker's error with what only the supervisor knows."""
         try:
             error = protocol.decode_value(answer.value)
@@ -466,7 +536,40 @@ class Core:
         code = str(error.get("code", ToolError.code))
         entry.tool.errors[code] = entry.tool.errors.get(code, 0) + 1
         error.update(job=entry.name, worker=worker.pid)
-        return Answer(answer.id, ERROR, Raw(protocol.encode(error)), answer.run_us, answer.flags)
+        return cast(dict[str, Any], error)
+
+    def _delay(self, entry: Entry, error: Mapping[str, Any], now: float) -> bool:
+        """Let a failed job wait to be tried again, if that is allowed, may help, and can be over in time."""
+        tool = entry.tool
+        spec, budget = tool.spec, tool.budget
+        if budget is None or entry.attempt > spec.retries or not retry.may_pass(error, spec.retry_on):
+            return False
+        due = now + max(retry.delay(spec.retry_delay, entry.attempt, self._random), _seconds(error.get("retry_after")))
+        if due >= entry.deadline or not budget.take(now):
+            return False
+        step(entry, Event.DELAY)
+        if entry.permit:
+            entry.permit = False
+            assert tool.valve is not None
+            tool.valve.returned()
+        entry.worker = None
+        entry.attempt += 1
+        entry.until = entry.deadline
+        entry.account.waiting += 1
+        self.backlog.count += 1
+        self.backlog.turns += 1
+        tool.retried += 1
+        heappush(self.delayed, (due, self.backlog.turns, entry))
+        return True
+
+    def _try_again(self, now: float) -> None:
+        while self.delayed and (self.delayed[0][0] <= now or self.delayed[0][2].state is not State.DELAYED):
+            _, _, entry = heappop(self.delayed)
+            if entry.state is State.DELAYED:
+                step(entry, Event.RELEASE)
+                entry.account.waiting -= 1
+                self.backlog.count -= 1
+                self._enter(entry, entry.route)
 
     def harvest(self, worker: Worker, now: float) -> None:
         """Read what a worker has finished from shared memory: its messages are late, or died with it."""
@@ -480,7 +583,10 @@ class Core:
         for entry in reversed(entries):
             step(entry, event)
             entry.worker = None
-            self.line.appendleft(entry)
+            entry.account.finish -= entry.cost / entry.account.weight
+            if entry.tool.valve is not None:
+                entry.tool.valve.waiting += 1
+            self.line.append(entry, first=True)
 
     def in_hand(self) -> int:
         """Jobs that were accepted and have no answer yet."""
@@ -501,8 +607,15 @@ class Core:
         """The final answer of an entry: to its caller, or to everybody who waits for its record."""
         before = entry.state
         step(entry, event)
-        if before is State.QUEUED:
-            self.ghosts += 1
+        tool = entry.tool
+        if before is State.QUEUED or before is State.DELAYED:
+            self.backlog.count -= 1
+            entry.account.waiting -= 1
+        if tool.valve is not None:
+            if before is State.QUEUED:
+                tool.valve.waiting -= 1
+            if entry.permit and not entry.begun:  # else its worker owes it
+                tool.valve.returned()
         session = entry.session
         answer.id = entry.id
         del session.jobs[entry.id]
@@ -533,3 +646,12 @@ class Core:
 def _partition(tool: ServedTool, session: Session, job: Job) -> str | None:
     """Who shares the result of this call, whose tool is not for everybody; None: nobody."""
     return (session.caller if tool.spec.cache_scope == "caller" else job.partition) or None
+
+
+def _as_answer(error: Mapping[str, Any], answer: Answer) -> Answer:
+    return Answer(answer.id, ERROR, Raw(protocol.encode(error)), answer.run_us, answer.flags)
+
+
+def _seconds(value: Any) -> float:
+    """A tool's own word on when to come back, if it is one."""
+    return float(value) if isinstance(value, int | float) and 0 < value < float("inf") else 0.0

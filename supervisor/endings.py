@@ -69,6 +69,8 @@ class Endings:
         at, state = worker.lane.at()
         if at == seq and state in (TAKEN, STARTED):
             entry.begun = True
+            if entry.permit:
+                worker.owes = entry.tool.valve
             worker.unsure = worker.unsure or bool(entry.tool.spec.invalidates)
             self.end(worker, seq, now, f"{entry.tool.name} had to be ended")
 
@@ -122,6 +124,9 @@ class Endings:
                 untouched.append(entry)
         if worker.unsure:
             core.sharing.doubt()
+        if worker.owes is not None:
+            worker.owes.returned()
+            worker.owes = None
         worker.line.clear()
         core.requeue(untouched, Event.TAKE_BACK)
         core.requeue(again, Event.REPEAT)

@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from enum import IntEnum
 
 from toolring.lane import Lane
+from toolring.supervisor.backlog import Backlog
 from toolring.supervisor.ledger import Entry
+from toolring.supervisor.valves import Valve
 
 
 class Life(IntEnum):
@@ -58,6 +60,8 @@ class Worker:
 
     __slots__ = (
         "answered",
+        "asked",
+        "asked_until",
         "at",
         "at_since",
         "endings",
@@ -68,6 +72,7 @@ class Worker:
         "line",
         "load",
         "next_ending",
+        "owes",
         "pid",
         "progress",
         "ready_since",
@@ -101,6 +106,11 @@ class Worker:
         """Why it is being ended, for the logs."""
         self.endings = 0
         self.next_ending = 0.0
+        self.asked = 0
+        """The sequence number of a job that it was asked to end by itself, and until when it has time to."""
+        self.asked_until = 0.0
+        self.owes: Valve | None = None
+        """Whose permit is given back when the job at hand, which was answered otherwise, is over."""
 
     def step(self, change: Change) -> None:
         try:
@@ -121,17 +131,15 @@ class Worker:
 class Slot:
     """A place in the ring, its present worker, and the jobs that were placed here."""
 
-    __slots__ = ("generation", "index", "pending", "start_at", "waiting", "worker")
+    __slots__ = ("generation", "index", "start_at", "waiting", "worker")
 
-    def __init__(self, index: int) -> None:
+    def __init__(self, index: int, backlog: Backlog) -> None:
         self.index = index
         self.generation = 0
         self.worker: Worker | None = None
         self.start_at: float | None = 0.0
         """When to start a worker; None while there is one."""
-        self.waiting: deque[Entry] = deque()
-        self.pending = 0.0
-        """Expected seconds of work in ``waiting``."""
+        self.waiting = backlog.line()
 
     @property
     def load(self) -> float | None:
@@ -139,14 +147,15 @@ class Slot:
         worker = self.worker
         if worker is None or worker.life > Life.READY:
             return None
-        return worker.load + self.pending
+        return worker.load + self.waiting.pending
 
 
 class Fleet:
     """Slots, their workers, and the lanes that are free."""
 
     def __init__(self, slots: int, lanes: list[Lane]) -> None:
-        self.slots = [Slot(index) for index in range(slots)]
+        self.backlog = Backlog()
+        self.slots = [Slot(index, self.backlog) for index in range(slots)]
         self.free = deque(lanes)
         self.workers: dict[bytes, Worker] = {}
         self.ready: list[Worker] = []

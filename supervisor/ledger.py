@@ -15,6 +15,7 @@ import msgspec
 from toolring.protocol import Answer
 
 if TYPE_CHECKING:
+    from toolring.supervisor.accounts import Account
     from toolring.supervisor.catalogue import ServedTool
     from toolring.supervisor.fleet import Worker
     from toolring.supervisor.keyring import Record
@@ -25,12 +26,14 @@ class State(IntEnum):
     DISPATCHED = 1
     JOINED = 2
     """Waits for another entry's answer: the same key, or a kept job."""
-    DONE = 3
-    FAILED = 4
-    CANCELLED = 5
-    EXPIRED = 6
-    OUTCOME_UNKNOWN = 7
-    POISONED = 8
+    DELAYED = 3
+    """It failed, and waits until it is tried again."""
+    DONE = 4
+    FAILED = 5
+    CANCELLED = 6
+    EXPIRED = 7
+    OUTCOME_UNKNOWN = 8
+    POISONED = 9
 
 
 class Event(IntEnum):
@@ -45,6 +48,10 @@ class Event(IntEnum):
     EXPIRE = 6
     LOSE = 7
     POISON = 8
+    DELAY = 9
+    """It failed with an error that may pass."""
+    RELEASE = 10
+    """Its delay is over."""
 
 
 S, E = State, Event
@@ -57,8 +64,10 @@ TABLE: dict[State, dict[Event, State]] = {
         E.SUCCEED: S.DONE,
         E.LOSE: S.OUTCOME_UNKNOWN,
         E.POISON: S.POISONED,
+        E.DELAY: S.DELAYED,
         **_ENDS,
     },
+    S.DELAYED: {E.RELEASE: S.QUEUED, **_ENDS},
     S.JOINED: {E.SUCCEED: S.DONE, **_ENDS},
     S.DONE: {},
     S.FAILED: {},
@@ -85,13 +94,27 @@ def step(entry: Entry, event: Event) -> None:
 class Session:
     """One client's connection, as the supervisor sees it. Survives a reconnect under the same token."""
 
-    __slots__ = ("caller", "highest", "jobs", "name", "out", "outbox", "outbox_bytes", "route", "silent_since", "token")
+    __slots__ = (
+        "account",
+        "caller",
+        "highest",
+        "jobs",
+        "name",
+        "out",
+        "outbox",
+        "outbox_bytes",
+        "route",
+        "silent_since",
+        "token",
+    )
 
     def __init__(self, token: bytes, route: bytes, caller: str) -> None:
         self.token = token
         self.name = token.hex()
         self.route = route
         self.caller = caller
+        self.account: Account | None = None
+        """Whose share its jobs are; found at its first job."""
         self.jobs: dict[int, Entry] = {}
         self.highest = -1
         """The highest id so far. A client's ids count up, so a lower one was sent before."""
@@ -113,6 +136,10 @@ class Entry(msgspec.Struct, gc=False, eq=False):
     """Encoded: a Raw, or a large body as the transport gave it, which can be passed on without a copy."""
     deadline: float
     accepted: float
+    account: Account
+    """Whose share it is."""
+    until: float
+    """When it must have been started: its deadline, or earlier."""
     state: State = State.QUEUED
     attempt: int = 1
     deaths: int = 0
@@ -125,6 +152,11 @@ class Entry(msgspec.Struct, gc=False, eq=False):
     """Set for jobs with a key and kept jobs, and for those who wait for one."""
     partition: str | None = ""
     """Who shares its cached result; None: nobody."""
+    priority: int = 0
+    route: bytes = b""
+    """Kept while it waits for its tool's limits, or to be tried again."""
+    permit: bool = False
+    """Its tool's valve has let it through."""
     renew: bool = False
     """It runs for the cache's sake, and nobody waits for it."""
     first: Entry | None = None

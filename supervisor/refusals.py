@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from toolring.errors import Busy, Draining, ToolringError, Unhealthy, UnknownTool
 
 if TYPE_CHECKING:
+    from toolring.supervisor.accounts import Account
     from toolring.supervisor.catalogue import ServedTool
     from toolring.supervisor.core import Core
     from toolring.supervisor.ledger import Session
@@ -23,22 +24,51 @@ def unknown_tool(tools: Mapping[str, ServedTool], name: str) -> UnknownTool:
     return UnknownTool(f"no tool {name!r} here; {hint}", tool=name)
 
 
-def why_full(core: Core, session: Session) -> ToolringError:
+def why_full(core: Core, session: Session, account: Account, now: float) -> ToolringError:
     """The limit that is reached, and after how many seconds there should be room again."""
     limits = core.limits
-    first = [entry.tool.cost for entry in islice(core.line, 64)]  # the line may be long, and refusals many
-    work = sum(slot.pending for slot in core.fleet.slots)
-    if first:
-        work += len(core.line) * sum(first) / len(first)
-    after = round(min(30.0, max(0.01, work / max(1, len(core.fleet.ready)))), 3)
     if core.draining:
         return Draining("the node is shutting down", limit="draining", retry_after=1.0)
     if not core.healthy:
         return Unhealthy("the node's workers keep dying; see its log", limit="unhealthy", retry_after=1.0)
-    if len(session.jobs) >= limits.per_client:
-        text, limit = f"this client has {len(session.jobs)} jobs in flight", "per_client"
+    who = f"the caller {account.name!r}" if account.name else "this client"
+    if account.rate is not None and account.rate.available(now) <= 0:
+        text = f"{who} has submitted as many jobs as its rate allows"
+        return Busy(text, limit="caller_rate", retry_after=_rounded(account.rate.wait(now)))
+    if account.in_flight and account.jobs() >= account.in_flight:
+        text, limit = f"{who} has {account.jobs()} jobs in hand; it may have {account.in_flight}", "caller_in_flight"
+    elif len(session.jobs) >= limits.per_client:
+        text = f"this client has {len(session.jobs)} jobs in flight; the limit is {limits.per_client}"
+        limit = "per_client"
     elif core.bytes > limits.backlog_bytes:
-        text, limit = f"{core.bytes} bytes of arguments are waiting", "backlog_bytes"
+        text, limit = (
+            f"{core.bytes} bytes of arguments are waiting; the limit is {limits.backlog_bytes}",
+            "backlog_bytes",
+        )
+    elif core.backlog.count >= limits.backlog:
+        text, limit = f"{core.backlog.count} jobs are waiting; the limit is {limits.backlog}", "backlog"
     else:
-        text, limit = f"{core.waiting()} jobs are waiting", "backlog"
-    return Busy(f"{text}; the limit is {getattr(limits, limit)}", limit=limit, retry_after=after)
+        free = limits.backlog - core.backlog.count
+        text = f"{account.waiting} jobs of {who} are waiting; it may have no more than are left to others ({free})"
+        limit = "backlog_share"
+    return Busy(text, limit=limit, retry_after=_rounded(_work(core) / max(1, len(core.fleet.ready))))
+
+
+def tool_full(tool: ServedTool, now: float) -> Busy:
+    """A tool's own backlog is full."""
+    valve = tool.valve
+    assert valve is not None
+    text = f"{tool.name}: {valve.waiting} calls are waiting; the limit is {valve.backlog}"
+    after = valve.wait(tool.cost, now) or valve.waiting * tool.cost
+    return Busy(text, limit="tool_backlog", tool=tool.name, retry_after=_rounded(after))
+
+
+def _work(core: Core) -> float:
+    """Seconds of work that wait, about."""
+    first = [entry.tool.cost for entry in islice(core.line, 64)]  # the line may be long, and refusals many
+    placed = sum(slot.waiting.pending for slot in core.fleet.slots)
+    return placed + (core.line.size * sum(first) / len(first) if first else 0.0)
+
+
+def _rounded(seconds: float) -> float:
+    return round(min(30.0, max(0.01, seconds)), 3)

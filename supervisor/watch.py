@@ -15,7 +15,7 @@ from toolring.policy.restart import RestartBudget
 from toolring.supervisor.core import STUCK_COST, Core
 from toolring.supervisor.endings import Endings
 from toolring.supervisor.fleet import Change, Life, Slot, Worker
-from toolring.supervisor.ledger import State
+from toolring.supervisor.ledger import Entry, State
 
 BUSY_TICK: Final = 0.01
 IDLE_TICK: Final = 0.25
@@ -99,7 +99,7 @@ class Watch:
         core.keyring.expire(now)
         if not core.healthy and any(now - w.ready_since > LIVED_SECONDS for w in core.fleet.ready):
             self._recover()
-        if busy:
+        if busy or core.delayed or core.backlog.count:
             return BUSY_TICK
         return min(IDLE_TICK, max(BUSY_TICK, core.next_deadline - now))
 
@@ -110,14 +110,11 @@ class Watch:
         nearest = float("inf")
         for session in [core.house, *core.sessions.values()]:
             for entry in list(session.jobs.values()):
-                if entry.deadline > now:
-                    nearest = min(nearest, entry.deadline)
+                due = _due(entry)
+                if due > now:
+                    nearest = min(nearest, due)
                 elif not entry.final:
-                    spent = f"{now - entry.accepted:.3g} s after it was accepted"
-                    where = "it ran" if entry.state is State.DISPATCHED else "it waited"
-                    self.endings.expire(
-                        entry, now, Expired(f"{entry.tool.name}: the deadline passed {spent}, while {where}")
-                    )
+                    self.endings.expire(entry, now, _expired(entry, now))
         core.next_deadline = nearest
         self._next_scan = now + SCAN_SECONDS
 
@@ -250,6 +247,20 @@ class Watch:
         self.budget.lived()
         self.core.healthy = True
         self.core.notes.append(("node_healthy", {}))
+
+
+def _due(entry: Entry) -> float:
+    """When an entry must have got further: started, as long as it waits, else answered."""
+    runs = entry.record.entry if entry.state is State.JOINED and entry.record is not None else entry
+    return entry.until if runs is None or runs.state is State.QUEUED else entry.deadline
+
+
+def _expired(entry: Entry, now: float) -> Expired:
+    spent = f"{now - entry.accepted:.3g} s after it was accepted"
+    if now < entry.deadline:
+        return Expired(f"{entry.tool.name}: not started {spent}; it might wait no longer", limit="queue_timeout")
+    where = "it ran" if entry.state is State.DISPATCHED else "it waited"
+    return Expired(f"{entry.tool.name}: the deadline passed {spent}, while {where}")
 
 
 def describe(status: int) -> str:

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Raw
 
 from toolring import protocol
-from toolring.errors import Cancelled, ToolError, ToolringError
+from toolring.errors import Cancelled, Retry, ToolError, ToolringError
 from toolring.lane import ACK, AT, CANCEL, DONE, RECALL, STARTED, TAKEN, Lanes
 from toolring.policy.balance import Balancer, RingOverflow, RoundRobin
 from toolring.policy.restart import RestartBudget
@@ -69,6 +69,9 @@ def tools() -> dict[str, ServedTool]:
         tool("near", RingOverflow(SLOTS), idempotent=True, affinity="n"),
         tool("push", RoundRobin(SLOTS)),
         tool("brief", timeout=0.5),
+        tool("few", concurrency=2, backlog=6),
+        tool("slow", RoundRobin(SLOTS), read_only=True, rate=5.0, burst=2, queue_timeout=1.0),
+        tool("again", idempotent=True, retries=2, concurrency=1),
         tool("cached", RingOverflow(SLOTS), read_only=True, cache=60.0, tags=("t",)),
     ]
     return {one.name: one for one in made}
@@ -115,6 +118,8 @@ class Run:
         self.entry: Entry | None = None
         self.altered = 0
         """The version of the world that it made, if it has made one."""
+        self.asks_again = False
+        """It ended with an error that may pass."""
 
 
 class SimWorker:
@@ -247,7 +252,7 @@ class SimWorker:
         if self.run.tool in ("change", "swap") and not self.run.altered:
             self.run.altered = self.node.alter()
         else:
-            self.conclude(ToolError("it raised") if self.outcome[0] == "error" else None)
+            self.conclude({"error": ToolError("it raised"), "retry": Retry("not now")}.get(self.outcome[0]))
         return True
 
     def conclude(self, error: ToolringError | None) -> None:
@@ -305,6 +310,7 @@ class SimWorker:
         self.phase = self.add
         if self.run is not None:
             self.run.ended = True
+            self.run.asks_again = isinstance(error, Retry)
 
     def add(self) -> bool:
         answer, value = self.answer, self.answer.value
@@ -471,7 +477,7 @@ class Node:
         self,
         clients: int = 3,
         served: dict[str, ServedTool] | None = None,
-        callers: Sequence[str] = ("caller",),
+        callers: Sequence[str] = ("other", "caller", "caller"),
         limits: Limits = LIMITS,
     ) -> None:
         self.now = 1000.0
@@ -683,7 +689,7 @@ class Node:
         core = self.core
         idle = [worker for worker in core.fleet.ready if not worker.line]
         for worker in idle:
-            waits = [entry for entry in [*core.line, *worker.slot.waiting] if entry.state is State.QUEUED]
+            waits = [*core.line, *worker.slot.waiting]
             assert not waits, f"worker {worker.name} idles while {len(waits)} jobs wait"
 
     def check_answer(self, client: SimClient, asked: Asked) -> None:
@@ -712,14 +718,16 @@ class Node:
         elif code == "CANCELLED":
             assert asked.cancelled or self.shut or job.key, "cancelled by nobody"
         elif code == "EXPIRED":
-            due = asked.deadline if served.timeout is None else min(asked.deadline, asked.asked + served.timeout)
+            limits = [limit for limit in (served.timeout, served.queue_timeout) if limit is not None]
+            due = min([asked.deadline, *(asked.asked + limit for limit in limits)])
             assert job.key or self.now >= due or asked.resent, "expired before its time"
         elif code == "CONFLICT":
             assert job.key
         elif code == "DRAINING":
             assert self.core.draining
         else:
-            assert code in ("BUSY", "UNHEALTHY", "TOOL_ERROR"), code
+            assert code in ("BUSY", "UNHEALTHY", "TOOL_ERROR", "RETRY"), code
+            assert code != "RETRY" or not served.spec.retries or len(runs) <= served.spec.retries + 1
 
     def check_books(self) -> None:
         """The core's sums and places agree with its jobs."""
@@ -727,14 +735,20 @@ class Node:
         entries = self.entries()
         assert core.bytes == sum(len(entry.args) for entry in entries)
         assert core.in_hand() == len(entries)
-        places = Counter(id(entry) for entry in core.line)
-        for slot in core.fleet.slots:
-            places.update(id(entry) for entry in slot.waiting)
-            assert slot.pending >= 0
-            if not slot.waiting:
-                assert slot.pending == 0
+        lines = [core.line, *(slot.waiting for slot in core.fleet.slots), *(valve.line for valve in core.valves)]
+        places = Counter(id(entry) for line in lines for entry in line)
+        for line in lines:
+            assert line.pending >= 0
+            assert line.size >= sum(1 for _ in line)
+            if not line.size:
+                assert line.pending == 0
         waiting = [entry for entry in entries if entry.state is State.QUEUED]
-        assert core.waiting() == len(waiting)
+        delayed = [entry for entry in entries if entry.state is State.DELAYED]
+        assert core.backlog.count == len(waiting) + len(delayed)
+        accounts = Counter(id(entry.account) for entry in [*waiting, *delayed])
+        assert all(entry.account.waiting == accounts[id(entry.account)] for entry in entries)
+        assert {id(entry) for _, _, entry in core.delayed if entry.state is State.DELAYED} == {id(e) for e in delayed}
+        self.check_valves(entries)
         for entry in waiting:
             assert places[id(entry)] == 1, f"{entry.name} waits in {places[id(entry)]} lines"
         held = Counter(id(entry) for worker in core.fleet.workers.values() for entry in worker.line if entry)
@@ -752,6 +766,28 @@ class Node:
             assert worker.load > -1e-9
             if not worker.line:
                 assert worker.load == 0
+        self.check_sharing(entries)
+
+    def check_valves(self, entries: list[Entry]) -> None:
+        """Permits are out for what runs or will run next, and for what was answered and still runs."""
+        for tool in self.core.tools.values():
+            valve = tool.valve
+            if valve is None:
+                continue
+            mine = [entry for entry in entries if entry.tool is tool]
+            owed = sum(worker.owes is valve for worker in self.core.fleet.workers.values())
+            assert valve.running == sum(entry.permit for entry in mine) + owed
+            assert valve.waiting == sum(entry.state is State.QUEUED for entry in mine)
+            if valve.limit is not None:
+                assert valve.running <= valve.limit.limit or tool.spec.adaptive
+            if valve.backlog is not None:
+                assert valve.waiting <= valve.backlog + SLOTS  # those that were given back were accepted before
+            runs = [run for run in self.runs if run.tool == tool.name and not run.ended and run.worker.alive]
+            if tool.spec.concurrency and not tool.spec.adaptive:
+                assert len(runs) <= tool.spec.concurrency, f"{len(runs)} of {tool.name} run at once"
+
+    def check_sharing(self, entries: list[Entry]) -> None:
+        core = self.core
         sharing = core.sharing
         assert 0 <= sharing.bytes <= core.limits.hot_bytes
         assert sharing.bytes == sum(held.size for held in sharing._held.values())
@@ -781,7 +817,8 @@ class Node:
         for name in {run.job for run in self.runs}:
             runs = [run for run in self.runs if run.job == name]
             lost = sum(not run.worker.alive for run in runs)
-            most = 1 + lost + resent.get(name, 0)
+            again = sum(run.asks_again for run in runs) if self.core.tools[runs[0].tool].spec.retries else 0
+            most = 1 + lost + again + resent.get(name, 0)
             assert len(runs) <= most, f"{name} ran {len(runs)} times, {lost} workers were lost with it"
             killed = sum(not run.worker.alive and not run.ended for run in runs)
             assert killed <= self.core.limits.deaths * (1 + resent.get(name, 0)), f"{name} killed {killed} workers"

@@ -16,12 +16,12 @@ from toolring.protocol import CALL, KEEP
 WALKS = 300
 
 picks = st.integers(0, 1_000_000)
-tool_names = st.sampled_from(["read", "write", "near", "push", "brief", "cached", "cached"])
+tool_names = st.sampled_from(["read", "write", "near", "push", "brief", "few", "slow", "again", "cached", "cached"])
 sizes = st.sampled_from([0, 0, 0, 0, 70_000])
 timeouts = st.sampled_from([None, None, None, 0.05, 1.0])
 routes = st.sampled_from([b"", b"", b"a", b"b", b"c"])
 outcomes = st.tuples(
-    st.sampled_from(["ok", "ok", "ok", "error", "hit", "hang"]),
+    st.sampled_from(["ok", "ok", "ok", "error", "retry", "hit", "hang"]),
     st.sampled_from([10, 10, 5000]),
     st.sampled_from([0, 0, 0, 15_000, 40_000, 70_000]),
 )
@@ -216,14 +216,14 @@ def walk(seed: int, length: int = 150) -> None:
     patient, mortal = dice.random(), dice.choice([0.2, 1, 3])
 
     def outcome() -> tuple[str, int, int]:
-        kind = choice(["ok", "ok", "ok", "error", "hit", "hang"])
+        kind = choice(["ok", "ok", "ok", "error", "retry", "hit", "hang"])
         return kind, choice([10, 10, 5000]), choice([0, 0, 0, 0, 0, 15_000, 40_000, 70_000])
 
     def timeout() -> float | None:
         return None if dice.random() < 0.8 else choice([0.05, 1.0])
 
     def submit() -> None:
-        names = ["read", "write", "near", "push", "brief", "cached", "cached"]
+        names = ["read", "write", "near", "push", "brief", "few", "slow", "again", "cached", "cached"]
         size = [0] * 20 + [70_000]
         machine.submit(
             pick(),

@@ -11,6 +11,7 @@ from msgspec import Raw
 
 from toolring.lane import Lanes
 from toolring.spec import ToolSpec
+from toolring.supervisor.accounts import Account
 from toolring.supervisor.catalogue import ServedTool
 from toolring.supervisor.fleet import Change, Fleet, IllegalChange, Life, Worker
 from toolring.supervisor.ledger import FINAL, Entry, Event, IllegalEvent, Session, State, step
@@ -25,8 +26,10 @@ LEGAL = {
         E.SUCCEED: S.DONE,
         E.LOSE: S.OUTCOME_UNKNOWN,
         E.POISON: S.POISONED,
+        E.DELAY: S.DELAYED,
         **ENDS,
     },
+    S.DELAYED: {E.RELEASE: S.QUEUED, **ENDS},
     S.JOINED: {E.SUCCEED: S.DONE, **ENDS},
 }
 """Written down a second time, on purpose: the promise, not the code."""
@@ -34,7 +37,7 @@ LEGAL = {
 
 def entry(state: State = S.QUEUED) -> Entry:
     tool = ServedTool(ToolSpec(name="tool"), None)
-    return Entry(Session(b"\1" * 16, b"route", "me"), 7, tool, Raw(b"\x80"), 60.0, 0.0, state)
+    return Entry(Session(b"\1" * 16, b"route", "me"), 7, tool, Raw(b"\x80"), 60.0, 0.0, Account("me"), 60.0, state)
 
 
 @pytest.mark.parametrize("state", State)

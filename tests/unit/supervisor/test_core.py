@@ -94,7 +94,7 @@ def test_a_slow_tool_is_given_one_at_a_time(node: Node, client: SimClient) -> No
     node.core.tools["read"].observe(10_000_000)
     ask(client, *["read"] * 6)
     assert [len(worker.record.line) for worker in workers(node)] == [1, 1, 1]
-    assert node.core.waiting() == 3
+    assert node.core.backlog.count == 3
 
 
 def test_a_large_body_travels_by_itself(node: Node, client: SimClient) -> None:
@@ -141,16 +141,16 @@ def test_a_full_backlog_is_busy_at_once_and_says_when_to_come_back(node: Node) -
         worker.die(-9)
     while node.exits:
         node.hear_exit()
-    for client in node.clients:
-        ask(client, *["read"] * 12)
-    for client in node.clients:
-        client.read()
-    refused = [asked for client in node.clients for asked in client.asked.values() if asked.answer]
-    assert len(refused) == 36 - LIMITS.backlog
-    assert refused[0].answer is not None
-    error = decode_value(refused[0].answer.value)
+    one, _, other = node.clients
+    ask(one, *["read"] * 12)
+    ask(other, *["read"] * 12)
+    one.read()
+    other.read()
+    assert (len(one.unanswered()), len(other.unanswered())) == (10, 5), "each has as much as it leaves to others"
+    refused = next(asked.answer for asked in other.asked.values() if asked.answer)
+    error = decode_value(refused.value)
     assert error["code"] == "BUSY"
-    assert error["limit"] == "backlog"
+    assert error["limit"] == "backlog_share"
     assert 0 < error["retry_after"] <= 30
 
 
@@ -162,12 +162,15 @@ def test_what_was_answered_in_line_takes_no_place(node: Node, client: SimClient)
     ask(client, *["read"] * 12)
     for number in list(client.asked):
         client.cancel(number)
-    assert node.core.waiting() == 0
+    assert node.core.backlog.count == 0
     assert node.core.bytes == 0
 
 
 def test_one_client_can_not_take_it_all(node: Node, client: SimClient) -> None:
-    ask(client, *["read"] * (LIMITS.per_client + 2))
+    for served in node.core.tools.values():
+        served.observe(10)
+    ask(client, *["read"] * 9)  # all of them go to workers: only their number counts
+    ask(client, *["read"] * (LIMITS.per_client - 9 + 2))
     assert codes(client) == ["BUSY", "BUSY"]
     ask(node.clients[1], "read")
     assert codes(node.clients[1]) == []
