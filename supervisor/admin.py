@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from toolring.config import Loaded
-from toolring.errors import ProtocolError, ToolringError, UnknownJob
+from toolring.errors import InvalidArguments, ProtocolError, ToolringError, UnknownJob
 from toolring.lane import STARTED
 from toolring.protocol import OK
 from toolring.supervisor.catalogue import ServedTool
 from toolring.supervisor.core import Core
 from toolring.supervisor.explain import explained
 from toolring.supervisor.fleet import Life, Worker
-from toolring.supervisor.ledger import State
+from toolring.supervisor.ledger import Entry, State
 from toolring.supervisor.metrics import Exporter
 from toolring.supervisor.refusals import unknown_tool
+from toolring.supervisor.waiting import place, summary
 from toolring.supervisor.watch import Watch
+
+QUESTIONS: Final = ("status", "tools", "policy", "job", "queue", "cancel", "kill")
 
 
 class Admin:
@@ -44,8 +47,14 @@ class Admin:
             if what == "policy":
                 return self._policy(str(params.get("tool", "")))
             if what == "job":
-                return self._job(str(params.get("job", "")))
-            raise ProtocolError(f"unknown question {what!r}; there is status, tools, policy, job")
+                return self._job(str(params.get("job", "")), now)
+            if what == "queue":
+                return {"waiting": summary(self._core, now), "limits": self._limits()}
+            if what == "cancel":
+                return self._cancel(str(params.get("job", "")), now)
+            if what == "kill":
+                return self._kill(params.get("worker"), now)
+            raise ProtocolError(f"unknown question {what!r}; there is {', '.join(QUESTIONS)}")
         except ToolringError as error:
             return {"error": error.to_wire()}
 
@@ -112,7 +121,50 @@ class Admin:
             **self.loads.get(worker.identity, {}),
         }
 
-    def _job(self, name: str) -> dict[str, Any]:
+    def _limits(self) -> dict[str, dict[str, Any]]:
+        """Of each tool that has limits: how many run, how many may, how many wait."""
+        valves = {tool.name: tool.valve for tool in self._served() if tool.valve is not None}
+        return {
+            name: {
+                "running": valve.running,
+                "concurrency": None if valve.limit is None else valve.limit.limit,
+                "rate": None if valve.rate is None else round(1 / valve.rate.step, 6),
+                "waiting": valve.waiting,
+                "backlog": valve.backlog,
+            }
+            for name, valve in valves.items()
+        }
+
+    def _cancel(self, name: str, now: float) -> dict[str, Any]:
+        """End a job by its name, whoever submitted it, and wherever it is."""
+        entry = self._find(name)
+        if entry is None:
+            raise UnknownJob(f"no job {name!r} is in hand here", job=name)
+        state = self._state(entry)
+        self._watch.endings.cancel(entry, now, "cancelled by an operator")
+        return {"job": name, "was": state}
+
+    def _kill(self, which: Any, now: float) -> dict[str, Any]:
+        """Kill a worker, by its slot's number or its pid; another takes its place."""
+        for worker in self._core.fleet.workers.values():
+            if which == worker.pid or (worker.slot.worker is worker and which == worker.slot.index):
+                self._watch.give_up(worker, now, "killed by an operator")
+                return {"worker": worker.slot.index, "pid": worker.pid}
+        known = ", ".join(f"{w.slot.index} (pid {w.pid})" for w in self._core.fleet.workers.values())
+        raise InvalidArguments(f"no worker {which!r}; there is {known or 'none now'}", argument="worker")
+
+    def _find(self, name: str) -> Entry | None:
+        """A job in hand, by its name."""
+        core = self._core
+        session = name.rpartition("-")[0]
+        for one in core.sessions.values():
+            for entry in one.jobs.values() if one.name == session else ():
+                if entry.name == name:
+                    return entry
+        record = core.keyring.find(name)
+        return None if record is None else record.entry
+
+    def _job(self, name: str, now: float) -> dict[str, Any]:
         core = self._core
         record = core.keyring.find(name)
         if record is not None and record.answer is not None:
@@ -123,13 +175,9 @@ class Admin:
                 "ok": answer.status == OK,
                 "value": answer.value,
             }
-        session = name.rpartition("-")[0]
-        for one in core.sessions.values():
-            for entry in one.jobs.values() if one.name == session else ():
-                if entry.name == name:
-                    return {"job": name, "state": self._state(entry)}
-        if record is not None and record.entry is not None:
-            return {"job": name, "state": self._state(record.entry)}
+        entry = self._find(name)
+        if entry is not None:
+            return {"job": name, "state": self._state(entry), "attempt": entry.attempt, **place(core, entry, now)}
         raise UnknownJob(f"no job {name!r} is in hand or kept here", job=name)
 
     def _state(self, entry: Any) -> str:

@@ -26,6 +26,11 @@ SHARES: Final = (1.0, 4.0, 16.0)
 """Of one caller's low, normal and high jobs, while some of each wait."""
 
 
+_QUEUED: Final = State.QUEUED
+GUESSED_COST: Final = 0.02
+"""Seconds that a caller pays for a run of a tool that nobody knows yet."""
+
+
 class Flow:
     """One caller's jobs in one line, by priority."""
 
@@ -96,15 +101,13 @@ class Line:
     in ``size`` only.
     """
 
-    __slots__ = ("_backlog", "_flows", "_heap", "_newest", "_picked", "pending", "size")
+    __slots__ = ("_backlog", "_flows", "_heap", "pending", "size")
 
     def __init__(self, backlog: Backlog) -> None:
         self._backlog = backlog
         self._flows: dict[Account, Flow] = {}
         self._heap: list[tuple[float, int, Flow]] = []
         """(where its caller stands on the virtual clock, as far as is known; a number; the flow)."""
-        self._picked: deque[Entry] = deque()
-        self._newest = False
         self.size = 0
         self.pending = 0.0
         """Seconds of work that those in it are expected to be, as far as their ``cost`` is known."""
@@ -143,33 +146,47 @@ class Line:
         queue = self._queue()
         return (inf, inf) if queue is None else (self._heap[0][0], queue[0].accepted)
 
-    def head(self, now: float) -> Entry | None:
-        """Who is next; None: nobody waits. Of the caller whose turn it is, how long they wait says which."""
-        queue = self._queue()
-        if queue is None:
-            return None
-        entry = queue[0]
-        self._picked = queue
-        self._newest = newest = now - entry.accepted > entry.until - now
-        if newest:
-            while (entry := queue[-1]).state is not State.QUEUED:
-                self._drop(queue.pop())
-        return entry
+    def take(self, now: float, free: bool = False) -> Entry | None:
+        """Take who is next; None: nobody waits. Its caller pays with what its tool is expected to run, unless it is
+        ``free``. Of that caller's jobs, how long they wait says which."""
+        heap = self._heap
+        while heap:
+            key, _, flow = heap[0]
+            account = flow.account
+            if account.finish > key:  # it was served meanwhile, here or from another line
+                key = account.finish
+                if len(heap) > 1:
+                    self._backlog.turns += 1
+                    heapreplace(heap, (key, self._backlog.turns, flow))
+                    continue
+            queue = flow.only if flow.levels is None else flow.next()
+            if not queue:
+                heappop(heap)
+                del self._flows[account]
+                continue
+            entry = queue[0]
+            entry = queue.pop() if now - entry.accepted > entry.until - now else queue.popleft()
+            self.size -= 1
+            if entry.cost:
+                self.pending = max(0.0, self.pending - entry.cost) if self.size else 0.0
+            if entry.state is not _QUEUED:
+                continue
+            if flow.levels is not None:
+                flow.took(queue)
+            backlog = self._backlog
+            backlog.count -= 1
+            account.waiting -= 1
+            backlog.clock = max(backlog.clock, key)
+            if not free:
+                tool = entry.tool
+                account.finish = key + (tool.cost if tool.known else GUESSED_COST) / account.weight
+            return entry
+        return None
 
-    def pop(self, cost: float) -> None:
-        """Take the one that ``head`` has just named; its caller pays for ``cost`` seconds."""
-        queue = self._picked
-        entry = queue.pop() if self._newest else queue.popleft()
-        key, _, flow = self._heap[0]
-        if flow.levels is not None:
-            flow.took(queue)
-        self._drop(entry)
-        backlog = self._backlog
-        account = flow.account
-        backlog.count -= 1
-        account.waiting -= 1
-        backlog.clock = max(backlog.clock, key)
-        account.finish = key + cost / account.weight
+    def put_back(self, entry: Entry) -> None:
+        """What was taken is not given to anybody after all: it is next again, and was not paid for."""
+        refund(entry)
+        self.append(entry, first=True)
 
     def clear(self) -> list[Entry]:
         """Take all who wait, uncharged, each caller's in their order."""
@@ -181,10 +198,6 @@ class Line:
         self._heap.clear()
         self.size, self.pending = 0, 0.0
         return taken
-
-    def _drop(self, entry: Entry) -> None:
-        self.size -= 1
-        self.pending = max(0.0, self.pending - entry.cost) if self.size else 0.0
 
     def _queue(self) -> deque[Entry] | None:
         """The queue that is served next, with somebody who waits at its front."""
@@ -199,11 +212,19 @@ class Line:
             if finish > key:
                 heap[0] = (finish, 0, flow)
             queue = flow.only if flow.levels is None else flow.next()
-            while queue and queue[0].state is not State.QUEUED:
-                self._drop(queue.popleft())
+            while queue and queue[0].state is not _QUEUED:
+                ghost = queue.popleft()
+                self.size -= 1
+                self.pending = max(0.0, self.pending - ghost.cost) if self.size else 0.0
             if queue:
                 return queue
             if not flow:
                 heappop(heap)
                 del self._flows[flow.account]
         return None
+
+
+def refund(entry: Entry) -> None:
+    """It was taken from its line, and has not begun."""
+    tool = entry.tool
+    entry.account.finish -= (tool.cost if tool.known else GUESSED_COST) / entry.account.weight

@@ -30,7 +30,7 @@ from toolring.policy.ring import hash64
 from toolring.protocol import CACHED, ERROR, INLINE, KEEP, NIL, OK, PACK, REFRESH, REPLAYED, SKIPPED, Answer, Job, Work
 from toolring.stamps import Stamps
 from toolring.supervisor.accounts import Account, Accounts
-from toolring.supervisor.backlog import Line
+from toolring.supervisor.backlog import Line, refund
 from toolring.supervisor.catalogue import ServedTool
 from toolring.supervisor.fleet import Fleet, Slot, Worker
 from toolring.supervisor.keyring import Keyring, Record, digest
@@ -42,8 +42,6 @@ from toolring.supervisor.valves import Valve, valve_of
 CREDIT: Final = 0.002
 """Seconds of expected work up to which a worker is given more, measured before the next job is added."""
 MAX_LINE: Final = 512
-GUESSED_COST: Final = 0.02
-"""What a caller pays for a run of a tool that nobody knows yet."""
 STUCK_COST: Final = 1.0
 """What a worker is charged that sits on a job longer than expected: nothing more goes its way."""
 
@@ -221,8 +219,8 @@ class Core:
 
     def _open(self, valve: Valve, now: float) -> None:
         """Let through what the limits of a tool allow."""
-        while valve.line.size and valve.open(now) and (entry := valve.line.head(now)) is not None:
-            valve.line.pop(0.0)
+        line = valve.line
+        while line.size and valve.open(now) and (entry := line.take(now, free=True)) is not None:
             valve.passed(now)
             entry.permit = True
             self._queue(entry, entry.route, True)
@@ -425,20 +423,16 @@ class Core:
         load = worker.load
         batch: list[Work] = []
         body = None
-        while load < CREDIT and len(batch) < most:
-            entry = line.head(now)
-            if entry is None:
-                break
+        while load < CREDIT and len(batch) < most and (entry := line.take(now)) is not None:
             args = entry.args
             if len(args) > INLINE:
                 if batch:
+                    line.put_back(entry)
                     break
                 body = args
                 args = NIL
             tool = entry.tool
-            cost = tool.cost
-            line.pop(cost if tool.known else GUESSED_COST)
-            entry.cost = cost
+            entry.cost = cost = tool.cost
             load += cost
             entry.state = _DISPATCHED
             entry.worker = worker
@@ -583,7 +577,7 @@ class Core:
         for entry in reversed(entries):
             step(entry, event)
             entry.worker = None
-            entry.account.finish -= entry.cost / entry.account.weight
+            refund(entry)
             if entry.tool.valve is not None:
                 entry.tool.valve.waiting += 1
             self.line.append(entry, first=True)

@@ -11,7 +11,7 @@ from typing import Any
 from toolring.errors import Cancelled, OutcomeUnknown, Poisoned, ToolringError, Unhealthy
 from toolring.lane import CANCEL, DONE, STARTED, TAKEN
 from toolring.protocol import NIL
-from toolring.supervisor.core import Core
+from toolring.supervisor.core import STUCK_COST, Core
 from toolring.supervisor.fleet import Change, Life, Worker
 from toolring.supervisor.ledger import Entry, Event, Session, State
 
@@ -19,8 +19,11 @@ from toolring.supervisor.ledger import Entry, Event, Session, State
 class Endings:
     """Ends the jobs of one core."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, cooperate: float = 0.0) -> None:
+        """``cooperate``: seconds that a tool which takes the Context has to notice that its job has ended, before it
+        is interrupted and its worker replaced."""
         self._core = core
+        self._cooperate = cooperate
 
     def cancel(self, entry: Entry, now: float, why: str = "cancelled by its caller") -> None:
         """End a job, wherever it is. Its caller hears CANCELLED now; what runs is interrupted."""
@@ -71,8 +74,14 @@ class Endings:
             entry.begun = True
             if entry.permit:
                 worker.owes = entry.tool.valve
-            worker.unsure = worker.unsure or bool(entry.tool.spec.invalidates)
-            self.end(worker, seq, now, f"{entry.tool.name} had to be ended")
+            if entry.tool.spec.asks and self._cooperate and worker.life is Life.READY:
+                worker.lane.words[CANCEL] = seq
+                worker.asked, worker.asked_until = seq, now + self._cooperate
+                worker.load = max(worker.load, STUCK_COST)
+                worker.asked_of = entry.tool
+            else:
+                worker.unsure = worker.unsure or bool(entry.tool.spec.invalidates)
+                self.end(worker, seq, now, f"{entry.tool.name} had to be ended")
 
     def end(self, worker: Worker, seq: int, now: float, reason: str) -> None:
         """Interrupt what a worker runs and let another take its place; the watch sees it to its end."""
@@ -87,6 +96,17 @@ class Endings:
             if slot.worker is None and slot.start_at is None:
                 slot.start_at = now
         core.signals.append(worker)
+
+    def ask_again(self, worker: Worker, now: float) -> None:
+        """Has a worker come to an end with what it was asked to end? If it had its time, it is interrupted."""
+        at, state = worker.lane.at()
+        if at > worker.asked or (at == worker.asked and state == DONE):
+            worker.asked = 0
+        elif now >= worker.asked_until:
+            tool = worker.asked_of
+            seq, worker.asked = worker.asked, 0
+            worker.unsure = worker.unsure or (tool is not None and bool(tool.spec.invalidates))
+            self.end(worker, seq, now, f"{tool.name if tool else 'its tool'} had to be ended")
 
     def take_back(self, worker: Worker) -> None:
         """Let others run what a worker was given but has not begun."""

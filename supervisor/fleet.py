@@ -9,11 +9,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
 from toolring.lane import Lane
 from toolring.supervisor.backlog import Backlog
 from toolring.supervisor.ledger import Entry
 from toolring.supervisor.valves import Valve
+
+if TYPE_CHECKING:
+    from toolring.supervisor.catalogue import ServedTool
 
 
 class Life(IntEnum):
@@ -61,6 +65,7 @@ class Worker:
     __slots__ = (
         "answered",
         "asked",
+        "asked_of",
         "asked_until",
         "at",
         "at_since",
@@ -77,6 +82,7 @@ class Worker:
         "progress",
         "ready_since",
         "reason",
+        "shield_end",
         "slot",
         "started",
         "unsure",
@@ -106,9 +112,12 @@ class Worker:
         """Why it is being ended, for the logs."""
         self.endings = 0
         self.next_ending = 0.0
+        self.shield_end: float | None = None
+        """From then on no shield of its tool is respected; None until it is being ended."""
         self.asked = 0
         """The sequence number of a job that it was asked to end by itself, and until when it has time to."""
         self.asked_until = 0.0
+        self.asked_of: ServedTool | None = None
         self.owes: Valve | None = None
         """Whose permit is given back when the job at hand, which was answered otherwise, is over."""
 

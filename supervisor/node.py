@@ -78,9 +78,9 @@ class Node:
         timeouts, restarts = config.timeouts, config.restarts
         watch = Watch(
             core,
-            Endings(core),
+            Endings(core, timeouts.cooperate),
             RestartBudget(restarts.intensity, restarts.period),
-            Grace(timeouts.interrupt, timeouts.terminate, timeouts.start),
+            Grace(timeouts.interrupt, timeouts.terminate, timeouts.shield, timeouts.start),
             lambda pid: process_state(pid) in ("T", "t"),
         )
         watch.on_exit = observer.worker_exited

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from toolring.errors import Expired
-from toolring.lane import DONE, STARTED
+from toolring.lane import DONE, SHIELD, STARTED
 from toolring.policy.restart import RestartBudget
 from toolring.supervisor.core import STUCK_COST, Core
 from toolring.supervisor.endings import Endings
@@ -48,6 +48,8 @@ class Grace(NamedTuple):
 
     interrupt: float = 0.5
     terminate: float = 0.3
+    shield: float = 5.0
+    """The most that a tool's shield may put an ending off."""
     start: float = 120.0
     """How long a worker may take from its start until it is ready."""
 
@@ -90,7 +92,10 @@ class Watch:
                 self.endings.end(worker, worker.lane.at()[0], now, "did not leave by itself")
             elif worker.line:
                 busy = True
-                self._look_at(worker, now)
+                if worker.asked:
+                    self.endings.ask_again(worker, now)
+                else:
+                    self._look_at(worker, now)
             elif worker.life is Life.STARTING and now - worker.started > self.grace.start:
                 self.give_up(worker, now, f"was not ready after {self.grace.start:g} s")
         if core.fleet.ready:
@@ -181,7 +186,10 @@ class Watch:
         self.kills.append(Kill(worker, signal.SIGKILL, True))
 
     def _press(self, worker: Worker, now: float) -> None:
-        """The next step of an ending: the interrupt again, TERM, KILL."""
+        """The next step of an ending: the interrupt again, TERM, KILL. A shield puts it off, for so long at most."""
+        if worker.endings < KILL_NOW and self._shielded(worker, now):
+            worker.next_ending = now + 0.02
+            return
         worker.endings += 1
         interrupts = max(1, round(self.grace.interrupt / 0.1))
         if worker.endings <= interrupts:
@@ -193,6 +201,12 @@ class Watch:
         else:
             self.kills.append(Kill(worker, signal.SIGKILL, True))
             worker.next_ending = now + 1.0
+
+    def _shielded(self, worker: Worker, now: float) -> bool:
+        """Does the tool ask not to be interrupted now?"""
+        if worker.shield_end is None:
+            worker.shield_end = now + self.grace.shield
+        return now < min(worker.shield_end, worker.lane.words[SHIELD] * 1e-6)
 
     # ---- deaths and starts
 

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import signal
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
-from toolring.lane import CANCEL, INTERRUPT, Lane
+from toolring.lane import CANCEL, INTERRUPT, SHIELD, Lane
 
 
 class JobInterrupted(BaseException):
@@ -21,10 +24,37 @@ class JobInterrupted(BaseException):
 class Armed:
     """The sequence number of the attempt that may be interrupted now; 0: none."""
 
-    __slots__ = ("seq",)
+    __slots__ = ("seq", "shields")
 
     def __init__(self) -> None:
         self.seq = 0
+        self.shields = 0
+        """How many of the tool's shields are up: as long as there is one, nothing is raised."""
+
+
+class Shield:
+    """Puts off the interruption of the job at hand while a critical section runs, for a bounded time."""
+
+    __slots__ = ("_armed", "_seq", "_words")
+
+    def __init__(self, armed: Armed, lane: Lane, seq: int) -> None:
+        self._armed = armed
+        self._words = lane.words
+        self._seq = seq
+
+    @contextmanager
+    def __call__(self, seconds: float) -> Iterator[None]:
+        words, armed = self._words, self._armed
+        before = words[SHIELD]
+        words[SHIELD] = max(before, int((time.monotonic() + seconds) * 1e6))
+        armed.shields += 1
+        try:
+            yield
+        finally:
+            words[SHIELD] = before
+            armed.shields -= 1
+            if not armed.shields and words[CANCEL] == self._seq == armed.seq and sys.exc_info()[1] is None:
+                raise JobInterrupted
 
 
 def install(armed: Armed, lane: Lane) -> None:
@@ -33,7 +63,7 @@ def install(armed: Armed, lane: Lane) -> None:
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         seq = armed.seq
-        if seq == 0 or words[CANCEL] != seq:
+        if seq == 0 or words[CANCEL] != seq or armed.shields:
             return
         if not _cleaning_up(sys.exc_info()[1]):
             raise JobInterrupted

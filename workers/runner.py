@@ -25,7 +25,7 @@ from toolring.lane import AT, CANCEL, RECALL, STARTED, TAKEN, Lane
 from toolring.protocol import ERROR, NIL, OK, SKIPPED, Answer, Work
 from toolring.workers.cache.results import Found, Question, ResultCache
 from toolring.workers.failures import cause, check_raw, failure, refine
-from toolring.workers.interrupt import Armed, JobInterrupted
+from toolring.workers.interrupt import Armed, JobInterrupted, Shield
 
 _astuple = msgspec.structs.astuple
 _encode = protocol.encode
@@ -69,7 +69,7 @@ def _all_positional(tool: Tool[..., Any]) -> bool:
 class Runner:
     """Runs attempts one after the other in the main thread, so that a signal can end them."""
 
-    __slots__ = ("_armed", "_make_logger", "_max_result", "_runnables", "_words", "forked", "retired")
+    __slots__ = ("_armed", "_lane", "_make_logger", "_max_result", "_runnables", "_words", "forked", "retired")
 
     def __init__(
         self,
@@ -80,6 +80,7 @@ class Runner:
         max_result: int,
     ) -> None:
         self._runnables = runnables
+        self._lane = lane
         self._words = lane.words
         self._armed = armed
         self._make_logger = make_logger
@@ -219,5 +220,6 @@ class Runner:
             attempt=work.attempt,
             deadline=work.deadline,
             cancelled=lambda: words[CANCEL] == seq,
+            shield=Shield(self._armed, self._lane, seq),
             make_logger=self._make_logger,
         )

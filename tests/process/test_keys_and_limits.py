@@ -105,7 +105,7 @@ def test_a_full_backlog_is_busy_and_nothing_is_lost(small: Node, spot: Path, tmp
         for handle in refused:
             error = handle.exception()
             assert isinstance(error, Busy)
-            assert error.facts["limit"] == "backlog"
+            assert error.facts["limit"] == "backlog_share"
             assert 0 < error.facts["retry_after"] <= 30
         assert len(refused) == 4
         assert small.status()["jobs"]["refused"]["BUSY"] == 4

@@ -23,6 +23,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--key", help="an idempotency key: the same key and arguments run once")
     parser.add_argument("--partition", default="", help="who shares a cached result, for tools with that scope")
+    parser.add_argument("--priority", default="normal", choices=("low", "normal", "high"), help="among your own jobs")
+    parser.add_argument("--queue-timeout", type=float, metavar="SECONDS", help="give up if it hasn't started by then")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     add_address(parser)
 
@@ -34,7 +36,13 @@ def run(options: argparse.Namespace) -> int:
         spec = {tool.name: tool for tool in client.tools()}.get(options.tool)
         values = parse(options.arguments, spec)
         result = client.call(
-            options.tool, values, timeout=options.timeout, key=options.key, partition=options.partition
+            options.tool,
+            values,
+            timeout=options.timeout,
+            key=options.key,
+            partition=options.partition,
+            priority=options.priority,
+            queue_timeout=options.queue_timeout,
         )
     if options.json:
         print(json.dumps({"result": plain(result)}, ensure_ascii=False))

@@ -67,6 +67,14 @@ class AsyncHandle(Pending):
             return "failed" if self.error is not None or (self.answer is not None and self.answer.status) else "done"
         return str((await self._owner.job(self.id))["state"])
 
+    async def position(self) -> int | None:
+        """How many jobs are before it, about; None once it doesn't wait in line any more."""
+        return None if self.settled else (await self._owner.job(self.id)).get("position")
+
+    async def estimated_wait(self) -> float | None:
+        """Seconds until it starts, about; None once it doesn't wait any more."""
+        return None if self.settled else (await self._owner.job(self.id)).get("wait")
+
 
 class AsyncClient:
     """Calls the tools of a node from one event loop. The arguments are those of ``toolring.Client``."""
@@ -120,10 +128,12 @@ class AsyncClient:
         timeout: float | None = None,
         key: str | None = None,
         partition: str = "",
+        priority: str = "normal",
+        queue_timeout: float | None = None,
     ) -> Any:
         """Run a tool and return its result; see ``Client.call``. Cancelling the task cancels the job."""
         await self._connect()
-        handle = self._start(name, arguments, timeout, key, CALL, partition)
+        handle = self._start(name, arguments, timeout, key, CALL, partition, priority, queue_timeout)
         try:
             await handle._answered()
         except asyncio.CancelledError:
@@ -139,10 +149,12 @@ class AsyncClient:
         timeout: float | None = None,
         key: str | None = None,
         partition: str = "",
+        priority: str = "normal",
+        queue_timeout: float | None = None,
     ) -> AsyncHandle:
         """Start a tool and return a handle; see ``Client.submit``."""
         await self._connect()
-        return self._start(name, arguments, timeout, key, KEEP, partition)
+        return self._start(name, arguments, timeout, key, KEEP, partition, priority, queue_timeout)
 
     async def map(
         self,
@@ -208,6 +220,18 @@ class AsyncClient:
         """What the node knows of a job, by its id: ``state``, and ``value`` once it is done. Raises UnknownJob."""
         return await self._ask("job", {"job": job})
 
+    async def queue(self) -> dict[str, Any]:
+        """Who waits, for what; see ``Client.queue``."""
+        return await self._ask("queue", {})
+
+    async def cancel(self, job: str) -> None:
+        """End a job by its id, whoever submitted it; see ``Client.cancel``."""
+        await self._ask("cancel", {"job": job})
+
+    async def kill(self, worker: int) -> None:
+        """Kill a worker, by its number or its pid; see ``Client.kill``."""
+        await self._ask("kill", {"worker": worker})
+
     async def _ask(self, what: str, params: dict[str, Any]) -> dict[str, Any]:
         await self._connect()
         conversation = self._conversation
@@ -259,11 +283,13 @@ class AsyncClient:
         key: str | None,
         mode: int,
         partition: str,
+        priority: str = "normal",
+        queue_timeout: float | None = None,
     ) -> AsyncHandle:
         assert self._loop is not None
         if self._closed:
             raise Unreachable("the client is closed")
-        job = self._conversation.job(name, arguments, timeout, key, mode, partition)
+        job = self._conversation.job(name, arguments, timeout, key, mode, partition, priority, queue_timeout)
         deadline = self._conversation.deadline(timeout, time.monotonic())
         handle = AsyncHandle(job, self._conversation.name, deadline, client=self, future=self._loop.create_future())
         self._conversation.add(handle)

@@ -33,7 +33,7 @@ def check_text(what: str, text: Any) -> None:
         raise ProtocolError(f"{what} can't be encoded as UTF-8: {text!a:.100}") from None
 
 
-def seconds(tool: str, timeout: Any) -> float:
+def seconds(tool: str, timeout: Any, what: str = "timeout") -> float:
     """A timeout as a positive number of seconds. Raises ProtocolError."""
     if isinstance(timeout, int | float) and not isinstance(timeout, bool):
         try:
@@ -42,7 +42,18 @@ def seconds(tool: str, timeout: Any) -> float:
             value = math.inf
         if 0 < value < math.inf:
             return value
-    raise ProtocolError(f"{tool}: timeout {timeout!r:.100} is not a positive number of seconds", tool=tool)
+    raise ProtocolError(f"{tool}: {what} {timeout!r:.100} is not a positive number of seconds", tool=tool)
+
+
+PRIORITIES: Final = {"low": protocol.LOW, "normal": protocol.NORMAL, "high": protocol.HIGH}
+
+
+def priority_of(tool: str, name: Any) -> int:
+    """A priority's number on the wire. Raises ProtocolError."""
+    found = PRIORITIES.get(name) if isinstance(name, str) else None
+    if found is None:
+        raise ProtocolError(f"{tool}: priority {name!r:.100} is none of {', '.join(PRIORITIES)}", tool=tool)
+    return found
 
 
 def encoded(tool: str, arguments: Mapping[str, Any]) -> Raw:

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Raw
 
 from toolring import protocol
-from toolring.client.arguments import check_text, encoded, route_of, seconds
+from toolring.client.arguments import check_text, encoded, priority_of, route_of, seconds
 from toolring.errors import (
     Cancelled,
     Expired,
@@ -145,6 +145,8 @@ class Conversation:
         key: str | None,
         mode: int,
         partition: str = "",
+        priority: str = "normal",
+        queue_timeout: float | None = None,
     ) -> Job:
         """Make a job of a call. Raises InvalidArguments, TooLarge or ProtocolError for what would be refused anyway."""
         spec = self.tools.get(tool) if type(tool) is str else None
@@ -166,7 +168,12 @@ class Conversation:
         if spec is not None and spec.affinity is not None and arguments:
             route = route_of(spec.affinity, arguments)
         self._next_id = number = self._next_id + 1
-        return Job(number, tool, args, timeout, route, key or "", mode, partition)
+        job = Job(number, tool, args, timeout, route, key or "", mode, partition)
+        if priority != "normal":
+            job.priority = priority_of(tool, priority)
+        if queue_timeout is not None:
+            job.queue_timeout = seconds(tool, queue_timeout, "queue_timeout")
+        return job
 
     def add(self, pending: Pending) -> None:
         """Queue a job; it leaves with the next messages."""
@@ -252,7 +259,7 @@ class Conversation:
         for job in queue:
             args = job.args
             if len(args) > INLINE:
-                alone = Job(job.id, job.tool, NIL, job.timeout, job.route, job.key, job.mode, job.partition)
+                alone = msgspec.structs.replace(job, args=NIL)
                 self._out.append((_encode(Submit([alone])), memoryview(args)))
                 continue
             batch.append(job)

@@ -70,6 +70,14 @@ class Handle(Pending):
             return "failed" if self.error is not None or (self.answer is not None and self.answer.status) else "done"
         return str(self._owner.job(self.id)["state"])
 
+    def position(self) -> int | None:
+        """How many jobs are before it, about; None once it doesn't wait in line any more."""
+        return None if self.done() else self._owner.job(self.id).get("position")
+
+    def estimated_wait(self) -> float | None:
+        """Seconds until it starts, about; None once it doesn't wait any more."""
+        return None if self.done() else self._owner.job(self.id).get("wait")
+
 
 class Client:
     """Calls the tools of a node.
@@ -142,6 +150,8 @@ class Client:
         timeout: float | None = None,
         key: str | None = None,
         partition: str = "",
+        priority: str = "normal",
+        queue_timeout: float | None = None,
     ) -> Any:
         """Run a tool and return its result.
 
@@ -151,11 +161,13 @@ class Client:
             timeout: seconds until there must be an answer; the work is ended then. The node's default otherwise.
             key: an idempotency key: calls with the same key and arguments run once and share the answer.
             partition: who shares a cached result, for tools whose ``cache_scope`` is ``partition``.
+            priority: ``low``, ``normal`` or ``high``, among the jobs of this caller.
+            queue_timeout: seconds that it may wait until it starts; then it ends as Expired.
 
         Raises:
             ToolringError: whatever the call ended in, by its code (see the reference of errors).
         """
-        handle = self._submit(name, arguments, timeout, key, CALL, partition, now=True)
+        handle = self._submit(name, arguments, timeout, key, CALL, partition, priority, queue_timeout, now=True)
         try:
             if not handle.settled:
                 self._wait(handle, None)
@@ -172,12 +184,14 @@ class Client:
         timeout: float | None = None,
         key: str | None = None,
         partition: str = "",
+        priority: str = "normal",
+        queue_timeout: float | None = None,
     ) -> Handle:
         """Start a tool and return a handle at once.
 
         The job goes on if this client vanishes, and its result can be had by its id for a while (``Client.job``).
         """
-        return self._submit(name, arguments, timeout, key, KEEP, partition)
+        return self._submit(name, arguments, timeout, key, KEEP, partition, priority, queue_timeout)
 
     def map(
         self,
@@ -249,6 +263,18 @@ class Client:
         """What the node knows of a job, by its id: ``state``, and ``value`` once it is done. Raises UnknownJob."""
         return self._ask("job", {"job": job})
 
+    def queue(self) -> dict[str, Any]:
+        """Who waits: ``waiting`` by what for, tool and caller; and the ``limits`` of the tools that have some."""
+        return self._ask("queue", {})
+
+    def cancel(self, job: str) -> None:
+        """End a job by its id, whoever submitted it, wherever it is. Raises UnknownJob."""
+        self._ask("cancel", {"job": job})
+
+    def kill(self, worker: int) -> None:
+        """Kill a worker, by its number or its pid; another takes its place. What it ran ends as after a crash."""
+        self._ask("kill", {"worker": worker})
+
     def _ask(self, what: str, params: dict[str, Any]) -> dict[str, Any]:
         self._connect()
         with self._mutex:
@@ -273,6 +299,8 @@ class Client:
         key: str | None,
         mode: int,
         partition: str,
+        priority: str = "normal",
+        queue_timeout: float | None = None,
         now: bool = False,
     ) -> Handle:
         conversation = self._conversation
@@ -282,7 +310,7 @@ class Client:
         with self._mutex:
             if self._closed:
                 raise Unreachable(self._why_closed)
-            job = conversation.job(name, arguments, timeout, key, mode, partition)
+            job = conversation.job(name, arguments, timeout, key, mode, partition, priority, queue_timeout)
             handle = Handle(job, conversation.name, conversation.deadline(timeout, moment), client=self)
             conversation.add(handle)
             if now or conversation.queued >= PACK or moment - self._flushed > LINGER_SECONDS:

@@ -1,0 +1,96 @@
+"""Who waits, for what, and about how much longer. Read when somebody asks; nothing here is on a job's way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from toolring.supervisor.backlog import Line
+from toolring.supervisor.core import Core
+from toolring.supervisor.ledger import Entry, State
+
+
+class Queue(NamedTuple):
+    """A line, what those in it wait for, and how many of them run at once when their turn comes."""
+
+    line: Line
+    waits_for: str
+    width: float
+
+
+def queues(core: Core) -> Iterator[Queue]:
+    ready = max(1, len(core.fleet.ready))
+    yield Queue(core.line, "workers", ready)
+    for slot in core.fleet.slots:
+        yield Queue(slot.waiting, f"worker {slot.index}", 1)
+    for tool in core.tools.values():
+        valve = tool.valve
+        if valve is not None:
+            limit = valve.limit
+            yield Queue(valve.line, valve.what(), ready if limit is None else min(ready, limit.limit))
+
+
+def place(core: Core, entry: Entry, now: float) -> dict[str, Any]:
+    """``position`` (0: next), ``wait`` (seconds, estimated) and ``waits_for`` of a job that waits.
+
+    The estimate shares the workers as they will be shared: while this caller's jobs before this one are run,
+    each other caller gets its own share, or all that it wants if that is less.
+    """
+    if entry.state is State.JOINED and entry.record is not None and entry.record.entry is not None:
+        entry = entry.record.entry
+    if entry.state is State.DELAYED:
+        due = next((due for due, _, one in core.delayed if one is entry), now)
+        return {"waits_for": "retry", "wait": round(max(0.0, due - now), 3)}
+    for queue in queues(core) if entry.state is State.QUEUED else ():
+        if any(one is entry for one in queue.line):
+            position, work = _before(queue.line, entry)
+            wait = work / queue.width + min((worker.load for worker in core.fleet.ready), default=0.0)
+            valve = entry.tool.valve
+            if valve is not None and valve.line is queue.line and valve.rate is not None:
+                wait = max(wait, valve.rate.wait(now) + position * valve.rate.step)
+            return {"position": position, "wait": round(wait, 3), "waits_for": queue.waits_for}
+    return {}
+
+
+def _before(line: Line, entry: Entry) -> tuple[int, float]:
+    """How many jobs are served before this one, and how many seconds of work they are."""
+    account = entry.account
+    count, own = 0, 0.0
+    others: dict[Any, tuple[int, float]] = {}
+    before = True
+    for one in line:
+        if one is entry:
+            before = False
+        elif one.account is not account:
+            number, work = others.get(one.account, (0, 0.0))
+            others[one.account] = number + 1, work + one.tool.cost
+        elif before:
+            count, own = count + 1, own + one.tool.cost
+    total = own
+    for other, (number, work) in others.items():
+        share = min(work, own * other.weight / account.weight)
+        count += round(number * share / work)
+        total += share
+    return count, total
+
+
+def summary(core: Core, now: float) -> list[dict[str, Any]]:
+    """Those that wait, by what they wait for, tool and caller: ``count``, and ``oldest`` in seconds."""
+    found: dict[tuple[str, str, str], list[Entry]] = {}
+    for queue in queues(core):
+        for entry in queue.line:
+            found.setdefault((queue.waits_for, entry.tool.name, entry.account.name), []).append(entry)
+    for _, _, entry in core.delayed:
+        if entry.state is State.DELAYED:
+            found.setdefault(("retry", entry.tool.name, entry.account.name), []).append(entry)
+    return [
+        {
+            "waits_for": waits_for,
+            "tool": tool,
+            "caller": caller,
+            "count": len(entries),
+            "oldest": round(now - min(entry.accepted for entry in entries), 3),
+            "work": round(sum(entry.tool.cost for entry in entries), 3),
+        }
+        for (waits_for, tool, caller), entries in sorted(found.items())
+    ]
