@@ -140,7 +140,7 @@ class Admin:
         entry = self._find(name)
         if entry is None:
             raise UnknownJob(f"no job {name!r} is in hand here", job=name)
-        state = self._state(entry)
+        state = self._state(self._run_of(entry))
         self._watch.endings.cancel(entry, now, "cancelled by an operator")
         return {"job": name, "was": state}
 
@@ -177,12 +177,17 @@ class Admin:
             }
         entry = self._find(name)
         if entry is not None:
-            return {"job": name, "state": self._state(entry), "attempt": entry.attempt, **place(core, entry, now)}
+            runs = self._run_of(entry)
+            return {"job": name, "state": self._state(runs), "attempt": runs.attempt, **place(core, runs, now)}
         raise UnknownJob(f"no job {name!r} is in hand or kept here", job=name)
 
-    def _state(self, entry: Any) -> str:
+    def _run_of(self, entry: Entry) -> Entry:
+        """The entry that runs for one that waits for another's answer."""
         if entry.state is State.JOINED and entry.record is not None and entry.record.entry is not None:
-            entry = entry.record.entry
+            return entry.record.entry
+        return entry
+
+    def _state(self, entry: Entry) -> str:
         worker = entry.worker
         if entry.state is State.DISPATCHED and worker is not None:
             at, state = worker.lane.at()

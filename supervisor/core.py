@@ -121,7 +121,7 @@ class Core:
         default = self.limits.default_timeout
         account = session.account or self.accounts.of(session)
         room = self._room(session, account, now)
-        accepted = 0
+        accepted = paid = 0
         for job in jobs:
             tool = tools.get(job.tool)
             if tool is None:
@@ -140,6 +140,9 @@ class Core:
                 if name is not None and self._held(session, job, tool, name, now):
                     continue
             if accepted >= room:
+                if account.rate is not None:
+                    account.rate.take(now, accepted - paid)
+                    paid = accepted
                 room = accepted + self._room(session, account, now)  # those that joined others take no place in line
                 if accepted >= room:
                     self._refuse(session, job.id, why_full(self, session, account, now))
@@ -174,7 +177,7 @@ class Core:
                 self._enter(entry, job.route)
         self.accepted += accepted
         if account.rate is not None:
-            account.rate.take(now, accepted)
+            account.rate.take(now, accepted - paid)
 
     def _sent_again(self, session: Session, job: Job, tool: ServedTool) -> bool:
         """After a reconnect a client sends again what it has no answer to; False: to be run.

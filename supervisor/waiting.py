@@ -36,8 +36,6 @@ def place(core: Core, entry: Entry, now: float) -> dict[str, Any]:
     The estimate shares the workers as they will be shared: while this caller's jobs before this one are run,
     each other caller gets its own share, or all that it wants if that is less.
     """
-    if entry.state is State.JOINED and entry.record is not None and entry.record.entry is not None:
-        entry = entry.record.entry
     if entry.state is State.DELAYED:
         due = next((due for due, _, one in core.delayed if one is entry), now)
         return {"waits_for": "retry", "wait": round(max(0.0, due - now), 3)}

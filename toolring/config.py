@@ -341,6 +341,8 @@ def _check(config: Config, sources: Mapping[str, str]) -> None:
         "cache.hot_bytes": 0,
         "cache.early": 0,
         "restarts.intensity": 0,
+        "timeouts.cooperate": 0,
+        "timeouts.shield": 0,
     }
     for name, value in flat(config).items():
         if name.startswith("tools."):

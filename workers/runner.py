@@ -21,7 +21,7 @@ from toolring.errors import (
     UnknownTool,
     WorkerOutOfMemory,
 )
-from toolring.lane import AT, CANCEL, RECALL, STARTED, TAKEN, Lane
+from toolring.lane import AT, CANCEL, RECALL, SHIELD, STARTED, TAKEN, Lane
 from toolring.protocol import ERROR, NIL, OK, SKIPPED, Answer, Work
 from toolring.workers.cache.results import Found, Question, ResultCache
 from toolring.workers.failures import cause, check_raw, failure, refine
@@ -214,6 +214,7 @@ class Runner:
 
     def _context(self, seq: int, work: Work) -> Context:
         words = self._words
+        words[SHIELD] = self._armed.shields = 0
         return Context(
             job=f"{work.session}-{work.id}",
             tool=work.tool,

@@ -71,6 +71,7 @@ def tools() -> dict[str, ServedTool]:
         tool("brief", timeout=0.5),
         tool("few", concurrency=2, backlog=6),
         tool("slow", RoundRobin(SLOTS), read_only=True, rate=5.0, burst=2, queue_timeout=1.0),
+        tool("polite", asks=True, concurrency=2),
         tool("again", idempotent=True, retries=2, concurrency=1),
         tool("cached", RingOverflow(SLOTS), read_only=True, cache=60.0, tags=("t",)),
     ]
@@ -246,9 +247,12 @@ class SimWorker:
         return True
 
     def running(self) -> bool:
+        assert self.run is not None
+        if self.run.tool == "polite" and self.words[CANCEL] == self.todo[0][0] and self.outcome[1] == 10:
+            self.conclude(Cancelled("it noticed"))
+            return True
         if self.outcome[0] == "hang":
             return False
-        assert self.run is not None
         if self.run.tool in ("change", "swap") and not self.run.altered:
             self.run.altered = self.node.alter()
         else:
@@ -494,7 +498,7 @@ class Node:
         """The epoch in which an entry was accepted."""
         self.core = Core(served or tools(), Fleet(SLOTS, self.lanes.all), limits, Stamps(self.lanes.memory))
         self.watch = Watch(
-            self.core, Endings(self.core), RestartBudget(5, 10.0), Grace(0.2, 0.2, 1.0, 5.0), self._is_stopped
+            self.core, Endings(self.core, 0.1), RestartBudget(5, 10.0), Grace(0.2, 0.2, 1.0, 5.0), self._is_stopped
         )
         self.workers: dict[bytes, SimWorker] = {}
         self.exits: deque[tuple[bytes, int]] = deque()

@@ -16,7 +16,9 @@ from toolring.protocol import CALL, KEEP
 WALKS = 300
 
 picks = st.integers(0, 1_000_000)
-tool_names = st.sampled_from(["read", "write", "near", "push", "brief", "few", "slow", "again", "cached", "cached"])
+tool_names = st.sampled_from(
+    ["read", "write", "near", "push", "brief", "polite", "few", "slow", "again", "cached", "cached"]
+)
 sizes = st.sampled_from([0, 0, 0, 0, 70_000])
 timeouts = st.sampled_from([None, None, None, 0.05, 1.0])
 routes = st.sampled_from([b"", b"", b"a", b"b", b"c"])
@@ -223,7 +225,7 @@ def walk(seed: int, length: int = 150) -> None:
         return None if dice.random() < 0.8 else choice([0.05, 1.0])
 
     def submit() -> None:
-        names = ["read", "write", "near", "push", "brief", "few", "slow", "again", "cached", "cached"]
+        names = ["read", "write", "near", "push", "brief", "polite", "few", "slow", "again", "cached", "cached"]
         size = [0] * 20 + [70_000]
         machine.submit(
             pick(),

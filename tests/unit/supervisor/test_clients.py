@@ -110,7 +110,18 @@ def test_a_call_from_end_to_end(wire: Wire) -> None:
     carry(wire, conversation)
     assert (small.outcome()["n"], large.outcome()["n"]) == (1, 2)
     assert conversation.node == "here"
-    assert set(conversation.tools) == {"again", "few", "slow", "read", "write", "near", "push", "brief", "cached"}
+    assert set(conversation.tools) == {
+        "again",
+        "few",
+        "polite",
+        "slow",
+        "read",
+        "write",
+        "near",
+        "push",
+        "brief",
+        "cached",
+    }
 
 
 def test_a_large_result_travels_in_a_frame_of_its_own(wire: Wire) -> None:
