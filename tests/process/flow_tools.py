@@ -42,6 +42,13 @@ def note(path: str, text: str, seconds: float = 0.0) -> str:
     return text
 
 
+@tool
+def mark(path: str, text: str) -> None:
+    """Slow enough for a worker to be given one at a time."""
+    _append(path, text)
+    time.sleep(0.005)
+
+
 @tool(concurrency=1, backlog=3)
 def single(path: str, gate: str = "") -> str:
     """Never beside itself: its ledger says when it begins and ends."""

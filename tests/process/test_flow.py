@@ -104,8 +104,8 @@ def test_a_rate_spreads_starts(client: Client, spot: Path) -> None:
 
 def test_a_burst_of_one_caller_is_not_noticed_by_another(node: Node, client: Client, gates: Gates, spot: Path) -> None:
     with node.client() as other:
-        many = [client.submit("note", {"path": str(spot), "text": "burst", "seconds": 0.001}) for _ in range(15)]
-        few = [other.submit("note", {"path": str(spot), "text": "other", "seconds": 0.001}) for _ in range(3)]
+        many = [client.submit("mark", {"path": str(spot), "text": "burst"}) for _ in range(15)]
+        few = [other.submit("mark", {"path": str(spot), "text": "other"}) for _ in range(3)]
         eventually(lambda: sum(w["count"] for w in client.queue()["waiting"]) == 18, "all wait")
         last, first = many[-1].position(), few[0].position()
         assert last is not None
@@ -124,8 +124,8 @@ def test_a_burst_of_one_caller_is_not_noticed_by_another(node: Node, client: Cli
 
 def test_a_callers_weight_is_its_share(node: Node, gates: Gates, spot: Path) -> None:
     with node.client(caller="paying") as paying, node.client(caller="plain") as plain:
-        handles = [plain.submit("note", {"path": str(spot), "text": "plain"}) for _ in range(9)]
-        handles += [paying.submit("note", {"path": str(spot), "text": "paying"}) for _ in range(9)]
+        handles = [plain.submit("mark", {"path": str(spot), "text": "plain"}) for _ in range(9)]
+        handles += [paying.submit("mark", {"path": str(spot), "text": "paying"}) for _ in range(9)]
         eventually(lambda: sum(w["count"] for w in plain.queue()["waiting"]) == 18, "all wait")
         gates.open()
         for handle in handles:
@@ -163,7 +163,7 @@ def test_higher_priorities_go_first_and_lower_ones_still_go(client: Client, gate
     for priority in ("low", "normal", "high"):
         for _ in range(6):
             arguments = {"path": str(spot), "text": priority}
-            handles.append(client.submit("note", arguments, priority=priority))
+            handles.append(client.submit("mark", arguments, priority=priority))
     eventually(lambda: sum(w["count"] for w in client.queue()["waiting"]) == 18, "all wait")
     gates.open()
     for handle in handles:
