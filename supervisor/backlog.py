@@ -178,8 +178,7 @@ class Line:
             account.waiting -= 1
             backlog.clock = max(backlog.clock, key)
             if not free:
-                tool = entry.tool
-                account.finish = key + (tool.cost if tool.known else GUESSED_COST) / account.weight
+                account.finish = key + _charge(entry)
             return entry
         return None
 
@@ -226,5 +225,11 @@ class Line:
 
 def refund(entry: Entry) -> None:
     """It was taken from its line, and has not begun."""
+    entry.account.finish -= _charge(entry)
+
+
+def _charge(entry: Entry) -> float:
+    """What its run costs its caller, on the virtual clock."""
     tool = entry.tool
-    entry.account.finish -= (tool.cost if tool.known else GUESSED_COST) / entry.account.weight
+    cost = tool.cost if tool.known else GUESSED_COST
+    return (cost * entry.chunk if entry.chunk else cost) / entry.account.weight

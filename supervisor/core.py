@@ -35,7 +35,7 @@ from toolring.supervisor.catalogue import ServedTool
 from toolring.supervisor.fleet import Fleet, Slot, Worker
 from toolring.supervisor.keyring import Keyring, Record, digest
 from toolring.supervisor.ledger import TABLE, Entry, Event, Session, State, step
-from toolring.supervisor.refusals import tool_full, unknown_tool, why_full
+from toolring.supervisor.refusals import refused_by, unknown_tool, why_full
 from toolring.supervisor.sharing import Flight, Name, Sharing
 from toolring.supervisor.valves import Valve, valve_of
 
@@ -135,7 +135,7 @@ class Core:
             name = partition = None
             if tool.places:
                 partition = "" if tool.public else _partition(tool, session, job)
-                if not (job.mode and (known or self.keyring.full)):
+                if not (job.chunk or (job.mode and (known or self.keyring.full))):
                     name = self.sharing.name(tool.spec, partition, job)
                 if name is not None and self._held(session, job, tool, name, now):
                     continue
@@ -147,8 +147,8 @@ class Core:
                 if accepted >= room:
                     self._refuse(session, job.id, why_full(self, session, account, now))
                     continue
-            if tool.valve is not None and tool.valve.full:
-                self._refuse(session, job.id, tool_full(tool, now))
+            if tool.valve is not None and (refusal := refused_by(tool, job, now)) is not None:
+                self._refuse(session, job.id, refusal)
                 continue
             timeout = job.timeout
             until = deadline = now + (default if timeout is None else timeout)
@@ -161,6 +161,8 @@ class Core:
             entry = Entry(session, job.id, tool, args, deadline, now, account, until)
             if job.priority:
                 entry.priority = job.priority
+            if job.chunk:
+                entry.chunk = job.chunk
             if tool.budget is not None:
                 tool.budget.called()
             mine[job.id] = entry
@@ -368,6 +370,7 @@ class Core:
     def _begin(self, record: Record, first: Entry, job: Job, now: float) -> None:
         entry = self._run_for(record, first.tool, first.args, first.deadline, now, first.account)
         entry.first, entry.partition, entry.priority = first, first.partition, first.priority
+        entry.chunk = first.chunk
         self._enter(entry, job.route)
 
     def _hear(self, entry: Entry, answer: Answer, now: float, replayed: bool) -> None:
@@ -435,7 +438,10 @@ class Core:
                 body = args
                 args = NIL
             tool = entry.tool
-            entry.cost = cost = tool.cost
+            cost = tool.cost
+            if entry.chunk:
+                cost *= entry.chunk
+            entry.cost = cost
             load += cost
             entry.state = _DISPATCHED
             entry.worker = worker
@@ -444,6 +450,8 @@ class Core:
             work = Work(tool.name, args, entry.deadline, owner.session.name, owner.id, entry.attempt)
             if tool.places:
                 work.partition, work.renew = entry.partition, entry.renew
+            if entry.chunk:
+                work.chunk = entry.chunk
             if tool.valve is not None:
                 tool.valve.waiting -= 1
             batch.append(work)
@@ -489,7 +497,7 @@ class Core:
                         if answer.flags & REFRESH:
                             answer.flags &= ~REFRESH
                             self._renew(entry, worker, now)
-                    tool.observe(answer.run_us)
+                    tool.observe(answer.run_us // entry.chunk if entry.chunk else answer.run_us)
                     if entry.record is not None or self.on_finished is not None or tool.valve is not None:
                         if tool.valve is not None and tool.valve.limit is not None:
                             tool.valve.limit.ended(answer.run_us * 1e-6, tool.valve.running)

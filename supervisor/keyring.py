@@ -88,5 +88,5 @@ class Keyring:
 def digest(job: Job, partition: str | None) -> bytes:
     """What a keyed job is, beside its key: the tool, the exact bytes of its arguments, and who shares its result."""
     partition = partition or ""
-    head = f"{len(job.tool)}\0{job.tool}{len(partition)}\0{partition}"
+    head = f"{len(job.tool)}\0{job.tool}{len(partition)}\0{partition}{job.chunk or ''}"
     return blake2b(head.encode() + bytes(memoryview(job.args)), digest_size=16).digest()

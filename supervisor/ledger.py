@@ -152,6 +152,8 @@ class Entry(msgspec.Struct, gc=False, eq=False):
     """Set for jobs with a key and kept jobs, and for those who wait for one."""
     partition: str | None = ""
     """Who shares its cached result; None: nobody."""
+    chunk: int = 0
+    """Calls that it consists of, if it is several."""
     priority: int = 0
     route: bytes = b""
     """Kept while it waits for its tool's limits, or to be tried again."""

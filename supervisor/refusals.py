@@ -7,9 +7,10 @@ from difflib import get_close_matches
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from toolring.errors import Busy, Draining, ToolringError, Unhealthy, UnknownTool
+from toolring.errors import Busy, Draining, InvalidArguments, ToolringError, Unhealthy, UnknownTool
 
 if TYPE_CHECKING:
+    from toolring.protocol import Job
     from toolring.supervisor.accounts import Account
     from toolring.supervisor.catalogue import ServedTool
     from toolring.supervisor.core import Core
@@ -54,10 +55,14 @@ def why_full(core: Core, session: Session, account: Account, now: float) -> Tool
     return Busy(text, limit=limit, retry_after=_rounded(_work(core) / max(1, len(core.fleet.ready))))
 
 
-def tool_full(tool: ServedTool, now: float) -> Busy:
-    """A tool's own backlog is full."""
+def refused_by(tool: ServedTool, job: Job, now: float) -> ToolringError | None:
+    """Why a tool's own limits refuse a job: its backlog is full, or a chunk would pass for one start."""
     valve = tool.valve
     assert valve is not None
+    if job.chunk and valve.rate is not None:
+        return InvalidArguments(f"{tool.name} has a rate, so its calls are jobs of their own: chunk=1", tool=tool.name)
+    if not valve.full:
+        return None
     text = f"{tool.name}: {valve.waiting} calls are waiting; the limit is {valve.backlog}"
     after = valve.wait(tool.cost, now) or valve.waiting * tool.cost
     return Busy(text, limit="tool_backlog", tool=tool.name, retry_after=_rounded(after))

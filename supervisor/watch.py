@@ -150,6 +150,8 @@ class Watch:
             return
         ran = now - worker.at_since
         timeout = entry.tool.timeout
+        if timeout is not None and entry.chunk:
+            timeout *= entry.chunk
         if timeout is not None and ran >= timeout:
             self.endings.expire(
                 entry, now, Expired(f"{entry.tool.name}: one run may take {timeout:g} s, it was ended", timeout=timeout)

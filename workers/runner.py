@@ -15,11 +15,13 @@ from toolring.context import Context
 from toolring.declare import Tool
 from toolring.errors import (
     Cancelled,
+    InvalidArguments,
     TooLarge,
     ToolError,
     ToolringError,
     UnknownTool,
     WorkerOutOfMemory,
+    from_wire,
 )
 from toolring.lane import AT, CANCEL, RECALL, SHIELD, STARTED, TAKEN, Lane
 from toolring.protocol import ERROR, NIL, OK, SKIPPED, Answer, Work
@@ -34,7 +36,7 @@ _encode = protocol.encode
 class Runnable:
     """A tool made ready to be called many times: what the hot path needs, looked up once."""
 
-    __slots__ = ("cache", "call", "changes", "context", "decode", "name", "positional", "tool")
+    __slots__ = ("cache", "call", "changes", "context", "decode", "decode_all", "name", "positional", "tool")
 
     def __init__(
         self,
@@ -46,11 +48,42 @@ class Runnable:
         self.tool = tool
         self.name = tool.spec.name
         self.decode = tool.decode
+        self.decode_all = msgspec.msgpack.Decoder(list[tool.arguments]).decode  # type: ignore[name-defined]
         self.cache = cache
         self.context = tool.context_parameter
         self.call = tool.function
         self.changes = changes
         self.positional = _all_positional(tool)
+
+
+_decode_calls = msgspec.msgpack.Decoder(list[Raw]).decode
+
+
+def _calls(work: Work) -> list[Raw]:
+    try:
+        calls = _decode_calls(work.args)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise InvalidArguments(f"{work.tool}: a chunk's arguments are an array of maps: {error}") from None
+    _check_count(work, len(calls))
+    return calls
+
+
+def _check_count(work: Work, count: int) -> None:
+    if count != work.chunk:
+        raise InvalidArguments(f"{work.tool}: {count} calls, where {work.chunk} were announced")
+
+
+def _failed(seq: int, error: ToolringError, work: Work) -> bytes:
+    return b"\x92\x01" + bytes(failure(seq, error, work).value)
+
+
+def _joined(work: Work, parts: list[bytes], limit: int) -> Raw:
+    """The results of a chunk as one array. Raises TooLarge."""
+    value = b"".join((b"\xdd", len(parts).to_bytes(4, "big"), *parts))
+    if len(value) > limit:
+        text = f"{work.tool}: the results of {len(parts)} calls have {len(value)} bytes, the limit is {limit}"
+        raise TooLarge(text, size=len(value), limit=limit)
+    return Raw(value)
 
 
 def _until(hold: float) -> int:
@@ -107,6 +140,9 @@ class Runner:
         if runnable is None:
             return failure(seq, UnknownTool(f"no tool {work.tool!r} in this worker"), work)
         try:
+            if work.chunk:
+                parts = self._plain_chunk(seq, work, runnable) or self._chunk(seq, work, runnable, start)
+                return Answer(seq, OK, _joined(work, parts, self._max_result), int((time.monotonic() - start) * 1e6))
             arguments = runnable.decode(work.args)
             cache = runnable.cache
             if cache is not None and work.partition is not None:
@@ -120,6 +156,78 @@ class Runner:
         except ToolringError as error:
             return failure(seq, error, work, start)
         return Answer(seq, OK, value, int((time.monotonic() - start) * 1e6))
+
+    def _plain_chunk(self, seq: int, work: Work, runnable: Runnable) -> list[bytes] | None:
+        """The calls of a chunk in one sweep: the way for functions that take microseconds. None: it isn't for this
+        tool, or some arguments don't fit; nothing has run then."""
+        if not runnable.positional or runnable.cache is not None or runnable.changes is not None:
+            return None
+        try:
+            calls = runnable.decode_all(work.args)
+        except Exception:
+            return None  # one by one it will be known which is wrong
+        _check_count(work, len(calls))
+        armed, call = self._armed, runnable.call
+        parts: list[bytes] = []
+        add = parts.append
+        self._words[AT] = seq << 2 | STARTED
+        try:
+            try:
+                armed.seq = seq
+                for arguments in calls:
+                    try:
+                        result = call(*_astuple(arguments))
+                        encoded = _encode((0, result))
+                        if type(result) is Raw:
+                            check_raw(work, _encode(result))
+                        add(encoded)
+                    except (JobInterrupted, MemoryError):
+                        raise
+                    except BaseException as error:
+                        refined = error if isinstance(error, ToolringError) else refine(work, error)
+                        add(_failed(seq, refined, work))
+            finally:
+                armed.seq = 0
+                if self.forked:
+                    os._exit(1)
+        except JobInterrupted:
+            self.retired = True
+            raise Cancelled(f"{work.tool}: interrupted after {len(parts)} of {len(calls)} calls") from None
+        except MemoryError as error:
+            self.retired = True
+            raise WorkerOutOfMemory(f"{work.tool}: out of memory", **cause(error)) from None
+        return parts
+
+    def _chunk(self, seq: int, work: Work, runnable: Runnable, start: float) -> list[bytes]:
+        """The calls of a chunk, each as if it had come alone. The whole ends with an error if it must end, or if this
+        process must not run another tool."""
+        calls = _calls(work)
+        parts: list[bytes] = []
+        for call in calls:
+            if self._words[CANCEL] == seq:
+                raise Cancelled(f"{work.tool}: ended after {len(parts)} of {len(calls)} calls")
+            try:
+                parts.append(b"\x92\x00" + self._one_of(seq, work, runnable, call, start))
+            except ToolringError as error:
+                if self.retired:
+                    raise
+                parts.append(_failed(seq, error, work))
+        return parts
+
+    def _one_of(self, seq: int, work: Work, runnable: Runnable, call: Raw, start: float) -> bytes:
+        """One call of a chunk, from the cache or run. Raises a ToolringError."""
+        arguments = runnable.decode(call)
+        cache = runnable.cache
+        if cache is None or work.partition is None:
+            return bytes(self._execute(seq, work, runnable, arguments))
+        try:
+            question = cache.question(arguments, work.partition)
+        except Exception:  # what has no key is not cached
+            return bytes(self._execute(seq, work, runnable, arguments))
+        answer = self._cached(seq, work, runnable, cache, question, arguments, start)
+        if answer.status != OK:
+            raise from_wire(protocol.decode_value(answer.value))
+        return bytes(answer.value)
 
     def _cached(
         self,

@@ -8,16 +8,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sized
 from types import TracebackType
 from typing import Any, Self
 
 from toolring import address as addresses
 from toolring.client.arguments import what_to_invalidate
+from toolring.client.batches import Piece, Plan, again_after
+from toolring.client.progress import Bar
 from toolring.client.session import BEAT_SECONDS, GRACE_SECONDS, Conversation, Pending, silence, unreachable
 from toolring.client.transport import Transport
 from toolring.errors import ToolringError, Unreachable, from_wire
-from toolring.protocol import CALL, KEEP
+from toolring.protocol import CALL, KEEP, Job
 from toolring.spec import INVALIDATE, ToolSpec
 
 
@@ -163,27 +165,55 @@ class AsyncClient:
         *,
         timeout: float | None = None,
         window: int = 256,
+        chunk: int = 1,
+        ordered: bool = True,
+        errors: str = "raise",
+        progress: bool = False,
         partition: str = "",
+        priority: str = "normal",
     ) -> AsyncIterator[Any]:
-        """Run a tool over many arguments and give the results in order; see ``Client.map``."""
-        if window < 1:
-            raise ValueError(f"window={window} must be at least 1")
+        """Run a tool over many arguments; see ``Client.map``."""
+        plan = Plan(window, chunk, ordered, errors)
         await self._connect()
-        under_way: deque[AsyncHandle] = deque()
-        low = window - max(1, window // 4)  # refill by the quarter, so that jobs share messages
+        bar = Bar(len(arguments) if isinstance(arguments, Sized) else None) if progress else None
+        under_way: deque[Piece[AsyncHandle]] = deque()
+
+        def send(calls: list[Mapping[str, Any]]) -> AsyncHandle:
+            if chunk == 1:
+                return self._start(name, calls[0], timeout, None, CALL, partition, priority)
+            return self._add(self._conversation.chunk(name, calls, timeout, partition, priority), timeout)
+
+        async def finished() -> Iterable[Any]:
+            piece = await _next_of(under_way, ordered)
+            while (after := again_after(piece)) is not None:
+                await asyncio.sleep(after)
+                deadline = piece.handle.deadline
+                piece.handle = send(piece.calls)
+                piece.handle.deadline = deadline
+                if not ordered:
+                    return ()
+                await piece.handle._answered()
+            told = plan.told(piece)
+            under_way.remove(piece)
+            if bar is not None:
+                bar.add(len(piece.calls))
+            return told
+
         try:
-            async for each in _each(arguments):
-                if len(under_way) >= window:
-                    while len(under_way) > low:
-                        yield await under_way[0].result()
-                        under_way.popleft()
-                under_way.append(self._start(name, each, timeout, None, CALL, partition))
+            async for index, calls in _cut(arguments, plan):
+                if len(under_way) >= plan.jobs:
+                    while len(under_way) > plan.low:
+                        for result in await finished():
+                            yield result
+                under_way.append(Piece(index, calls, send(calls)))
             while under_way:
-                yield await under_way[0].result()
-                under_way.popleft()
+                for result in await finished():
+                    yield result
         finally:
-            for handle in under_way:
-                self._cancel(handle)
+            for piece in under_way:
+                self._cancel(piece.handle)
+            if bar is not None:
+                bar.finish()
 
     # ---- asking
 
@@ -290,6 +320,12 @@ class AsyncClient:
         if self._closed:
             raise Unreachable("the client is closed")
         job = self._conversation.job(name, arguments, timeout, key, mode, partition, priority, queue_timeout)
+        return self._add(job, timeout)
+
+    def _add(self, job: Job, timeout: float | None) -> AsyncHandle:
+        assert self._loop is not None
+        if self._closed:
+            raise Unreachable("the client is closed")
         deadline = self._conversation.deadline(timeout, time.monotonic())
         handle = AsyncHandle(job, self._conversation.name, deadline, client=self, future=self._loop.create_future())
         self._conversation.add(handle)
@@ -346,10 +382,31 @@ class AsyncClient:
                 self._exchange()
 
 
-async def _each(items: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[Any]:
-    if isinstance(items, AsyncIterable):
-        async for item in items:
-            yield item
-    else:
-        for item in items:
-            yield item
+async def _next_of(pieces: deque[Piece[AsyncHandle]], ordered: bool) -> Piece[AsyncHandle]:
+    """Wait for the first piece, or for any."""
+    if ordered:
+        await pieces[0].handle._answered()
+        return pieces[0]
+    while True:
+        for piece in pieces:
+            if piece.handle.settled:
+                return piece
+        futures = [piece.handle.future for piece in pieces if piece.handle.future is not None]
+        await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
+
+
+async def _cut(
+    calls: Iterable[Mapping[str, Any]] | AsyncIterable[Mapping[str, Any]], plan: Plan
+) -> AsyncIterator[tuple[int, list[Mapping[str, Any]]]]:
+    if not isinstance(calls, AsyncIterable):
+        for piece in plan.cut(calls):
+            yield piece
+        return
+    index, held = 0, list[Mapping[str, Any]]()
+    async for call in calls:
+        held.append(call)
+        if len(held) == plan.chunk:
+            yield index, held
+            index, held = index + len(held), []
+    if held:
+        yield index, held

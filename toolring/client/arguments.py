@@ -78,6 +78,18 @@ def encoded(tool: str, arguments: Mapping[str, Any]) -> Raw:
         raise InvalidArguments(f"{tool}: the arguments can't be sent: {error}", tool=tool) from None
 
 
+def encoded_chunk(tool: str, calls: list[Mapping[str, Any]]) -> Raw:
+    """The arguments of many calls as one array."""
+    try:
+        args = _arguments(calls)
+        if len(args) <= INLINE:
+            protocol.check_value(_INSIDE + args)
+        return Raw(args)
+    except (TypeError, ValueError, OverflowError, RecursionError, TooDeep):
+        each = [bytes(memoryview(encoded(tool, call))) for call in calls]  # which says what is wrong with which
+        return Raw(b"\xdd" + len(each).to_bytes(4, "big") + b"".join(each))
+
+
 def route_of(affinity: str, arguments: Mapping[str, Any]) -> bytes:
     """The placement hint: the affine argument's canonical bytes, digested if they are long."""
     try:

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Raw
 
 from toolring import protocol
-from toolring.client.arguments import check_text, encoded, priority_of, route_of, seconds
+from toolring.client.arguments import check_text, encoded, encoded_chunk, priority_of, route_of, seconds
 from toolring.errors import (
     Cancelled,
     Expired,
@@ -29,6 +29,7 @@ from toolring.errors import (
 )
 from toolring.protocol import (
     CACHED,
+    CALL,
     INLINE,
     NIL,
     OK,
@@ -173,6 +174,19 @@ class Conversation:
             job.priority = priority_of(tool, priority)
         if queue_timeout is not None:
             job.queue_timeout = seconds(tool, queue_timeout, "queue_timeout")
+        return job
+
+    def chunk(
+        self, tool: str, calls: list[Mapping[str, Any]], timeout: float | None, partition: str, priority: str
+    ) -> Job:
+        """Make one job of many calls. Raises what ``job`` raises."""
+        job = self.job(tool, None, timeout, None, CALL, partition, priority)
+        args = encoded_chunk(tool, calls)
+        limit = self.limits.get("max_body", protocol.MAX_HEAD)
+        if len(args) > limit:
+            text = f"{tool}: the arguments of {len(calls)} calls have {len(args)} bytes, the limit is {limit}"
+            raise TooLarge(text, size=len(args), limit=limit)
+        job.args, job.chunk = args, len(calls)
         return job
 
     def add(self, pending: Pending) -> None:

@@ -13,13 +13,15 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, Self
 
 from toolring import address as addresses
 from toolring.client.arguments import what_to_invalidate
+from toolring.client.batches import Piece, Plan, again_after
+from toolring.client.progress import Bar
 from toolring.client.session import BEAT_SECONDS, GRACE_SECONDS, Conversation, Pending, silence, unreachable
 from toolring.client.transport import Transport
 from toolring.errors import ToolringError, Unreachable, from_wire
@@ -200,31 +202,97 @@ class Client:
         *,
         timeout: float | None = None,
         window: int = 256,
+        chunk: int = 1,
+        ordered: bool = True,
+        errors: str = "raise",
+        progress: bool = False,
         partition: str = "",
+        priority: str = "normal",
     ) -> Iterator[Any]:
-        """Run a tool over many arguments and give the results in order; the first error is raised.
+        """Run a tool over many arguments.
 
-        At most ``window`` jobs are under way at once, so ``arguments`` may be endless. Leaving the iterator early
-        cancels what is under way.
+        Leaving the iterator early, or by an error, cancels what is under way. What the node is too busy for is sent
+        again when it says so, for as long as one job may take.
+
+        Args:
+            timeout: seconds until there must be an answer, of each job.
+            window: calls that are under way at once, so ``arguments`` may be endless.
+            chunk: calls that travel and run as one job; for very short ones.
+            ordered: give results in the order of the arguments; else ``(index, result)`` as they come.
+            errors: ``raise`` the first one, or ``return`` each in place of its result.
+            progress: show on a terminal how far it is.
+            partition: as in ``call``.
+            priority: as in ``call``.
         """
-        if window < 1:
-            raise ValueError(f"window={window} must be at least 1")
-        under_way: deque[Handle] = deque()
-        low = window - max(1, window // 4)  # refill by the quarter, so that jobs share messages
+        plan = Plan(window, chunk, ordered, errors)
+        bar = Bar(len(arguments) if isinstance(arguments, Sized) else None) if progress else None
+        under_way: deque[Piece[Handle]] = deque()
+
+        def send(calls: list[Mapping[str, Any]]) -> Handle:
+            if chunk == 1:
+                return self._submit(name, calls[0], timeout, None, CALL, partition, priority)
+            return self._submit_chunk(name, calls, timeout, partition, priority)
+
+        def finished() -> Iterable[Any]:
+            piece = self._next_of(under_way, ordered)
+            while (after := again_after(piece)) is not None:
+                time.sleep(after)
+                deadline = piece.handle.deadline
+                piece.handle = send(piece.calls)
+                piece.handle.deadline = deadline
+                if not ordered:
+                    return ()
+                self._wait(piece.handle, None)
+            told = plan.told(piece)
+            under_way.remove(piece)
+            if bar is not None:
+                bar.add(len(piece.calls))
+            return told
+
         try:
-            for each in arguments:
-                if len(under_way) >= window:
-                    while len(under_way) > low:
-                        yield under_way[0].result()
-                        under_way.popleft()
-                under_way.append(self._submit(name, each, timeout, None, CALL, partition))
+            for index, calls in plan.cut(arguments):
+                if len(under_way) >= plan.jobs:
+                    while len(under_way) > plan.low:
+                        yield from finished()
+                under_way.append(Piece(index, calls, send(calls)))
             while under_way:
-                yield under_way[0].result()
-                under_way.popleft()
+                yield from finished()
         finally:
-            for handle in under_way:
-                if not handle.settled:
-                    self._cancel(handle)
+            for piece in under_way:
+                if not piece.handle.settled:
+                    self._cancel(piece.handle)
+            if bar is not None:
+                bar.finish()
+
+    def _next_of(self, pieces: deque[Piece[Handle]], ordered: bool) -> Piece[Handle]:
+        """Wait for the first piece, or for any."""
+        if ordered:
+            self._wait(pieces[0].handle, None)
+            return pieces[0]
+        while True:
+            for piece in pieces:
+                if piece.handle.settled:
+                    return piece
+                if time.monotonic() > piece.handle.deadline + GRACE_SECONDS:
+                    self._give_up(piece.handle)
+                    return piece
+            self._rest(BEAT_SECONDS, lambda: any(piece.handle.settled for piece in pieces))
+
+    def _submit_chunk(
+        self, name: str, calls: list[Mapping[str, Any]], timeout: float | None, partition: str, priority: str
+    ) -> Handle:
+        conversation = self._conversation
+        if not conversation.node:
+            self._connect()
+        moment = time.monotonic()
+        with self._mutex:
+            if self._closed:
+                raise Unreachable(self._why_closed)
+            job = conversation.chunk(name, calls, timeout, partition, priority)
+            handle = Handle(job, conversation.name, conversation.deadline(timeout, moment), client=self)
+            conversation.add(handle)
+            self._take_in()
+        return handle
 
     # ---- asking
 
@@ -397,12 +465,15 @@ class Client:
                     if not locks:
                         del self._waiting[handle.job.id]
 
-    def _rest(self, patience: float) -> None:
-        """Wait for anything to arrive, for those who wait for something else than a job's answer."""
+    def _rest(self, patience: float, enough: Callable[[], bool] = lambda: False) -> None:
+        """Wait for anything to arrive, for those who wait for something else than one job's answer; not at all if what
+        has arrived is ``enough``."""
         with self._mutex:
             if self._closed:
                 raise Unreachable(self._why_closed)
             self._take_in()
+            if enough():
+                return
             poller = not self._polling
             if poller:
                 self._polling = True
