@@ -47,23 +47,29 @@ class Fixed:
 
 
 class Gradient:
-    """How many may run at once, from how much slower they are than usual.
+    """How many may run at once, from how much slower they are than when fewer do.
 
-    After the Gradient2 limit of Netflix's concurrency-limits (2018; the idea is TCP Vegas'): the limit follows
-    ``limit * long / short + sqrt(limit)``, where ``short`` and ``long`` are averages of the run time over the last
-    few and the last some hundred runs. Slower than usual: fewer; as usual: some more, as long as they are wanted.
+    After the gradient limit of Netflix's concurrency-limits (2018), whose idea is TCP Vegas' (Brakmo and Peterson,
+    1994): the limit follows ``limit * usual / now + sqrt(limit)``. What is usual is measured now and then with half as
+    many beside each other; otherwise a tool that is always crowded would in time pass for a slow one.
     """
 
-    __slots__ = ("_limit", "_long", "_most", "_short")
+    __slots__ = ("_aside", "_fastest", "_left", "_limit", "_most", "_now", "_usual")
 
     TOLERANCE: Final = 1.5
     SMOOTHING: Final = 0.2
+    EVERY: Final = 1000
+    """Runs between two measurements of what is usual."""
 
     def __init__(self, first: int, most: int) -> None:
         self._limit = float(min(first, most))
         self._most = most
-        self._short = 0.0
-        self._long = 0.0
+        self._now = 0.0
+        self._usual = 0.0
+        self._left = self.EVERY
+        self._aside: float | None = None
+        """The limit that holds again after the measurement; None: there is none under way."""
+        self._fastest = math.inf
 
     @property
     def limit(self) -> int:
@@ -72,15 +78,24 @@ class Gradient:
     def ended(self, seconds: float, running: int) -> None:
         """A run has ended well after so many seconds; ``running`` counts it and those beside it."""
         seconds = max(seconds, 1e-6)
-        if not self._long:
-            self._long = self._short = seconds
-        self._short += 0.1 * (seconds - self._short)
-        self._long += 0.002 * (seconds - self._long)
-        if self._long > 2 * self._short:  # a spell of slowness is over: don't take it for what is usual
-            self._long *= 0.95
+        self._left -= 1
+        if not self._usual:
+            self._usual = self._now = seconds
+        if self._aside is not None:
+            self._fastest = min(self._fastest, seconds)
+            if self._left <= 0:
+                self._usual, self._limit = self._fastest, self._aside
+                self._aside, self._left = None, self.EVERY
+            return
+        self._now += 0.1 * (seconds - self._now)
+        if self._left <= 0:
+            self._aside, self._fastest = self._limit, math.inf
+            self._limit = max(1.0, self._limit / 2)
+            self._left = 2 * int(self._aside) + 8  # the first of them began beside more
+            return
         if running < self._limit / 2:
             return  # the limit wasn't what held them up, so this says nothing about it
-        gradient = min(1.0, max(0.5, self.TOLERANCE * self._long / self._short))
+        gradient = min(1.0, max(0.5, self.TOLERANCE * self._usual / self._now))
         wanted = self._limit * gradient + math.sqrt(self._limit)
         moved = (1 - self.SMOOTHING) * self._limit + self.SMOOTHING * wanted
         self._limit = min(float(self._most), max(1.0, moved))

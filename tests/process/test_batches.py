@@ -1,0 +1,161 @@
+"""Many calls of one tool: in order or as they come, alone or in chunks, with errors, deaths and a busy node."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.process import kit
+from tests.process.kit import Background, Node, eventually, failure, lines
+from toolring import AsyncClient, Client
+from toolring.errors import InvalidArguments, OutcomeUnknown, ToolError, ToolringError
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 64])
+def test_results_come_in_order(client: Client, chunk: int) -> None:
+    calls = [{"x": n} for n in range(500)]
+    assert list(client.map("echo", calls, chunk=chunk)) == list(range(500))
+
+
+@pytest.mark.parametrize("chunk", [1, 7])
+def test_or_as_they_are_ready_with_their_index(client: Client, chunk: int) -> None:
+    calls = [{"seconds": 0.05 if n == 0 else 0.0, "x": n * 10} for n in range(40)]
+    given = list(client.map("nap", calls, chunk=chunk, ordered=False))
+    assert sorted(given) == [(n, n * 10) for n in range(40)]
+    assert given[0][0] != 0, "the first call takes longest"
+
+
+@pytest.mark.parametrize("chunk", [1, 4])
+def test_the_first_error_is_raised_after_the_results_before_it(client: Client, chunk: int) -> None:
+    got: list[Any] = []
+    with pytest.raises(InvalidArguments):
+        got.extend(client.map("square", ({"x": n} if n != 5 else {"x": "no"} for n in range(20)), chunk=chunk))
+    collected = []
+    with pytest.raises(InvalidArguments):
+        for result in client.map("square", ({"x": n} if n != 5 else {"x": "no"} for n in range(20)), chunk=chunk):
+            collected.append(result)
+    assert collected == [0, 1, 4, 9, 16]
+
+
+@pytest.mark.parametrize("chunk", [1, 4])
+@pytest.mark.parametrize("tool", ["square", "echo"])
+def test_or_each_stands_in_its_place(client: Client, chunk: int, tool: str) -> None:
+    calls: list[dict[str, Any]] = [{"x": n} for n in range(10)]
+    calls[3] = {"y": 1}
+    results = list(client.map(tool, calls, chunk=chunk, errors="return"))
+    assert isinstance(results[3], InvalidArguments)
+    assert [type(result) for n, result in enumerate(results) if n != 3] == [int] * 9
+
+
+def test_what_a_call_of_a_chunk_raises_is_its_own(client: Client) -> None:
+    results = list(client.map("fail", [{"message": str(n)} for n in range(5)], chunk=5, errors="return"))
+    assert all(isinstance(result, ToolError) for result in results)
+    assert [f": {n}" in str(result) for n, result in enumerate(results)] == [True] * 5
+    assert "traceback" in results[0].facts
+
+
+def test_a_chunk_is_answered_from_the_cache_call_by_call(client: Client, spot: Path) -> None:
+    calls = [{"path": str(spot), "mark": str(n % 3)} for n in range(12)]
+    list(client.map("tally", calls, chunk=4))
+    list(client.map("tally", calls, chunk=6))
+    assert len(lines(spot)) <= 6, "each worker runs each of the three once at most"
+
+
+def test_an_endless_iterator_is_read_no_further_than_the_window(client: Client) -> None:
+    for chunk in (1, 8):
+        read = itertools.count()
+        results = client.map("echo", ({"x": n} for n in read), window=32, chunk=chunk)
+        assert list(itertools.islice(results, 100)) == list(range(100))
+        assert next(read) <= 100 + 2 * 32 + 1
+        results.close()  # type: ignore[attr-defined]
+
+
+def test_leaving_early_cancels_what_is_under_way(client: Client) -> None:
+    results = client.map("nap", ({"seconds": 60 * n, "x": n} for n in range(20)), window=10)
+    assert next(results) == 0
+    results.close()  # type: ignore[attr-defined]
+
+    def idle() -> bool:
+        jobs = client.status()["jobs"]
+        return jobs["running"] == jobs["waiting"] == 0
+
+    eventually(idle, "nothing waits or runs any more")
+
+
+def test_a_chunk_whose_worker_dies_runs_again_if_it_may(client: Client, spot: Path) -> None:
+    """The other jobs don't notice; a chunk of a tool that may not be repeated is told as such."""
+    calls = [{"path": str(spot), "seconds": 0.02, "mark": str(n)} for n in range(30)]
+    running = Background(lambda: list(client.map("tally", calls, chunk=10, errors="return")))
+    eventually(lambda: len(lines(spot)) >= 2, "it runs")
+    workers = [worker["pid"] for worker in client.status()["workers"] if worker["state"] == "busy"]
+    os.kill(workers[0], signal.SIGKILL)
+    results = running.result()
+    assert len(results) == 30
+    assert not any(isinstance(result, ToolringError) for result in results)
+
+
+def test_a_chunk_that_may_not_be_repeated_ends_as_unknown(client: Client, spot: Path) -> None:
+    calls = [{"path": str(spot), "number": n, "seconds": 0.05} for n in range(20)]
+    running = Background(lambda: list(client.map("note", calls, chunk=10, errors="return")))
+    eventually(lambda: len(lines(spot)) >= 2, "both run")
+    workers = [worker["pid"] for worker in client.status()["workers"] if worker["state"] == "busy"]
+    os.kill(workers[0], signal.SIGKILL)
+    results = running.result()
+    unknown = [n for n, result in enumerate(results) if isinstance(result, OutcomeUnknown)]
+    assert unknown in (list(range(10)), list(range(10, 20)))
+    assert [result for n, result in enumerate(results) if n not in unknown] == [
+        n for n in range(20) if n not in unknown
+    ]
+
+
+def test_a_chunk_ends_at_its_deadline(client: Client) -> None:
+    calls = [{"seconds": 0.1, "x": n} for n in range(50)]
+    results = list(client.map("nap", calls, chunk=50, timeout=0.3, errors="return"))
+    assert {error.code for error in results} == {"EXPIRED"}
+
+
+def test_a_map_waits_for_a_busy_node(tmp_path: Path) -> None:
+    with kit.running(TOOLRING_LIMITS_BACKLOG="6") as small, small.client() as client:
+        calls = [{"seconds": 0.002, "x": n} for n in range(60)]
+        assert list(client.map("nap", calls, window=30)) == list(range(60))
+        assert sorted(client.map("nap", calls, window=30, ordered=False)) == [(n, n) for n in range(60)]
+        assert client.status()["jobs"]["refused"]["BUSY"] > 0
+
+
+def test_awaited_it_is_the_same(node: Node) -> None:
+    async def arguments() -> Any:
+        for n in range(100):
+            yield {"x": n}
+
+    async def main() -> None:
+        async with AsyncClient(node.address) as client:
+            for chunk in (1, 9):
+                assert [r async for r in client.map("echo", arguments(), chunk=chunk)] == list(range(100))
+                given = [r async for r in client.map("echo", arguments(), chunk=chunk, ordered=False)]
+                assert sorted(given) == [(n, n) for n in range(100)]
+            calls = [{"x": 1}, {"y": 1}, {"x": 3}]
+            results = [r async for r in client.map("echo", calls, chunk=2, errors="return")]
+            assert (results[0], results[2]) == (1, 3)
+            assert isinstance(results[1], InvalidArguments)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("given", [{"window": 0}, {"chunk": 0}, {"errors": "ignore"}])
+def test_what_makes_no_sense_is_refused_by_name(client: Client, given: dict[str, Any]) -> None:
+    error = failure(lambda: list(client.map("echo", [{"x": 1}], **given)))
+    assert isinstance(error, InvalidArguments)
+    assert error.facts["argument"] == next(iter(given))
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Node]:
+    with kit.running() as node:
+        yield node
