@@ -91,7 +91,7 @@ def test_a_cached_answer(client: Client) -> None:
 
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Node]:
-    with kit.running(workers=1, TOOLRING_LIMITS_BACKLOG="10", TOOLRING_LIMITS_PER_CLIENT="15") as node:
+    with kit.running(workers=1, TOOLRING_LIMITS_BACKLOG="20", TOOLRING_LIMITS_PER_CLIENT="15") as node:
         yield node
 
 

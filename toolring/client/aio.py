@@ -187,9 +187,7 @@ class AsyncClient:
             piece = await _next_of(under_way, ordered)
             while (after := again_after(piece)) is not None:
                 await asyncio.sleep(after)
-                deadline = piece.handle.deadline
-                piece.handle = send(piece.calls)
-                piece.handle.deadline = deadline
+                piece.again(send(piece.calls))
                 if not ordered:
                     return ()
                 await piece.handle._answered()

@@ -28,6 +28,12 @@ class Piece(Generic[P]):
         self.handle = handle
         self.since = time.monotonic()
 
+    def again(self, handle: P) -> None:
+        """It was sent once more, and must be answered when the first one had to be."""
+        handle.deadline = self.handle.deadline
+        self.handle = handle
+        self.since = time.monotonic()
+
 
 class Plan:
     """What the caller of ``map`` asked for, checked."""
@@ -90,8 +96,8 @@ def again_after(piece: Piece[Any]) -> float | None:
         handle.outcome()
     except Busy as error:
         patience = handle.deadline - time.monotonic()
-        after = float(error.facts.get("retry_after", 0.05))
-        return after if after < patience else None
+        after = piece.since + float(error.facts.get("retry_after", 0.05)) - time.monotonic()
+        return max(0.0, after) if after < patience else None
     except ToolringError:
         pass
     return None

@@ -237,9 +237,7 @@ class Client:
             piece = self._next_of(under_way, ordered)
             while (after := again_after(piece)) is not None:
                 time.sleep(after)
-                deadline = piece.handle.deadline
-                piece.handle = send(piece.calls)
-                piece.handle.deadline = deadline
+                piece.again(send(piece.calls))
                 if not ordered:
                     return ()
                 self._wait(piece.handle, None)
