@@ -6,11 +6,12 @@ read is thrown away: it is a cache.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import Final, TypeVar
@@ -38,7 +39,17 @@ INSERT OR IGNORE INTO tags VALUES (CAST('*' AS BLOB), randomblob(8), 9e99);
 PRAGMA user_version = {VERSION};
 COMMIT;
 """
+_PRUNED: Final = b"pruned"
+"""No tag, but the moment of the last invalidation that is not known any more. What was loaded from before it can't be
+checked, and is not kept."""
+_PUT: Final = """
+INSERT OR REPLACE INTO entries SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?
+WHERE NOT EXISTS (SELECT 1 FROM tags WHERE tag = ? AND at >= ?)
+"""
+LOCK: Final = "results.lock"
 T = TypeVar("T")
+_Token = tuple[bytes, float]
+"""How the tags stood, as one digest, and when that was looked up."""
 _Row = tuple[bytes, int, float, float, float, float, bytes, bytes]
 
 
@@ -57,8 +68,10 @@ class SqliteStore:
         self._puts = 0
         self._db = self._open()
 
-    def get(self, key: bytes, tags: Sequence[bytes]) -> tuple[Stored | None, bytes]:
-        return self._mended(lambda: self._get(key, tags))
+    def get(self, key: bytes, tags: Sequence[bytes]) -> tuple[Stored | None, _Token]:
+        asked = self._clock()
+        found, stamps = self._mended(lambda: self._get(key, tags))
+        return found, (stamps, asked)
 
     def _get(self, key: bytes, tags: Sequence[bytes]) -> tuple[Stored | None, bytes]:
         stamps = self._stamps(tags)
@@ -76,15 +89,16 @@ class SqliteStore:
             return None, stamps
         return Stored(value, status, expires - now, dies - expires, cost), stamps
 
-    def put(self, key: bytes, tags: Sequence[bytes], token: bytes, entry: Stored) -> None:
+    def put(self, key: bytes, tags: Sequence[bytes], token: _Token, entry: Stored) -> None:
         now = self._clock()
+        stamps, asked = token
         expires = now + entry.fresh
         dies = expires + entry.stale
         mark = _mark(key, entry.value, entry.status, expires, dies)
-        row = (key, entry.value, entry.status, now, expires, dies, entry.cost, token, mark)
+        row = (key, entry.value, entry.status, now, expires, dies, entry.cost, stamps, mark, _PRUNED, asked)
         if len(entry.value) > self._max_bytes // 8:
             return
-        self._mended(lambda: self._db.execute("INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row))
+        self._mended(lambda: self._db.execute(_PUT, row))
         self._puts += 1
         if self._puts % SWEEP == 0:
             self._mended(self._sweep)
@@ -95,6 +109,8 @@ class SqliteStore:
         try:
             rows = [(tag, os.urandom(8), now) for tag in tags]
             self._mended(lambda: self._write_tags(rows))
+            while not self._is_mine():  # it was thrown away meanwhile: the new one must know
+                self._mended(lambda: self._write_tags(rows))
         except sqlite3.Error:
             self._remove()
             raise
@@ -141,7 +157,14 @@ class SqliteStore:
                 db.execute(
                     "DELETE FROM entries WHERE key IN (SELECT key FROM entries ORDER BY created LIMIT ?)", (most,)
                 )
-            db.execute("DELETE FROM tags WHERE at < coalesce((SELECT min(created) FROM entries), ?)", (now,))
+            bound = db.execute("SELECT coalesce(min(created), ?) FROM entries", (now,)).fetchone()[0]
+            last = db.execute("SELECT max(at) FROM tags WHERE at < ? AND tag != ?", (bound, _PRUNED)).fetchone()[0]
+            if last is not None:
+                db.execute("DELETE FROM tags WHERE at < ? AND tag != ?", (bound, _PRUNED))
+                db.execute(
+                    "INSERT INTO tags VALUES (?, x'', ?) ON CONFLICT (tag) DO UPDATE SET at = max(at, excluded.at)",
+                    (_PRUNED, last),
+                )
 
     def _bytes(self) -> int:
         """Of the pages in use; a file doesn't shrink."""
@@ -152,13 +175,24 @@ class SqliteStore:
         return int(self._db.execute(query).fetchone()[0])
 
     def _open(self) -> sqlite3.Connection:
-        try:
+        with self._alone():
+            try:
+                return self._connect()
+            except sqlite3.DatabaseError as error:
+                if not _is_broken(error) and self._path.stat().st_size >= _HEADER:  # cut off under those who use it
+                    raise
+            self._unlink()
             return self._connect()
-        except sqlite3.DatabaseError as error:
-            if not _is_broken(error) and self._path.stat().st_size >= _HEADER:  # cut off under those who have it open
-                raise
-        self._remove()
-        return self._connect()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """While files are opened or removed: nobody's new log may be taken for the old file's."""
+        fd = os.open(self._directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
 
     def _connect(self) -> sqlite3.Connection:
         old = os.umask(0o077)
@@ -193,8 +227,7 @@ class SqliteStore:
         except sqlite3.DatabaseError as error:
             if not _is_broken(error):
                 raise
-        if self._is_mine():
-            self._remove()
+        self._remove()
         self._reopen()
         return operation()
 
@@ -211,6 +244,12 @@ class SqliteStore:
             return False
 
     def _remove(self) -> None:
+        """Throw the files away, unless others have done so already."""
+        with self._alone():
+            if self._is_mine():
+                self._unlink()
+
+    def _unlink(self) -> None:
         for suffix in ("", "-wal", "-shm"):
             with suppress(FileNotFoundError):
                 os.unlink(f"{self._path}{suffix}")

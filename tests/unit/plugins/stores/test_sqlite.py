@@ -241,3 +241,45 @@ def test_a_directory_that_cannot_be_made_is_an_error(tmp_path: Path, clock: Cloc
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
         opened(tmp_path / "file", clock)
+
+
+def test_what_was_loaded_before_a_forgotten_invalidation_is_not_kept(tmp_path: Path, clock: Clock) -> None:
+    """The tag's row leaves once no entry is older: then nothing tells any more that the load began before it."""
+    loader, other = opened(tmp_path, clock), opened(tmp_path, clock)
+    _, token = loader.get(KEY, TAGS)
+    clock.now += 1
+    other.invalidate([b"tag:x"])
+    clock.now += 1
+    for number in range(64):  # which sweeps
+        put(other, b"new", key=b"%032d" % number)
+    loader.put(KEY, TAGS, token, Stored(b"old", 0, 60.0, 0.0, 0.1))
+    assert value(other) is None
+    put(loader, b"new")
+    assert value(other) == b"new"
+    loader.close()
+    other.close()
+
+
+def test_processes_that_find_a_broken_file_at_once_end_up_in_the_same_one(tmp_path: Path, clock: Clock) -> None:
+    """Each would throw away what it takes for the broken file, with the log of the new one."""
+    code = (
+        "import sys, time\n"
+        "from tests.unit.plugins.stores.test_sqlite import TAGS, opened, put, value\n"
+        "from pathlib import Path\n"
+        "store = opened(Path(sys.argv[1]), time.time, 1 << 24)\n"
+        "number = int(sys.argv[2])\n"
+        "for n in range(30):\n"
+        "    put(store, b'%d' % n, key=b'%016d%016d' % (number, n))\n"
+        "print(sum(value(store, b'%016d%016d' % (number, n)) == b'%d' % n for n in range(30)))\n"
+        "store.close()\n"
+    )
+    (tmp_path / FILE).write_bytes(b"no database " * 1000)
+    root = Path(__file__).parents[4]
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code, str(tmp_path), str(n)], cwd=root, stdout=subprocess.PIPE)
+        for n in range(4)
+    ]
+    assert [int(process.communicate(timeout=60)[0]) for process in processes] == [30] * 4
+    late = opened(tmp_path, clock)
+    assert late.stats()["entries"] == 120
+    late.close()
