@@ -1,4 +1,4 @@
-"""The tools of ``benchmarks.caching``: the same work, cached and not."""
+"""The tools of ``benchmarks.caching`` and ``benchmarks.flow``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,12 @@ from toolring import tool
 
 echo = tool(work.echo)
 held = tool(name="held", read_only=True, cache=3600)(work.echo)
+
+
+@tool
+def slow() -> None:
+    """As long as a call to another service takes."""
+    time.sleep(0.02)
 
 
 @tool(read_only=True, cache=3600)
