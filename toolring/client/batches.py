@@ -73,7 +73,7 @@ class Plan:
             results = [value]
         else:
             results = [from_wire(given) if status else given for status, given in value]
-            if any(status for status, _ in value):
+            if [1 for status, _ in value if status]:
                 return self._one_by_one(piece, results)
         return results if self.ordered else enumerate(results, piece.index)
 

@@ -28,6 +28,8 @@ from toolring.errors import ToolringError, Unreachable, from_wire
 from toolring.protocol import CALL, KEEP, PACK
 from toolring.spec import INVALIDATE, ToolSpec
 
+CHUNKS: Final = 4
+"""Chunks in one message: each is many calls."""
 LINGER_SECONDS: Final = 0.0005
 """A job that is submitted right after another may wait so long for company; one that comes alone never does."""
 
@@ -289,7 +291,7 @@ class Client:
             job = conversation.chunk(name, calls, timeout, partition, priority)
             handle = Handle(job, conversation.name, conversation.deadline(timeout, moment), client=self)
             conversation.add(handle)
-            self._take_in()
+            self._flush(moment, CHUNKS)
         return handle
 
     # ---- asking
@@ -379,13 +381,17 @@ class Client:
             job = conversation.job(name, arguments, timeout, key, mode, partition, priority, queue_timeout)
             handle = Handle(job, conversation.name, conversation.deadline(timeout, moment), client=self)
             conversation.add(handle)
-            if now or conversation.queued >= PACK or moment - self._flushed > LINGER_SECONDS:
-                self._flushed = moment
-                self._take_in()
-            elif not self._lingering:
-                self._lingering = True
-                self._kick.set()
+            self._flush(moment, 1 if now else PACK)
         return handle
+
+    def _flush(self, moment: float, enough: int) -> None:
+        """Send what is queued, if it is ``enough`` or the last went a while ago; else it lingers. Under the mutex."""
+        if self._conversation.queued >= enough or moment - self._flushed > LINGER_SECONDS:
+            self._flushed = moment
+            self._take_in()
+        elif not self._lingering:
+            self._lingering = True
+            self._kick.set()
 
     def _connect(self) -> None:
         """Wait for the node's welcome. Raises Unreachable."""
