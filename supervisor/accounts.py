@@ -8,6 +8,8 @@ from toolring.config import CallerSection
 from toolring.policy.limits import RateLimit
 from toolring.supervisor.ledger import Session
 
+REMEMBERED = 1000
+"""Callers whose accounts are kept while they are not connected."""
 OTHERS = "*"
 """The section for callers that have none of their own."""
 
@@ -39,6 +41,8 @@ class Accounts:
     def __init__(self, callers: Mapping[str, CallerSection]) -> None:
         self._callers = callers
         self._named: dict[str, Account] = {}
+        self._idle: dict[str, None] = {}
+        """Names that nobody is connected under, those for longest first."""
         self.house = Account("")
         """For what runs for nobody in particular."""
 
@@ -50,6 +54,7 @@ class Accounts:
             account = self._open(name)
             if name:
                 self._named[name] = account
+        self._idle.pop(name, None)
         account.sessions.add(session)
         session.account = account
         return account
@@ -59,12 +64,14 @@ class Accounts:
         rate = RateLimit(section.rate, section.burst) if section.rate else None
         return Account(name, section.weight, rate, section.in_flight)
 
-    def leave(self, session: Session, clock: float) -> None:
-        """A session is gone. Its account goes too, unless leaving would wipe out what it was given."""
+    def leave(self, session: Session) -> None:
+        """A session is gone. The account of a name stays for a while, so that coming back wipes nothing out."""
         account = session.account
         if account is None:
             return
         account.sessions.discard(session)
-        for name, known in list(self._named.items()) if len(self._named) > 1000 or account.finish <= clock else ():
-            if not known.sessions and not known.waiting and known.finish <= clock and known.rate is None:
-                del self._named[name]
+        if account.name and not account.sessions:
+            self._idle[account.name] = None
+            if len(self._idle) > REMEMBERED:
+                forgotten = next(iter(self._idle))
+                del self._idle[forgotten], self._named[forgotten]

@@ -165,7 +165,8 @@ class Line:
                 del self._flows[account]
                 continue
             entry = queue[0]
-            entry = queue.pop() if now - entry.accepted > entry.until - now else queue.popleft()
+            late = now - entry.accepted > entry.until - now and entry.state is _QUEUED  # ghosts leave by the front
+            entry = queue.pop() if late else queue.popleft()
             self.size -= 1
             if entry.cost:
                 self.pending = max(0.0, self.pending - entry.cost) if self.size else 0.0

@@ -218,7 +218,7 @@ class Clients:
             self._core.notes.append(("client_lost", {"session": session.name, "jobs": len(session.jobs), "why": why}))
         self._endings.leave(session, now)
         core.sessions.pop(session.token, None)
-        core.accounts.leave(session, core.backlog.clock)
+        core.accounts.leave(session)
         self._routes.pop(session.route, None)
         self._clogged.discard(session)
         session.outbox.clear()

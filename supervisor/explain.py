@@ -9,7 +9,7 @@ import msgspec
 from toolring.config import Loaded
 from toolring.spec import ToolSpec
 
-_NOT_POLICY: Final = ("name", "description", "parameters", "version")
+_NOT_POLICY: Final = ("name", "description", "parameters", "version", "asks")
 _NODE_WIDE: Final = {
     "cache_strategy": "cache.strategy",
     "cache_layers": "cache.layers",

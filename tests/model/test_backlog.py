@@ -142,3 +142,27 @@ def test_each_level_gets_its_part_while_all_wait() -> None:
     total = sum(SHARES)
     for priority, share in zip((-1, 0, 1), SHARES, strict=True):
         assert abs(counts[priority] - 84 * share / total) <= 1.5, counts
+
+
+def test_ghosts_do_not_pile_up_while_the_newest_are_served() -> None:
+    """With more work than can be done the oldest expire where they wait; they must leave, or memory would grow."""
+    backlog = Backlog()
+    line = backlog.line()
+    account = Account("a")
+    waiting: list[Entry] = []
+    now = 0.0
+    for n in range(2000):
+        now += 0.01
+        for _ in range(2):
+            waiting.append(Entry(SESSION, n, tool(0.01), Raw(b"\x80"), now + 1, now, account, now + 1))
+            line.append(waiting[-1])
+        taken = line.take(now)
+        assert taken is not None
+        taken.state = State.DISPATCHED
+        for entry in waiting:
+            if entry.state is State.QUEUED and entry.until <= now:
+                entry.state = State.EXPIRED
+                account.waiting -= 1
+                backlog.count -= 1
+        waiting = [entry for entry in waiting if entry.state is State.QUEUED]
+        assert line.size <= len(waiting) + 20

@@ -254,3 +254,31 @@ def test_a_number_that_is_none_is_refused(tmp_path: Path, value: str) -> None:
     file.write_text(f"[cache]\nearly = {value}\n")
     with pytest.raises(ConfigError, match=r"cache\.early"):
         load(str(file), environment={})
+
+
+# ---- callers
+
+
+def test_a_callers_section_is_kept_with_its_sources(tmp_path: Path) -> None:
+    file = written(tmp_path, '[callers.ann]\nweight = 2\n[callers."*"]\nrate = 5.0\n')
+    loaded = load(file, environment={})
+    assert loaded.config.callers["ann"].weight == 2.0
+    assert loaded.config.callers["*"].rate == 5.0
+    assert loaded.sources["callers.ann.weight"] == f"file {file}"
+    assert flat(loaded.config)["callers.*.rate"] == 5.0
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[callers.ann]\nwieght = 2\n", "unknown key callers.ann.wieght; did you mean weight"),
+        ("[callers.ann]\nweight = 0\n", "callers.ann.weight = 0.0 must be greater than 0"),
+        ("[callers.ann]\nrate = -1.0\n", "callers.ann.rate = -1.0 must be at least 0"),
+        ("[callers.ann]\nburst = 1.5\n", "Expected `int`"),
+        ("[callers]\nann = 1\n", r"callers.ann must be a section"),
+    ],
+)
+def test_what_is_wrong_in_a_callers_section_is_named(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(written(tmp_path, text), environment={})
+    assert says in str(caught.value)
