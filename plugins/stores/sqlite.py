@@ -46,7 +46,7 @@ _PUT: Final = """
 INSERT OR REPLACE INTO entries SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?
 WHERE NOT EXISTS (SELECT 1 FROM tags WHERE tag = ? AND at >= ?)
 """
-LOCK: Final = "results.lock"
+LOCK: Final = f"{FILE}-lock"
 T = TypeVar("T")
 _Token = tuple[bytes, float]
 """How the tags stood, as one digest, and when that was looked up."""
