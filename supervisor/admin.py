@@ -146,8 +146,9 @@ class Admin:
 
     def _kill(self, which: Any, now: float) -> dict[str, Any]:
         """Kill a worker, by its slot's number or its pid; another takes its place."""
+        number = which if type(which) is int else -1  # True is not worker 1
         for worker in self._core.fleet.workers.values():
-            if which == worker.pid or (worker.slot.worker is worker and which == worker.slot.index):
+            if (number > 0 and number == worker.pid) or (worker.slot.worker is worker and number == worker.slot.index):
                 self._watch.give_up(worker, now, "killed by an operator")
                 return {"worker": worker.slot.index, "pid": worker.pid}
         known = ", ".join(f"{w.slot.index} (pid {w.pid})" for w in self._core.fleet.workers.values())

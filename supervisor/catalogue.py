@@ -77,10 +77,12 @@ class ServedTool:
         self.valve: Valve | None = None
         """Set for a tool with limits of its own, by the core that it is served by."""
 
-    def observe(self, run_us: int) -> None:
-        """Learn from one run. Called for each answer: keep it short."""
+    def observe(self, run_us: int, calls: int = 0) -> None:
+        """Learn from one run, of so many calls if it was a chunk. Called for each answer: keep it short."""
         seconds = run_us * 1e-6
         self.run_seconds += seconds
+        if calls:
+            seconds /= calls
         if self.known:
             cost = self.cost + _WEIGHT * (seconds - self.cost)
         else:

@@ -215,10 +215,10 @@ class Core:
     def _enter(self, entry: Entry, route: bytes) -> None:
         """Let a job wait for its tool's limits, or else at once for a worker."""
         valve = entry.tool.valve
-        if valve is None:
-            self._queue(entry, route, False)
-            return
         entry.route = bytes(route)
+        if valve is None:
+            self._queue(entry, entry.route, False)
+            return
         valve.waiting += 1
         valve.line.append(entry)
 
@@ -483,9 +483,8 @@ class Core:
                 head += 1
                 entry = popleft()
                 if entry is None:
-                    if worker.owes is not None:
-                        worker.owes.returned()
-                        worker.owes = None
+                    if worker.leftover is not None and answer.id == worker.leftover.seq:
+                        worker.came_to_end()
                     continue
                 load -= entry.cost
                 status = answer.status
@@ -497,10 +496,10 @@ class Core:
                         if answer.flags & REFRESH:
                             answer.flags &= ~REFRESH
                             self._renew(entry, worker, now)
-                    tool.observe(answer.run_us // entry.chunk if entry.chunk else answer.run_us)
+                    tool.observe(answer.run_us, entry.chunk)
                     if entry.record is not None or self.on_finished is not None or tool.valve is not None:
                         if tool.valve is not None and tool.valve.limit is not None:
-                            tool.valve.limit.ended(answer.run_us * 1e-6, tool.valve.running)
+                            tool.valve.limit.ended(answer.run_us * 1e-6 / (entry.chunk or 1), tool.valve.running)
                         self.settle(entry, Event.SUCCEED, answer, now)
                         continue
                     entry.state = _DONE
@@ -516,7 +515,7 @@ class Core:
                     skipped.append(entry)
                 else:
                     entry.tool.answered += 1
-                    entry.tool.observe(answer.run_us)
+                    entry.tool.observe(answer.run_us, entry.chunk)
                     if answer.flags:
                         entry.tool.hit(answer.flags)
                         entry.tool.cached_errors += 1
@@ -589,6 +588,7 @@ class Core:
             step(entry, event)
             entry.worker = None
             refund(entry)
+            self.next_deadline = min(self.next_deadline, entry.until)
             if entry.tool.valve is not None:
                 entry.tool.valve.waiting += 1
             self.line.append(entry, first=True)

@@ -12,7 +12,7 @@ from toolring.errors import Cancelled, OutcomeUnknown, Poisoned, ToolringError, 
 from toolring.lane import CANCEL, DONE, STARTED, TAKEN
 from toolring.protocol import NIL
 from toolring.supervisor.core import STUCK_COST, Core
-from toolring.supervisor.fleet import Change, Life, Worker
+from toolring.supervisor.fleet import Change, Leftover, Life, Worker
 from toolring.supervisor.ledger import Entry, Event, Session, State
 
 
@@ -72,16 +72,16 @@ class Endings:
         at, state = worker.lane.at()
         if at == seq and state in (TAKEN, STARTED):
             entry.begun = True
-            if entry.permit:
-                worker.owes = entry.tool.valve
-            if entry.tool.spec.asks and self._cooperate and worker.life is Life.READY:
+            spec, sure = entry.tool.spec, not worker.unsure
+            worker.unsure = worker.unsure or bool(spec.invalidates)
+            asked = spec.asks and self._cooperate and worker.life is Life.READY
+            permit = entry.tool.valve if entry.permit else None
+            worker.leftover = Leftover(seq, spec.name, permit, now + self._cooperate if asked else None, sure)
+            if asked:
                 worker.lane.words[CANCEL] = seq
-                worker.asked, worker.asked_until = seq, now + self._cooperate
                 worker.load = max(worker.load, STUCK_COST)
-                worker.asked_of = entry.tool
             else:
-                worker.unsure = worker.unsure or bool(entry.tool.spec.invalidates)
-                self.end(worker, seq, now, f"{entry.tool.name} had to be ended")
+                self.end(worker, seq, now, f"{spec.name} had to be ended")
 
     def end(self, worker: Worker, seq: int, now: float, reason: str) -> None:
         """Interrupt what a worker runs and let another take its place; the watch sees it to its end."""
@@ -97,16 +97,11 @@ class Endings:
                 slot.start_at = now
         core.signals.append(worker)
 
-    def ask_again(self, worker: Worker, now: float) -> None:
-        """Has a worker come to an end with what it was asked to end? If it had its time, it is interrupted."""
-        at, state = worker.lane.at()
-        if at > worker.asked or (at == worker.asked and state == DONE):
-            worker.asked = 0
-        elif now >= worker.asked_until:
-            tool = worker.asked_of
-            seq, worker.asked = worker.asked, 0
-            worker.unsure = worker.unsure or (tool is not None and bool(tool.spec.invalidates))
-            self.end(worker, seq, now, f"{tool.name if tool else 'its tool'} had to be ended")
+    def press(self, worker: Worker, left: Leftover, now: float) -> None:
+        """Interrupt what a worker was asked to come to an end with, if it had its time and has not done so."""
+        if left.until is not None and now >= left.until and worker.lane.at() < (left.seq, DONE):
+            worker.leftover = left._replace(until=None)
+            self.end(worker, left.seq, now, f"{left.tool} had to be ended")
 
     def take_back(self, worker: Worker) -> None:
         """Let others run what a worker was given but has not begun."""
@@ -144,9 +139,7 @@ class Endings:
                 untouched.append(entry)
         if worker.unsure:
             core.sharing.doubt()
-        if worker.owes is not None:
-            worker.owes.returned()
-            worker.owes = None
+        worker.came_to_end()
         worker.line.clear()
         core.requeue(untouched, Event.TAKE_BACK)
         core.requeue(again, Event.REPEAT)
@@ -177,6 +170,7 @@ class Endings:
             return False
         if begun:
             entry.attempt += 1
+            entry.until = entry.deadline  # it has started once, which is all that is promised
         return True
 
     def leave(self, session: Session, now: float) -> None:

@@ -9,15 +9,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from enum import IntEnum
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 from toolring.lane import Lane
 from toolring.supervisor.backlog import Backlog
 from toolring.supervisor.ledger import Entry
 from toolring.supervisor.valves import Valve
-
-if TYPE_CHECKING:
-    from toolring.supervisor.catalogue import ServedTool
 
 
 class Life(IntEnum):
@@ -55,6 +52,19 @@ class IllegalChange(Exception):
     """A bug of the supervisor: this can't happen to a worker in that state. The record is unchanged."""
 
 
+class Leftover(NamedTuple):
+    """A job that has ended for its caller while its worker still ran it."""
+
+    seq: int
+    tool: str
+    permit: Valve | None
+    """Given back when the run is over in truth."""
+    until: float | None
+    """Its tool was asked to come to an end by itself, and is interrupted then; None: it is interrupted."""
+    sure: bool
+    """If it does so, no doubt is left about what it changed."""
+
+
 class Worker:
     """One worker process. ``line`` holds what it was sent and hasn't answered, oldest first.
 
@@ -64,20 +74,17 @@ class Worker:
 
     __slots__ = (
         "answered",
-        "asked",
-        "asked_of",
-        "asked_until",
         "at",
         "at_since",
         "endings",
         "head",
         "identity",
         "lane",
+        "leftover",
         "life",
         "line",
         "load",
         "next_ending",
-        "owes",
         "pid",
         "progress",
         "ready_since",
@@ -114,18 +121,22 @@ class Worker:
         self.next_ending = 0.0
         self.shield_end: float | None = None
         """From then on no shield of its tool is respected; None until it is being ended."""
-        self.asked = 0
-        """The sequence number of a job that it was asked to end by itself, and until when it has time to."""
-        self.asked_until = 0.0
-        self.asked_of: ServedTool | None = None
-        self.owes: Valve | None = None
-        """Whose permit is given back when the job at hand, which was answered otherwise, is over."""
+        self.leftover: Leftover | None = None
 
     def step(self, change: Change) -> None:
         try:
             self.life = TABLE[self.life][change]
         except KeyError:
             raise IllegalChange(f"{change.name} in state {self.life.name}: worker {self.pid}") from None
+
+    def came_to_end(self) -> None:
+        """The run of a job that had ended for its caller is over."""
+        left, self.leftover = self.leftover, None
+        if left is not None:
+            if left.permit is not None:
+                left.permit.returned()
+            if left.until is not None and left.sure:
+                self.unsure = False
 
     @property
     def tail(self) -> int:

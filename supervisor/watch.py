@@ -92,10 +92,9 @@ class Watch:
                 self.endings.end(worker, worker.lane.at()[0], now, "did not leave by itself")
             elif worker.line:
                 busy = True
-                if worker.asked:
-                    self.endings.ask_again(worker, now)
-                else:
-                    self._look_at(worker, now)
+                if worker.leftover is not None:
+                    self.endings.press(worker, worker.leftover, now)
+                self._look_at(worker, now)
             elif worker.life is Life.STARTING and now - worker.started > self.grace.start:
                 self.give_up(worker, now, f"was not ready after {self.grace.start:g} s")
         if core.fleet.ready:
@@ -268,7 +267,8 @@ class Watch:
 def _due(entry: Entry) -> float:
     """When an entry must have got further: started, as long as it waits, else answered."""
     runs = entry.record.entry if entry.state is State.JOINED and entry.record is not None else entry
-    return entry.until if runs is None or runs.state is State.QUEUED else entry.deadline
+    waits = runs is None or (runs.state is State.QUEUED and runs.attempt == 1)
+    return entry.until if waits else entry.deadline
 
 
 def _expired(entry: Entry, now: float) -> Expired:

@@ -13,8 +13,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Final
 
 from toolring.lane import CANCEL, INTERRUPT, SHIELD, Lane
+
+MOST_SECONDS: Final = 86400.0
 
 
 class JobInterrupted(BaseException):
@@ -44,6 +47,8 @@ class Shield:
 
     @contextmanager
     def __call__(self, seconds: float) -> Iterator[None]:
+        if not 0 < seconds <= MOST_SECONDS:
+            raise ValueError(f"shield({seconds!r}): more than 0 seconds, and at most {MOST_SECONDS:g}")
         words, armed = self._words, self._armed
         before = words[SHIELD]
         words[SHIELD] = max(before, int((time.monotonic() + seconds) * 1e6))

@@ -83,7 +83,7 @@ def sharing_tools() -> dict[str, ServedTool]:
     made = [
         tool("mine", RingOverflow(SLOTS), read_only=True, cache=60.0, cache_scope="partition", tags=("t",)),
         tool("own", read_only=True, cache=60.0, cache_scope="caller", tags=("t",)),
-        tool("change", invalidates=("t",)),
+        tool("change", invalidates=("t",), asks=True),
         tool("swap", idempotent=True, invalidates=("t",)),
     ]
     return {**tools(), **{one.name: one for one in made}}
@@ -779,7 +779,7 @@ class Node:
             if valve is None:
                 continue
             mine = [entry for entry in entries if entry.tool is tool]
-            owed = sum(worker.owes is valve for worker in self.core.fleet.workers.values())
+            owed = sum(w.leftover is not None and w.leftover.permit is valve for w in self.core.fleet.workers.values())
             assert valve.running == sum(entry.permit for entry in mine) + owed
             assert valve.waiting == sum(entry.state is State.QUEUED for entry in mine)
             if valve.limit is not None:

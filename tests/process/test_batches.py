@@ -144,7 +144,7 @@ def test_awaited_it_is_the_same(node: Node) -> None:
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("given", [{"window": 0}, {"chunk": 0}, {"errors": "ignore"}])
+@pytest.mark.parametrize("given", [{"window": 0}, {"chunk": 0}, {"chunk": 65_537}, {"errors": "ignore"}])
 def test_what_makes_no_sense_is_refused_by_name(client: Client, given: dict[str, Any]) -> None:
     error = failure(lambda: list(client.map("echo", [{"x": 1}], **given)))
     assert isinstance(error, InvalidArguments)

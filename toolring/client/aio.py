@@ -178,7 +178,7 @@ class AsyncClient:
         bar = Bar(len(arguments) if isinstance(arguments, Sized) else None) if progress else None
         under_way: deque[Piece[AsyncHandle]] = deque()
 
-        def send(calls: list[Mapping[str, Any]]) -> AsyncHandle:
+        def send(calls: list[Mapping[str, Any]], timeout: float | None = timeout) -> AsyncHandle:
             if chunk == 1:
                 return self._start(name, calls[0], timeout, None, CALL, partition, priority)
             return self._add(self._conversation.chunk(name, calls, timeout, partition, priority), timeout)
@@ -187,7 +187,7 @@ class AsyncClient:
             piece = await _next_of(under_way, ordered)
             while (after := again_after(piece)) is not None:
                 await asyncio.sleep(after)
-                piece.again(send(piece.calls))
+                piece.again(send(piece.calls, piece.left()))
                 if not ordered:
                     return ()
                 await piece.handle._answered()

@@ -5,6 +5,7 @@ A chunk is several calls that travel and run as one job: for calls that take mic
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
@@ -12,6 +13,7 @@ from typing import Any, Generic, TypeVar
 
 from toolring.client.session import Pending
 from toolring.errors import Busy, InvalidArguments, ToolringError, from_wire
+from toolring.protocol import MAX_CHUNK
 
 P = TypeVar("P", bound=Pending)
 Call = Mapping[str, Any]
@@ -28,9 +30,13 @@ class Piece(Generic[P]):
         self.handle = handle
         self.since = time.monotonic()
 
+    def left(self) -> float | None:
+        """Seconds until it must be answered, however often it is sent; None: there is no such limit."""
+        left = self.handle.deadline - time.monotonic()
+        return None if left == math.inf else max(0.001, left)
+
     def again(self, handle: P) -> None:
-        """It was sent once more, and must be answered when the first one had to be."""
-        handle.deadline = self.handle.deadline
+        """It was sent once more."""
         self.handle = handle
         self.since = time.monotonic()
 
@@ -44,6 +50,8 @@ class Plan:
         for name, value in (("window", window), ("chunk", chunk)):
             if not isinstance(value, int) or value < 1:
                 raise InvalidArguments(f"{name}={value!r} must be at least 1", argument=name)
+        if chunk > MAX_CHUNK:
+            raise InvalidArguments(f"chunk={chunk!r} must be at most {MAX_CHUNK}", argument="chunk")
         if errors not in ("raise", "return"):
             raise InvalidArguments(f"errors={errors!r} is neither 'raise' nor 'return'", argument="errors")
         self.chunk = chunk

@@ -230,7 +230,7 @@ class Client:
         bar = Bar(len(arguments) if isinstance(arguments, Sized) else None) if progress else None
         under_way: deque[Piece[Handle]] = deque()
 
-        def send(calls: list[Mapping[str, Any]]) -> Handle:
+        def send(calls: list[Mapping[str, Any]], timeout: float | None = timeout) -> Handle:
             if chunk == 1:
                 return self._submit(name, calls[0], timeout, None, CALL, partition, priority)
             return self._submit_chunk(name, calls, timeout, partition, priority)
@@ -239,7 +239,7 @@ class Client:
             piece = self._next_of(under_way, ordered)
             while (after := again_after(piece)) is not None:
                 time.sleep(after)
-                piece.again(send(piece.calls))
+                piece.again(send(piece.calls, piece.left()))
                 if not ordered:
                     return ()
                 self._wait(piece.handle, None)

@@ -130,3 +130,18 @@ def test_another_question_is_refused_with_those_that_there_are(admin: Admin) -> 
     error = admin.answer("weather", {}, 0.0)["error"]
     assert error["code"] == "PROTOCOL"
     assert "policy" in error["message"]
+
+
+@pytest.mark.parametrize("which", [-1, True, None, "0"])
+def test_only_a_worker_is_killed(node: Node, admin: Admin, which: Any) -> None:
+    assert admin.answer("kill", {"worker": which}, node.now)["error"]["code"] == "INVALID_ARGUMENTS"
+    assert not node.watch.kills
+
+
+def test_a_worker_without_a_pid_is_not_number_0(node: Node, admin: Admin) -> None:
+    workers = node.core.fleet.workers
+    first = next(worker for worker in workers.values() if worker.slot.index == 0)
+    workers[first.identity] = workers.pop(first.identity)  # as if it had been replaced: the others are older
+    for worker in workers.values():
+        worker.pid = 0
+    assert admin.answer("kill", {"worker": 0}, node.now)["worker"] == 0

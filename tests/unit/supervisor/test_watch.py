@@ -221,3 +221,14 @@ def test_the_wait_is_short_while_something_may_happen(node: Node, client: SimCli
 )
 def test_an_end_is_told_in_words(status: int, text: str) -> None:
     assert describe(status) == text
+
+
+def test_what_has_started_once_is_not_measured_by_how_long_it_may_wait(node: Node, client: SimClient) -> None:
+    """Its worker died, and no other can take it yet; the tool may wait for a second, its caller for a minute."""
+    ask(client, "slow")
+    start(node)
+    for worker in workers(node):
+        worker.die(-signal.SIGKILL)
+    node.tick()
+    wait(node, 3)
+    assert codes(client) == []

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from toolring.lane import CANCEL, INTERRUPT, Lane, Lanes
-from toolring.workers.interrupt import Armed, JobInterrupted, install
+from toolring.lane import CANCEL, INTERRUPT, SHIELD, Lane, Lanes
+from toolring.workers.interrupt import Armed, JobInterrupted, Shield, install
 
 
 @pytest.fixture
@@ -108,3 +108,11 @@ def test_a_signal_after_the_end_of_the_attempt_is_ignored(armed: Armed, lane: La
     armed.seq = 4
     strike()
     armed.seq = 0
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, float("inf"), float("nan")])
+def test_a_shield_is_for_a_time_that_can_be_told(armed: Armed, lane: Lane, seconds: float) -> None:
+    with pytest.raises(ValueError, match="shield"), Shield(armed, lane, 1)(seconds):
+        pass
+    assert not armed.shields
+    assert not lane.words[SHIELD]
