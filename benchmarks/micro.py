@@ -17,6 +17,7 @@ from benchmarks import measure
 from toolring import protocol
 from toolring.lane import LANE_BYTES, Lane
 from toolring.plugins.caches.lru import LRU
+from toolring.policy.groups import Group
 from toolring.policy.ring import Ring, hash64
 from toolring.protocol import OK, PACK, Answer, Done, Job, Submit
 from toolring.spec import ToolSpec
@@ -100,7 +101,7 @@ class Driver:
 
     def __init__(self) -> None:
         lanes = [Lane(mmap.mmap(-1, LANE_BYTES), 0) for _ in range(2)]
-        fleet = Fleet(2, lanes)
+        fleet = Fleet([Group("default", 2)], lanes)
         tool = ServedTool(ToolSpec(name="echo", description="", parameters={}), None)
         tool.observe(10)
         self.core = Core({"echo": tool}, fleet, Limits(), Stamps(bytearray(BYTES)))
@@ -120,15 +121,15 @@ class Driver:
     def turn(self, jobs: list[Job]) -> None:
         """What a turn of the loop asks of the core, for these jobs, until all are answered."""
         core = self.core
-        core.submit(self.session, jobs, 1.0)
+        core.door.submit(self.session, jobs, 1.0)
         left = len(jobs)
         while left:
-            core.dispatch(1.0)
+            core.placing.dispatch(1.0)
             sends = core.sends.copy()
             core.sends.clear()
             for send in sends:
                 answers = [Answer(send.first + place, OK, protocol.NIL, 10) for place in range(len(send.work))]
-                core.answers(send.worker, answers, 1.0)
+                core.returns.answers(send.worker, answers, 1.0)
                 left -= len(answers)
         self.session.out.clear()
         core.dirty.clear()

@@ -8,12 +8,11 @@ from typing import Any, Final
 
 from toolring.config import Loaded
 from toolring.errors import InvalidArguments, ProtocolError, ToolringError, UnknownJob
-from toolring.lane import STARTED
 from toolring.protocol import OK
 from toolring.supervisor.catalogue import ServedTool
 from toolring.supervisor.core import Core
 from toolring.supervisor.explain import explained
-from toolring.supervisor.fleet import Life, Worker
+from toolring.supervisor.fleet import Life, Slot, Worker
 from toolring.supervisor.ledger import Entry, State
 from toolring.supervisor.metrics import Exporter
 from toolring.supervisor.refusals import unknown_tool
@@ -66,8 +65,8 @@ class Admin:
             **self._about,
             "state": "draining" if core.draining else "healthy" if core.healthy else "unhealthy",
             "uptime": round(now - self._began, 3),
-            "workers": [self._worker(slot.index, slot.worker) for slot in core.fleet.slots],
-            "ending": [self._worker(w.slot.index, w) for w in core.fleet.workers.values() if w.slot.worker is not w],
+            "workers": [self._worker(slot, slot.worker) for slot in core.fleet.slots],
+            "ending": [self._worker(w.slot, w) for w in core.fleet.workers.values() if w.slot.worker is not w],
             "restarts": self._watch.restarts,
             "clients": len(core.sessions),
             "jobs": {
@@ -75,7 +74,7 @@ class Admin:
                 "answered": sum(tool.answered for tool in tools),
                 "waiting": core.backlog.count,
                 "running": sum(len(worker.line) for worker in core.fleet.workers.values()),
-                "kept": len(core.keyring),
+                "kept": len(core.joining.keyring),
                 "refused": dict(core.refused),
             },
             "tools": {tool.name: tool.figures() for tool in tools},
@@ -88,7 +87,7 @@ class Admin:
 
     def _cache(self) -> dict[str, Any]:
         """Exact counts by tool and layer since the start; sizes and failures of the workers that live."""
-        sharing = self._core.sharing
+        sharing = self._core.joining.sharing
         layers = ("supervisor", "memory", *self._loaded.config.cache.layers)
         loads = self.loads.values()
         return {
@@ -105,14 +104,15 @@ class Admin:
             raise unknown_tool(self._core.tools, name)
         return {"policy": explained(served.spec, self._loaded)}
 
-    def _worker(self, slot: int, worker: Worker | None) -> dict[str, Any]:
+    def _worker(self, slot: Slot, worker: Worker | None) -> dict[str, Any]:
         if worker is None:
-            return {"id": slot, "pid": None, "state": "vacant"}
+            return {"id": slot.index, "group": slot.group.name, "pid": None, "state": "vacant"}
         state = worker.life.name.lower()
         if worker.life is Life.READY and worker.line:
             state = "busy"
         return {
-            "id": slot,
+            "id": slot.index,
+            "group": slot.group.name,
             "pid": worker.pid or None,
             "state": state,
             "generation": worker.slot.generation if worker.slot.worker is worker else None,
@@ -122,17 +122,18 @@ class Admin:
         }
 
     def _limits(self) -> dict[str, dict[str, Any]]:
-        """Of each tool that has limits: how many run, how many may, how many wait."""
-        valves = {tool.name: tool.valve for tool in self._served() if tool.valve is not None}
+        """Of each tool and group that has limits: how many run, how many may, how many wait."""
         return {
-            name: {
+            valve.of: {
                 "running": valve.running,
                 "concurrency": None if valve.limit is None else valve.limit.limit,
                 "rate": None if valve.rate is None else round(1 / valve.rate.step, 6),
+                "used": valve.used,
+                "memory": valve.memory or None,
                 "waiting": valve.waiting,
                 "backlog": valve.backlog,
             }
-            for name, valve in valves.items()
+            for valve in self._core.valves
         }
 
     def _cancel(self, name: str, now: float) -> dict[str, Any]:
@@ -140,7 +141,7 @@ class Admin:
         entry = self._find(name)
         if entry is None:
             raise UnknownJob(f"no job {name!r} is in hand here", job=name)
-        state = self._state(self._run_of(entry))
+        state = self._state(entry.run)
         self._watch.endings.cancel(entry, now, "cancelled by an operator")
         return {"job": name, "was": state}
 
@@ -162,12 +163,12 @@ class Admin:
             for entry in one.jobs.values() if one.name == session else ():
                 if entry.name == name:
                     return entry
-        record = core.keyring.find(name)
+        record = core.joining.keyring.find(name)
         return None if record is None else record.entry
 
     def _job(self, name: str, now: float) -> dict[str, Any]:
         core = self._core
-        record = core.keyring.find(name)
+        record = core.joining.keyring.find(name)
         if record is not None and record.answer is not None:
             answer = record.answer
             return {
@@ -178,22 +179,14 @@ class Admin:
             }
         entry = self._find(name)
         if entry is not None:
-            runs = self._run_of(entry)
+            runs = entry.run
             return {"job": name, "state": self._state(runs), "attempt": runs.attempt, **place(core, runs, now)}
         raise UnknownJob(f"no job {name!r} is in hand or kept here", job=name)
-
-    def _run_of(self, entry: Entry) -> Entry:
-        """The entry that runs for one that waits for another's answer."""
-        if entry.state is State.JOINED and entry.record is not None and entry.record.entry is not None:
-            return entry.record.entry
-        return entry
 
     def _state(self, entry: Entry) -> str:
         worker = entry.worker
         if entry.state is State.DISPATCHED and worker is not None:
-            at, state = worker.lane.at()
-            begun = worker.line.index(entry) + worker.head == at and state >= STARTED
-            return "running" if begun else "dispatched"
+            return "running" if worker.begun(worker.head + worker.line.index(entry)) else "dispatched"
         return State(entry.state).name.lower()
 
 

@@ -14,7 +14,7 @@ than can be done, some are answered in time that way, rather than all too late (
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from heapq import heappop, heappush, heapreplace
 from math import inf
 from typing import Final
@@ -146,9 +146,10 @@ class Line:
         queue = self._queue()
         return (inf, inf) if queue is None else (self._heap[0][0], queue[0].accepted)
 
-    def take(self, now: float, free: bool = False) -> Entry | None:
-        """Take who is next; None: nobody waits. Its caller pays with what its tool is expected to run, unless it is
-        ``free``. Of that caller's jobs, how long they wait says which."""
+    def take(self, now: float, free: bool = False, fits: Callable[[Entry], bool] | None = None) -> Entry | None:
+        """Take who is next; None: nobody waits, or who is next doesn't fit yet (others don't overtake it). Its caller
+        pays with what its tool is expected to run, unless it is ``free``. Of that caller's jobs, how long they wait
+        says which."""
         heap = self._heap
         while heap:
             key, _, flow = heap[0]
@@ -166,6 +167,8 @@ class Line:
                 continue
             entry = queue[0]
             late = now - entry.accepted > entry.until - now and entry.state is _QUEUED  # ghosts leave by the front
+            if fits is not None and not self._fits(queue[-1 if late else 0], fits):
+                return None
             entry = queue.pop() if late else queue.popleft()
             self.size -= 1
             if entry.cost:
@@ -182,6 +185,10 @@ class Line:
                 account.finish = key + _charge(entry)
             return entry
         return None
+
+    @staticmethod
+    def _fits(entry: Entry, fits: Callable[[Entry], bool]) -> bool:
+        return entry.state is not _QUEUED or fits(entry)
 
     def put_back(self, entry: Entry) -> None:
         """What was taken is not given to anybody after all: it is next again, and was not paid for."""
@@ -233,4 +240,6 @@ def _charge(entry: Entry) -> float:
     """What its run costs its caller, on the virtual clock."""
     tool = entry.tool
     cost = tool.cost if tool.known else GUESSED_COST
-    return (cost * entry.chunk if entry.chunk else cost) / entry.account.weight
+    if entry.chunk:
+        cost *= 0 if entry.members is not None else entry.chunk  # what runs together was paid for one by one
+    return cost / entry.account.weight

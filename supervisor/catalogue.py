@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, cast
 
+from toolring.errors import ToolError
 from toolring.policy.balance import Balancer
 from toolring.policy.retry import RetryBudget
 from toolring.protocol import LAYER_SHIFT, STALE
@@ -12,6 +13,11 @@ from toolring.spec import ToolSpec
 from toolring.supervisor.sharing import places
 from toolring.supervisor.valves import Valve
 
+if TYPE_CHECKING:
+    from toolring.supervisor.fleet import Group
+    from toolring.supervisor.ledger import Entry
+
+_NOWHERE = cast("Group", None)
 UNKNOWN_COST: Final = 1.0
 """Seconds that a tool is taken to run before its first answer: nothing is parked behind it."""
 FLOOR_COST: Final = 8e-6
@@ -29,10 +35,13 @@ class ServedTool:
         "cached_errors",
         "cost",
         "errors",
+        "group",
         "held",
         "hits",
+        "idle",
         "joined",
         "known",
+        "memory",
         "name",
         "places",
         "public",
@@ -44,7 +53,7 @@ class ServedTool:
         "spec",
         "stale",
         "timeout",
-        "valve",
+        "valves",
     )
 
     def __init__(self, spec: ToolSpec, balancer: Balancer | None) -> None:
@@ -53,6 +62,7 @@ class ServedTool:
         self.repeatable = spec.repeatable
         self.timeout = spec.timeout
         self.queue_timeout = spec.queue_timeout
+        self.idle = spec.idle_timeout is not None
         self.balancer = balancer
         """None: whoever is free first."""
         self.cost = UNKNOWN_COST
@@ -74,8 +84,11 @@ class ServedTool:
         self.errors: dict[str, int] = {}
         self.budget = RetryBudget() if spec.retries else None
         self.retried = 0
-        self.valve: Valve | None = None
-        """Set for a tool with limits of its own, by the core that it is served by."""
+        self.memory = spec.memory
+        self.group: Group = _NOWHERE
+        """Whose workers run it; set by the core that it is served by, as its valves are."""
+        self.valves: tuple[Valve, ...] = ()
+        """Its own limits, if it has any, and then those of its group."""
 
     def observe(self, run_us: int, calls: int = 0) -> None:
         """Learn from one run, of so many calls if it was a chunk. Called for each answer: keep it short."""
@@ -89,6 +102,17 @@ class ServedTool:
             self.known = True
             cost = seconds
         self.cost = cost if cost > FLOOR_COST else FLOOR_COST
+
+    def failed(self, error: Mapping[str, Any]) -> None:
+        """Count an error by its code."""
+        code = str(error.get("code", ToolError.code))
+        self.errors[code] = self.errors.get(code, 0) + 1
+
+    def longest(self, entry: Entry) -> float | None:
+        """Seconds that the present run of a job may last: those of one run for each that it consists of."""
+        if self.timeout is None or not entry.chunk or entry.members is not None:
+            return self.timeout
+        return self.timeout * -(-entry.chunk // (self.spec.batch or 1))
 
     def hit(self, flags: int) -> None:
         """Count a cached answer by what its flags say."""

@@ -18,6 +18,9 @@ from toolring.protocol import (
     Bye,
     Cancel,
     Hello,
+    More,
+    Part,
+    Parts,
     Ping,
     Pong,
     Probe,
@@ -96,12 +99,14 @@ class Clients:
             refusal = protocol.refuse_jobs(jobs)
             if refusal is not None:
                 raise refusal
-            self._core.submit(session, jobs, now)
+            self._core.door.submit(session, jobs, now)
         elif type(message) is Cancel:
             for job_id in message.ids:
                 entry = session.jobs.get(job_id)
                 if entry is not None:
                     self._endings.cancel(entry, now)
+        elif isinstance(message, More):
+            self._core.streams.more(session, message.id, message.granted)
         elif isinstance(message, Ask):
             told = Told(message.request, self._admin.answer(message.what, message.params, now))
             self._reply(session, _encode(told))
@@ -150,13 +155,15 @@ class Clients:
 
     def deliver(self, session: Session) -> None:
         """Send a session's answers, many in one message, large ones by themselves."""
+        if session.parts:
+            self._deliver_parts(session)
         out = session.out
         session.out = []
         batch: list[Answer] = []
         for answer in out:
             value = answer.value
             if len(value) > INLINE:
-                large = Answer(answer.id, answer.status, NIL, answer.run_us, answer.flags)
+                large = Answer(answer.id, answer.status, NIL, answer.run_us, answer.flags, 0, answer.parts)
                 self._reply(session, _encode(Answers([large])), value)
                 continue
             batch.append(answer)
@@ -165,6 +172,21 @@ class Clients:
                 batch = []
         if batch:
             self._reply(session, _encode(Answers(batch)))
+
+    def _deliver_parts(self, session: Session) -> None:
+        parts, session.parts = session.parts, []
+        batch: list[Part] = []
+        for part in parts:
+            large = len(part.value) > INLINE
+            if batch and (large or len(batch) == _ANSWERS):
+                self._reply(session, _encode(Parts(batch)))
+                batch = []
+            if large:
+                self._reply(session, _encode(Parts([Part(part.id, part.number, NIL)])), part.value)
+            else:
+                batch.append(part)
+        if batch:
+            self._reply(session, _encode(Parts(batch)))
 
     def _reply(self, session: Session, head: bytes, body: Any = None) -> None:
         if not session.outbox and self._post(session.route, head, body):

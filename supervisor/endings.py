@@ -6,24 +6,41 @@ Each of these ends a job wherever it is: waiting for another's answer, in line, 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from toolring.errors import Cancelled, OutcomeUnknown, Poisoned, ToolringError, Unhealthy
-from toolring.lane import CANCEL, DONE, STARTED, TAKEN
-from toolring.protocol import NIL
-from toolring.supervisor.core import STUCK_COST, Core
+from toolring.lane import CANCEL, DONE
+from toolring.protocol import NIL, Halt
+from toolring.supervisor.core import Core
 from toolring.supervisor.fleet import Change, Leftover, Life, Worker
 from toolring.supervisor.ledger import Entry, Event, Session, State
+from toolring.supervisor.placing import STUCK_COST
+
+
+class Grace(NamedTuple):
+    """How a run that must end is ended, and with it its worker, if need be. Seconds."""
+
+    interrupt: float = 0.5
+    """Interrupts a tenth of a second apart, or the time from the cancellation of an async job: until TERM."""
+    terminate: float = 0.3
+    """From TERM to KILL."""
+    shield: float = 5.0
+    """The most that a tool's shield may put an ending off."""
+    start: float = 120.0
+    """How long a worker may take from its start until it is ready."""
+    cooperate: float = 0.0
+    """What a tool that takes the Context has to notice that its job has ended, before it is interrupted and its worker
+    replaced."""
+    neighbours: float = 5.0
+    """What those have that run beside one which doesn't end, and may not be repeated."""
 
 
 class Endings:
     """Ends the jobs of one core."""
 
-    def __init__(self, core: Core, cooperate: float = 0.0) -> None:
-        """``cooperate``: seconds that a tool which takes the Context has to notice that its job has ended, before it
-        is interrupted and its worker replaced."""
+    def __init__(self, core: Core, grace: Grace) -> None:
         self._core = core
-        self._cooperate = cooperate
+        self.grace = grace
 
     def cancel(self, entry: Entry, now: float, why: str = "cancelled by its caller") -> None:
         """End a job, wherever it is. Its caller hears CANCELLED now; what runs is interrupted."""
@@ -52,15 +69,29 @@ class Endings:
                 if runs is not None and not record.waiting and not (record.keep and event is not Event.CANCEL):
                     self._stop(runs, event, error, now)
             return
-        worker = entry.worker if entry.state is State.DISPATCHED else None
+        run = entry.run
+        worker = run.worker if run.state is State.DISPATCHED else None
         if worker is not None:
-            core.harvest(worker, now)
+            core.returns.harvest(worker, now)
             if entry.final:
                 return  # it had ended in time after all
-            if entry.worker is worker:  # else it was skipped, and waits again
-                self._drop(worker, entry, now)
+        if entry.state is State.BATCHED:
+            self._leave_batch(entry, event, error, now)
+            return
+        if worker is not None and entry.worker is worker:  # else it was skipped, and waits again
+            self._drop(worker, entry, now)
         core.settle(entry, event, core.error_answer(entry, error), now)
         entry.args = NIL
+
+    def _leave_batch(self, entry: Entry, event: Event, error: ToolringError, now: float) -> None:
+        """The others of a batch go on without it; without any, the batch ends."""
+        core, carrier = self._core, entry.carrier
+        assert carrier is not None
+        worker = carrier.worker if carrier.state is State.DISPATCHED else None
+        entry.begun = worker is not None and worker.at_work_on(worker.head + worker.line.index(carrier))
+        core.settle(entry, event, core.error_answer(entry, error), now)
+        if not any(other.state is State.BATCHED for other in carrier.members or ()):
+            self._stop(carrier, event, error, now)
 
     def _drop(self, worker: Worker, entry: Entry, now: float) -> None:
         """Make sure that a worker doesn't start, or doesn't go on with, a job that it holds."""
@@ -68,20 +99,27 @@ class Endings:
         seq = worker.head + place
         worker.line[place] = None
         worker.load -= entry.cost
-        self.take_back(worker)
-        at, state = worker.lane.at()
-        if at == seq and state in (TAKEN, STARTED):
-            entry.begun = True
-            spec, sure = entry.tool.spec, not worker.unsure
-            worker.unsure = worker.unsure or bool(spec.invalidates)
-            asked = spec.asks and self._cooperate and worker.life is Life.READY
-            permit = entry.tool.valve if entry.permit else None
-            worker.leftover = Leftover(seq, spec.name, permit, now + self._cooperate if asked else None, sure)
-            if asked:
-                worker.lane.words[CANCEL] = seq
-                worker.load = max(worker.load, STUCK_COST)
-            else:
-                self.end(worker, seq, now, f"{spec.name} had to be ended")
+        if not worker.many or not worker.at_work_on(seq):
+            self.take_back(worker)
+        if not worker.at_work_on(seq):
+            return
+        entry.begun = True
+        if worker.many:
+            self._halt(worker, seq, entry, now)
+            return
+        spec, cooperate = entry.tool.spec, self.grace.cooperate
+        asked = spec.asks and cooperate and worker.life is Life.READY
+        worker.leftovers[seq] = Leftover(entry.tool, entry.passed, now + cooperate if asked else None)
+        if asked:
+            worker.lane.words[CANCEL] = seq
+            worker.load = max(worker.load, STUCK_COST)
+        else:
+            self.end(worker, seq, now, f"{spec.name} had to be ended")
+
+    def _halt(self, worker: Worker, seq: int, entry: Entry, now: float) -> None:
+        """Have one of many cancelled; its permits come back when it is over."""
+        worker.leftovers[seq] = Leftover(entry.tool, entry.passed, now + self.grace.interrupt)
+        self._core.says.append((worker, Halt([seq])))
 
     def end(self, worker: Worker, seq: int, now: float, reason: str) -> None:
         """Interrupt what a worker runs and let another take its place; the watch sees it to its end."""
@@ -97,11 +135,58 @@ class Endings:
                 slot.start_at = now
         core.signals.append(worker)
 
-    def press(self, worker: Worker, left: Leftover, now: float) -> None:
-        """Interrupt what a worker was asked to come to an end with, if it had its time and has not done so."""
-        if left.until is not None and now >= left.until and worker.lane.at() < (left.seq, DONE):
-            worker.leftover = left._replace(until=None)
-            self.end(worker, left.seq, now, f"{left.tool} had to be ended")
+    def press(self, worker: Worker, seq: int, left: Leftover, now: float) -> None:
+        """Interrupt what a worker was asked to come to an end with, if it had its time and has not done so.
+
+        One of many can't be interrupted by itself: the worker has to end.
+        """
+        if worker.many:
+            if left.until is not None and now >= left.until and not worker.shielded(now, self.grace.shield):
+                self.condemn(worker, now, f"{left.tool.name} does not end")
+            return
+        if left.until is not None and now >= left.until and worker.lane.at() < (seq, DONE):
+            worker.leftovers[seq] = left._replace(until=None)
+            self.end(worker, seq, now, f"{left.tool.name} had to be ended")
+
+    def condemn(self, worker: Worker, now: float, reason: str) -> None:
+        """A worker that runs many must end because of one of them. The others that may be repeated run elsewhere at
+        once, those that may not have some time to end by themselves; the watch sees to that."""
+        core = self._core
+        worker.reason = reason
+        self.take_back(worker)
+        core.returns.harvest(worker, now)
+        again: list[Entry] = []
+        for place, entry in enumerate(worker.line):
+            if entry is not None and _repeatable(entry):
+                worker.line[place] = None
+                worker.load -= entry.cost
+                self._halt(worker, worker.head + place, entry, now)
+                entry.passed = 0
+                entry.attempt += 1
+                entry.until = entry.deadline
+                again.append(entry)
+        for entry in again:
+            core.placing.again(entry, Event.REPEAT)
+        if worker.life is Life.READY:
+            slot = worker.slot
+            core.fleet.change(worker, Change.RETIRE)
+            worker.next_ending = now + self.grace.neighbours
+            if slot.worker is None and slot.start_at is None:
+                slot.start_at = now
+
+    def give_up_neighbours(self, worker: Worker, now: float) -> None:
+        """What still runs in a worker that must end now is lost with it."""
+        core = self._core
+        core.returns.harvest(worker, now)
+        for place, entry in enumerate(worker.line):
+            if entry is not None:
+                worker.line[place] = None
+                entry.begun = True
+                worker.leftovers[worker.head + place] = Leftover(entry.tool, entry.passed, None)
+                text = f"{entry.tool.name}: its worker had to be ended ({worker.reason}), and it may not be repeated"
+                unknown = OutcomeUnknown(text, worker=worker.pid, cause=worker.reason)
+                core.settle(entry, Event.LOSE, core.error_answer(entry, unknown), now)
+        self.end(worker, 0, now, worker.reason or "")
 
     def take_back(self, worker: Worker) -> None:
         """Let others run what a worker was given but has not begun."""
@@ -115,35 +200,40 @@ class Endings:
                 held[place] = None
                 worker.load -= entry.cost
                 back.append(entry)
-        core.requeue(back, Event.TAKE_BACK)
+        core.placing.requeue(back, Event.TAKE_BACK)
 
     def lost(self, worker: Worker, cause: str, facts: Mapping[str, Any], now: float) -> bool:
         """A worker is gone. Its finished jobs are answered, the untouched ones run elsewhere, and the one that had
         started is repeated, told as OUTCOME_UNKNOWN, or POISONED. True if it died while it ran a tool.
         """
         core = self._core
-        core.harvest(worker, now)
-        at, state = worker.lane.at()
-        begun = state in (STARTED, DONE) and at >= worker.head
+        core.returns.harvest(worker, now)
+        at, _ = worker.lane.at()
+        any_begun = False
         again: list[Entry] = []
         untouched: list[Entry] = []
+        doubt = False
         for place, entry in enumerate(worker.line):
             if entry is None:
                 continue
-            touched = worker.head + place <= at
+            touched, begun = worker.head + place <= at, worker.begun(worker.head + place)
+            any_begun = any_begun or begun
+            doubt = doubt or (begun and bool(entry.tool.spec.invalidates))
             if touched and not self._survives(entry, worker, begun, cause, facts, now):
                 continue
-            if touched and begun:
+            if begun:
                 again.append(entry)
             else:
                 untouched.append(entry)
-        if worker.unsure:
-            core.sharing.doubt()
-        worker.came_to_end()
+        for seq, left in list(worker.leftovers.items()):
+            doubt = doubt or bool(left.tool.spec.invalidates)
+            worker.came_to_end(seq)
+        if doubt:
+            core.joining.sharing.doubt()
         worker.line.clear()
-        core.requeue(untouched, Event.TAKE_BACK)
-        core.requeue(again, Event.REPEAT)
-        return begun
+        core.placing.requeue(untouched, Event.TAKE_BACK)
+        core.placing.requeue(again, Event.REPEAT)
+        return any_begun
 
     def _survives(
         self, entry: Entry, worker: Worker, begun: bool, cause: str, facts: Mapping[str, Any], now: float
@@ -154,12 +244,17 @@ class Endings:
         kills workers while they look at it must not do so for ever.
         """
         core = self._core
+        if entry.members is not None:
+            for member in core.gathering.dissolve(entry, now):
+                if self._survives(member, worker, begun, cause, facts, now):
+                    core.gathering.by_itself(member)
+            return False
         entry.deaths += 1
         name = entry.tool.name
-        worker.unsure = worker.unsure or (begun and bool(entry.tool.spec.invalidates))
         known = {"worker": worker.pid, "cause": cause, **facts}
-        if begun and not entry.tool.repeatable:
-            text = f"{name}: its worker was lost ({cause}) after it had started, and it may not be repeated"
+        if begun and not _repeatable(entry):
+            had = f", since its caller has had {entry.live.parts} parts" if entry.live and entry.live.parts else ""
+            text = f"{name}: its worker was lost ({cause}) after it had started, and it may not be repeated{had}"
             core.settle(entry, Event.LOSE, core.error_answer(entry, OutcomeUnknown(text, **known)), now)
             return False
         if entry.deaths >= core.limits.deaths:
@@ -185,6 +280,7 @@ class Endings:
             else:
                 self.cancel(entry, now, "its client vanished")
         session.out.clear()
+        session.parts.clear()
 
     def shut_down(self, now: float) -> None:
         """Give every job its final answer, because the workers are about to be ended."""
@@ -197,16 +293,20 @@ class Endings:
                     continue
                 worker = entry.worker if entry.state is State.DISPATCHED else None
                 if worker is not None:
-                    core.harvest(worker, now)
+                    core.returns.harvest(worker, now)
                     if entry.final:
                         continue
                 if worker is not None and entry.worker is worker:
-                    at, state = worker.lane.at()
                     place = worker.line.index(entry)
                     worker.line[place] = None
-                    if state >= TAKEN and worker.head + place == at and not entry.tool.repeatable:
+                    if worker.at_work_on(worker.head + place) and not entry.tool.repeatable:
                         lost = OutcomeUnknown(f"{entry.tool.name}: the node was stopped while it ran", cause="shutdown")
                         core.settle(entry, Event.LOSE, core.error_answer(entry, lost), now)
                         continue
                 stopped = Cancelled(f"{entry.tool.name}: the node was stopped", cause="shutdown")
                 core.settle(entry, Event.CANCEL, core.error_answer(entry, stopped), now)
+
+
+def _repeatable(entry: Entry) -> bool:
+    """May it run again although it had begun? Not if its caller has had a part of what it yields."""
+    return entry.tool.repeatable and not (entry.live is not None and entry.live.parts)

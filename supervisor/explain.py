@@ -6,10 +6,11 @@ from typing import Any, Final
 
 import msgspec
 
-from toolring.config import Loaded
+from toolring.config import GroupSection, Loaded
 from toolring.spec import ToolSpec
 
-_NOT_POLICY: Final = ("name", "description", "parameters", "version", "asks")
+_NOT_POLICY: Final = ("name", "description", "parameters", "version", "asks", "concurrent")
+_NO_GROUP: Final = GroupSection()
 _NODE_WIDE: Final = {
     "cache_strategy": "cache.strategy",
     "cache_layers": "cache.layers",
@@ -28,6 +29,8 @@ def explained(spec: ToolSpec, loaded: Loaded) -> dict[str, dict[str, Any]]:
             continue
         value = getattr(spec, field.name)
         source = loaded.sources.get(f"tools.{spec.name}.{field.name}")
+        if field.name == "group" and spec.name in loaded.config.groups.get(spec.group, _NO_GROUP).tools:
+            source = loaded.sources[f"groups.{spec.group}.tools"]
         if source is None:
             source = "default" if value == field.default else "the tool"
         policy[field.name] = {"value": value, "source": source}

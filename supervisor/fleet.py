@@ -1,4 +1,4 @@
-"""The fleet: one record a worker process, one slot a place in the ring.
+"""The fleet: groups of workers, one record a worker process, one slot a place in its group's ring.
 
 A slot outlives its workers: its successor takes over the same share of keys. A worker that is being ended has
 left its slot already, so a replacement starts while the old one still cleans up.
@@ -7,14 +7,23 @@ left its slot already, so a replacement starts while the old one still cleans up
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import IntEnum
-from typing import NamedTuple
+from itertools import count
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from toolring.lane import Lane
+from toolring.lane import SHIELD, STARTED, TAKEN, TURNED, Lane
+from toolring.policy import groups as policy
+from toolring.spec import ToolSpec
 from toolring.supervisor.backlog import Backlog
 from toolring.supervisor.ledger import Entry
-from toolring.supervisor.valves import Valve
+from toolring.supervisor.valves import valve_of
+
+if TYPE_CHECKING:
+    from toolring.supervisor.catalogue import ServedTool
+
+CREDIT: Final = 0.002
+"""Seconds of expected work up to which a worker is given more, measured before the next job is added."""
 
 
 class Life(IntEnum):
@@ -53,23 +62,21 @@ class IllegalChange(Exception):
 
 
 class Leftover(NamedTuple):
-    """A job that has ended for its caller while its worker still ran it."""
+    """A run that has ended for its caller while its worker is still at it."""
 
-    seq: int
-    tool: str
-    permit: Valve | None
-    """Given back when the run is over in truth."""
+    tool: ServedTool
+    passed: int
+    """Valves of its tool that it has permits of; given back when the run is over in truth."""
     until: float | None
-    """Its tool was asked to come to an end by itself, and is interrupted then; None: it is interrupted."""
-    sure: bool
-    """If it does so, no doubt is left about what it changed."""
+    """It was asked to come to an end by itself, and is made to then; None: it is interrupted already."""
 
 
 class Worker:
     """One worker process. ``line`` holds what it was sent and hasn't answered, oldest first.
 
     Sequence numbers count up by one, so the first of the line has number ``head``. A place in the line is None
-    once its job was taken back or answered otherwise; the worker's own answer to it is then ignored.
+    once its job was taken back or answered otherwise; the worker's own answer to it is then ignored. One that runs
+    many at once answers in any order; its line then begins with the oldest that it hasn't answered.
     """
 
     __slots__ = (
@@ -80,10 +87,11 @@ class Worker:
         "head",
         "identity",
         "lane",
-        "leftover",
+        "leftovers",
         "life",
         "line",
         "load",
+        "many",
         "next_ending",
         "pid",
         "progress",
@@ -92,11 +100,11 @@ class Worker:
         "shield_end",
         "slot",
         "started",
-        "unsure",
     )
 
     def __init__(self, slot: Slot, lane: Lane, identity: bytes, now: float) -> None:
         self.slot = slot
+        self.many = slot.group.many
         self.lane = lane
         self.identity = identity
         self.life = Life.STARTING
@@ -107,8 +115,6 @@ class Worker:
         self.load = 0.0
         """Expected seconds of work in hand: what credit is measured by."""
         self.answered = 0
-        self.unsure = False
-        """It ended or ends while a tool runs that invalidates results: whether that happened nobody knows."""
         self.at = 0
         """The lane's word when the supervisor last looked, and since when it reads so."""
         self.at_since = now
@@ -121,7 +127,8 @@ class Worker:
         self.next_ending = 0.0
         self.shield_end: float | None = None
         """From then on no shield of its tool is respected; None until it is being ended."""
-        self.leftover: Leftover | None = None
+        self.leftovers: dict[int, Leftover] = {}
+        """By their sequence numbers; at most one, unless it runs many at once."""
 
     def step(self, change: Change) -> None:
         try:
@@ -129,14 +136,37 @@ class Worker:
         except KeyError:
             raise IllegalChange(f"{change.name} in state {self.life.name}: worker {self.pid}") from None
 
-    def came_to_end(self) -> None:
+    def came_to_end(self, seq: int) -> None:
         """The run of a job that had ended for its caller is over."""
-        left, self.leftover = self.leftover, None
+        left = self.leftovers.pop(seq, None)
         if left is not None:
-            if left.permit is not None:
-                left.permit.returned()
-            if left.until is not None and left.sure:
-                self.unsure = False
+            for valve in left.tool.valves[: left.passed]:
+                valve.returned(left.tool)
+
+    def at_work_on(self, seq: int) -> bool:
+        """Does it run this job, or has it taken it and is about to? It was not answered."""
+        at, state = self.lane.at()
+        return seq <= at if self.many else at == seq and state in (TAKEN, STARTED)
+
+    def begun(self, seq: int) -> bool:
+        """Was the tool called for this job? It was not answered."""
+        at, state = self.lane.at()
+        return seq < at or (seq == at and state >= STARTED)
+
+    def shielded(self, now: float, most: float) -> bool:
+        """Does a tool ask not to be ended now? It is heard for so many seconds at most, from the first time on."""
+        if self.shield_end is None:
+            self.shield_end = now + most
+        return now < min(self.shield_end, self.lane.words[SHIELD] * 1e-6)
+
+    def blocked(self, now: float) -> float:
+        """Seconds for which an event loop hasn't turned that has something under way."""
+        return max(0.0, now - self.lane.words[TURNED] * 1e-6)
+
+    @property
+    def busy(self) -> bool:
+        """Has it anything in hand that is still wanted?"""
+        return any(entry is not None for entry in self.line)
 
     @property
     def tail(self) -> int:
@@ -149,12 +179,14 @@ class Worker:
 
 
 class Slot:
-    """A place in the ring, its present worker, and the jobs that were placed here."""
+    """A place in its group's ring, its present worker, and the jobs that were placed here."""
 
-    __slots__ = ("generation", "index", "start_at", "waiting", "worker")
+    __slots__ = ("generation", "group", "index", "start_at", "waiting", "worker")
 
-    def __init__(self, index: int, backlog: Backlog) -> None:
+    def __init__(self, index: int, group: Group, backlog: Backlog) -> None:
         self.index = index
+        """Unique in the node."""
+        self.group = group
         self.generation = 0
         self.worker: Worker | None = None
         self.start_at: float | None = 0.0
@@ -170,16 +202,46 @@ class Slot:
         return worker.load + self.waiting.pending
 
 
-class Fleet:
-    """Slots, their workers, and the lanes that are free."""
+class Group:
+    """The workers that run the same tools, and the line of those that any of them may run."""
 
-    def __init__(self, slots: int, lanes: list[Lane]) -> None:
+    __slots__ = ("line", "many", "name", "ready", "share", "slots", "valve")
+
+    def __init__(self, plan: policy.Group, numbers: Iterator[int], backlog: Backlog) -> None:
+        self.name = plan.name
+        self.many = plan.per_worker
+        """Runs that one worker has under way at once; 0: it runs one after the other."""
+        self.share = CREDIT * (1 + 1e-9) / self.many if self.many else 0.0
+        """Where a worker runs many at once, what each is charged: its credit is used up when its places are."""
+        self.valve = valve_of(f"group {plan.name}", plan.bounds, backlog)
+        self.slots = [Slot(next(numbers), self, backlog) for _ in range(plan.workers)]
+        self.ready: list[Worker] = []
+        """Those that can take jobs. Rebuilt on every change, read on every dispatch."""
+        self.line = backlog.line()
+
+    @property
+    def width(self) -> int:
+        """Runs that it can have under way at once, now."""
+        return max(1, len(self.ready)) * (self.many or 1)
+
+
+class Fleet:
+    """Groups, their slots and workers, and the lanes that are free."""
+
+    def __init__(self, plans: Sequence[policy.Group], lanes: Sequence[Lane]) -> None:
         self.backlog = Backlog()
-        self.slots = [Slot(index, self.backlog) for index in range(slots)]
+        numbers = count()
+        self.groups = [Group(plan, numbers, self.backlog) for plan in plans]
+        self.slots = [slot for group in self.groups for slot in group.slots]
         self.free = deque(lanes)
         self.workers: dict[bytes, Worker] = {}
         self.ready: list[Worker] = []
-        """Those that can take jobs. Rebuilt on every change, read on every dispatch."""
+        """Those of all groups that can take jobs."""
+
+    def group_of(self, spec: ToolSpec) -> Group:
+        """Where a tool runs; toolring's own go along with whatever there is."""
+        named = [group for group in self.groups if group.name == spec.group]
+        return named[0] if named else min(self.groups, key=lambda group: group.many)
 
     def hire(self, slot: Slot, now: float) -> Worker | None:
         """A new worker's record for a slot; None while every lane is in use by workers that haven't ended."""
@@ -199,6 +261,8 @@ class Fleet:
         """Move a worker on, and keep ``ready``, slots and lanes in step with it."""
         worker.step(change)
         self.ready = [w for w in self.workers.values() if w.life is Life.READY]
+        group = worker.slot.group
+        group.ready = [w for w in self.ready if w.slot.group is group]
         if worker.life > Life.READY and worker.slot.worker is worker:
             worker.slot.worker = None
         if worker.life is Life.GONE:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from toolring import address
-from toolring.config import Loaded, decided
+from toolring.config import Loaded, overrides
 from toolring.errors import AddressError
 from toolring.heap import keep_freed
 from toolring.lane import Lanes
@@ -25,6 +25,9 @@ from toolring.supervisor.spawner import Spawner
 BUNDLED: Final = "toolring.plugins.tools.code"
 SPARE_LANES: Final = 4
 """Lanes for each worker: its own, and those of predecessors that haven't ended yet."""
+LEAST_LANES: Final = 64
+"""Workers that there are lanes for in any case: which groups there are is known only once the tools are loaded. A lane
+costs memory when it is used."""
 
 
 class Ground:
@@ -37,6 +40,10 @@ class Ground:
         self.loaded = loaded
         self.config = config = loaded.config
         self.workers = config.node.workers or cores()
+        """Processes of each group that doesn't say it."""
+        self.overrides = overrides(config)
+        sizes = [section.workers or self.workers for section in config.groups.values()]
+        self.most_workers = max(LEAST_LANES, 4 * (self.workers + sum(sizes)))
         self.address = address.check(config.node.bind or address.default_address())
         self._any_port = self.address.endswith((":*", ":0"))
         self._lock_fd = self._lock()
@@ -44,7 +51,7 @@ class Ground:
         directory = address.private(address.runtime_directory())
         _remove_stale(directory)
         self.back = f"ipc://{directory}/{os.getpid()}-{self.node}.back"
-        self.lanes = Lanes(self.workers * SPARE_LANES + 4)
+        self.lanes = Lanes(self.most_workers * SPARE_LANES)
         settings = self._worker_settings()
         self._files = settings.cache.directory
         self.spawner = Spawner(settings, self.lanes.memory)
@@ -67,7 +74,7 @@ class Ground:
             address=self.back,
             lanes=self.lanes.path,
             start_method=config.node.start_method,
-            overrides={name: decided(policy) for name, policy in config.tools.items()},
+            overrides=self.overrides,
             cache=self._cache_settings(targets),
             max_result=config.limits.max_body,
             plugins=config.plugins.load,

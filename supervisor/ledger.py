@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from toolring.protocol import Answer
+from toolring.protocol import Answer, Part
 
 if TYPE_CHECKING:
     from toolring.supervisor.accounts import Account
     from toolring.supervisor.catalogue import ServedTool
     from toolring.supervisor.fleet import Worker
     from toolring.supervisor.keyring import Record
+    from toolring.supervisor.streams import Live
 
 
 class State(IntEnum):
@@ -28,12 +29,14 @@ class State(IntEnum):
     """Waits for another entry's answer: the same key, or a kept job."""
     DELAYED = 3
     """It failed, and waits until it is tried again."""
-    DONE = 4
-    FAILED = 5
-    CANCELLED = 6
-    EXPIRED = 7
-    OUTCOME_UNKNOWN = 8
-    POISONED = 9
+    BATCHED = 4
+    """It goes where its carrier goes, with others."""
+    DONE = 5
+    FAILED = 6
+    CANCELLED = 7
+    EXPIRED = 8
+    OUTCOME_UNKNOWN = 9
+    POISONED = 10
 
 
 class Event(IntEnum):
@@ -52,15 +55,25 @@ class Event(IntEnum):
     """It failed with an error that may pass."""
     RELEASE = 10
     """Its delay is over."""
+    GATHER = 11
+    """It becomes part of a batch."""
 
 
 S, E = State, Event
 _ENDS = {E.FAIL: S.FAILED, E.CANCEL: S.CANCELLED, E.EXPIRE: S.EXPIRED}
 TABLE: dict[State, dict[Event, State]] = {
-    S.QUEUED: {E.DISPATCH: S.DISPATCHED, **_ENDS},
+    S.QUEUED: {E.DISPATCH: S.DISPATCHED, E.GATHER: S.BATCHED, **_ENDS},
     S.DISPATCHED: {
         E.TAKE_BACK: S.QUEUED,
         E.REPEAT: S.QUEUED,
+        E.SUCCEED: S.DONE,
+        E.LOSE: S.OUTCOME_UNKNOWN,
+        E.POISON: S.POISONED,
+        E.DELAY: S.DELAYED,
+        **_ENDS,
+    },
+    S.BATCHED: {
+        E.TAKE_BACK: S.QUEUED,
         E.SUCCEED: S.DONE,
         E.LOSE: S.OUTCOME_UNKNOWN,
         E.POISON: S.POISONED,
@@ -103,6 +116,7 @@ class Session:
         "out",
         "outbox",
         "outbox_bytes",
+        "parts",
         "route",
         "silent_since",
         "token",
@@ -119,6 +133,8 @@ class Session:
         self.highest = -1
         """The highest id so far. A client's ids count up, so a lower one was sent before."""
         self.out: list[Answer] = []
+        self.parts: list[Part] = []
+        """What its jobs tell before their answers; leaves first."""
         self.outbox: deque[tuple[bytes, Any]] = deque()
         """Messages that the socket wouldn't take yet."""
         self.outbox_bytes = 0
@@ -157,12 +173,27 @@ class Entry(msgspec.Struct, gc=False, eq=False):
     priority: int = 0
     route: bytes = b""
     """Kept while it waits for its tool's limits, or to be tried again."""
-    permit: bool = False
-    """Its tool's valve has let it through."""
+    passed: int = 0
+    """Valves of its tool that have let it through, in their order."""
+    odd: bool = False
+    """A chunk, or something of which somebody wants to hear before its answer."""
+    live: Live | None = None
+    members: list[Entry] | None = None
+    """Of a carrier: the jobs that it runs together."""
+    carrier: Entry | None = None
     renew: bool = False
     """It runs for the cache's sake, and nobody waits for it."""
     first: Entry | None = None
     """Of an entry that runs for a record: the caller's entry that it began with, whose name it bears."""
+
+    @property
+    def run(self) -> Entry:
+        """The entry that runs for it: its own, that of the record for which it waits, or its carrier."""
+        if self.state is State.JOINED and self.record is not None and self.record.entry is not None:
+            return self.record.entry.run
+        if self.state is State.BATCHED and self.carrier is not None:
+            return self.carrier
+        return self
 
     @property
     def name(self) -> str:

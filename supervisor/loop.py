@@ -15,22 +15,24 @@ from msgspec import Raw
 
 from toolring import protocol
 from toolring.errors import AddressError, ProtocolError
-from toolring.lane import INTERRUPT
+from toolring.lane import ACK, INTERRUPT
 from toolring.protocol import (
     INLINE,
     Batch,
     Done,
     Leaving,
     Loads,
+    Parts,
     Ready,
     Stop,
 )
 from toolring.supervisor.admin import Admin
 from toolring.supervisor.clients import GONE_SECONDS_TCP, Clients
-from toolring.supervisor.core import Core, Send
+from toolring.supervisor.core import Core
 from toolring.supervisor.fleet import IllegalChange, Worker
 from toolring.supervisor.ground import cores
 from toolring.supervisor.observer import Observer
+from toolring.supervisor.placing import Send
 from toolring.supervisor.spawner import Exited, Failed, Spawner, Started
 from toolring.supervisor.watch import Watch
 
@@ -100,9 +102,10 @@ class Loop:
                 self._hear_zygote(now)
             else:
                 woken = True
-        self.core.dispatch(now)
+        self.core.placing.dispatch(now)
         if now >= self._next_tick:
             self._tick(now)
+        self._next_tick = min(self._next_tick, self.core.next_batch)
         self.perform(now)
         return woken
 
@@ -128,7 +131,7 @@ class Loop:
         return cast(list[tuple[Any, int]], ready)
 
     def _busy_workers(self) -> int:
-        return sum(1 for worker in self.core.fleet.ready if worker.line)
+        return sum(1 for worker in self.core.fleet.ready if worker.line and not worker.many)
 
     def perform(self, now: float) -> None:
         """Carry out what was decided."""
@@ -141,6 +144,10 @@ class Loop:
             for session in core.dirty:
                 self.clients.deliver(session)
             core.dirty.clear()
+        if core.says:
+            for worker, message in core.says:
+                self._post(self.back, worker.identity, _encode(message), b"")
+            core.says.clear()
         if core.signals:
             for worker in core.signals:
                 if worker.endings <= 1:  # for when the job ends by itself before the signal meets it
@@ -168,13 +175,13 @@ class Loop:
                 self.spawner.open()
         for slot in watch.due(now) if self._zygote_at is None else ():
             worker = fleet.hire(slot, now)
-            if worker is not None and not self.spawner.start(worker.lane.index, worker.identity):
+            if worker is not None and not self.spawner.start(worker.lane.index, worker.identity, bool(worker.many)):
                 watch.exited(worker, 71, now)
         for slot in fleet.vacant():
             if slot.start_at is not None:
                 wait = min(wait, max(0.005, slot.start_at - now))
         self.clients.probe(now)
-        self.core.dispatch(now)
+        self.core.placing.dispatch(now)
         self._next_tick = now + wait
 
     # ---- workers
@@ -198,7 +205,13 @@ class Loop:
                 if type(message) is Done:
                     if len(body):
                         message.answers[0].value = cast(Raw, body)  # passed on as it is, without a copy
-                    core.answers(worker, message.answers, now)
+                    core.returns.answers(worker, message.answers, now)
+                    if message.count:
+                        worker.lane.words[ACK] = message.count
+                elif type(message) is Parts:
+                    if len(body):
+                        message.parts[0].value = cast(Raw, body)
+                    core.streams.told(worker, message.parts, now)
                 elif type(message) is Loads:
                     self.admin.loads[identity] = message.figures
                 else:

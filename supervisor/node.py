@@ -16,20 +16,21 @@ from toolring.errors import LoadError
 from toolring.plugins.registry import load_plugins
 from toolring.plugins.specs import NodeEvent
 from toolring.policy.balance import BALANCERS
+from toolring.policy.groups import planned
 from toolring.policy.restart import RestartBudget
 from toolring.spec import ToolSpec
 from toolring.stamps import Stamps
 from toolring.supervisor.admin import Admin
 from toolring.supervisor.catalogue import ServedTool
 from toolring.supervisor.core import Core, Limits
-from toolring.supervisor.endings import Endings
+from toolring.supervisor.endings import Endings, Grace
 from toolring.supervisor.fleet import Fleet
 from toolring.supervisor.ground import Ground
 from toolring.supervisor.loop import Loop
 from toolring.supervisor.metrics import exporters
 from toolring.supervisor.observer import Observer
 from toolring.supervisor.spawner import process_state
-from toolring.supervisor.watch import Grace, Watch
+from toolring.supervisor.watch import Watch
 
 DESCRIPTORS: Final = 65_536
 
@@ -69,18 +70,20 @@ class Node:
         self._raise_descriptors()
         registry = load_plugins(config.plugins.load, config.plugins.allow, config.plugins.block)
         observer = Observer(registry)
-        tools = self._served(ground.spawner.loaded(lambda: bool(self._signals)))
-        if not tools:
+        specs = [msgspec.convert(data, ToolSpec) for data in ground.spawner.loaded(lambda: bool(self._signals))]
+        if not specs:
             return
-        stamps = Stamps(ground.lanes.memory)
-        core = Core(tools, Fleet(ground.workers, ground.lanes.all), self._limits(), stamps)
+        groups = planned(specs, config.groups, ground.workers, ground.most_workers)
+        fleet = Fleet(groups, ground.lanes.all)
+        tools = _served(specs, fleet)
+        core = Core(tools, fleet, self._limits(), Stamps(ground.lanes.memory))
         core.on_finished = observer.on_finished()
         timeouts, restarts = config.timeouts, config.restarts
+        grace = Grace(**{name: getattr(timeouts, name) for name in Grace._fields})
         watch = Watch(
             core,
-            Endings(core, timeouts.cooperate),
+            Endings(core, grace),
             RestartBudget(restarts.intensity, restarts.period),
-            Grace(timeouts.interrupt, timeouts.terminate, timeouts.shield, timeouts.start),
             lambda pid: process_state(pid) in ("T", "t"),
         )
         watch.on_exit = observer.worker_exited
@@ -97,7 +100,7 @@ class Node:
             address = loop.bind(ground.address, ground.back)
             about["address"] = address
             names = sorted(tool.name for tool in tools.values() if not tool.spec.internal)
-            event = NodeEvent(address, ground.workers, tuple(names))
+            event = NodeEvent(address, len(fleet.slots), tuple(names))
             self._until_ready(loop, core)
             if not self._signals:
                 observer.node_started(event)
@@ -109,20 +112,6 @@ class Node:
             loop.close()
             for sink in sinks:
                 sink.close()
-
-    def _served(self, specs: list[Any]) -> dict[str, ServedTool]:
-        made: dict[str, Any] = {}
-        tools = {}
-        for spec in (msgspec.convert(data, ToolSpec) for data in specs):
-            name = spec.balancer or ("ring" if spec.routed else "least_outstanding")
-            if name not in BALANCERS:
-                known = ", ".join(sorted(BALANCERS))
-                raise LoadError(f"tool {spec.name!r}: no balancer {name!r}; there is {known}", tool=spec.name)
-            if name not in made:
-                factory = BALANCERS[name]
-                made[name] = None if factory is None else factory(self.ground.workers)
-            tools[spec.name] = ServedTool(spec, made[name])
-        return tools
 
     def _limits(self) -> Limits:
         config = self.config
@@ -137,7 +126,7 @@ class Node:
 
     def _until_ready(self, loop: Loop, core: Core) -> None:
         """All workers are ready, or the node is unhealthy and says so, or somebody wants it to end."""
-        while len(core.fleet.ready) < self.ground.workers and core.healthy and not self._signals:
+        while len(core.fleet.ready) < len(core.fleet.slots) and core.healthy and not self._signals:
             loop.turn()
             self._drain_wake()
 
@@ -188,3 +177,19 @@ class Node:
             os.read(self._wake_read, 512)
         except BlockingIOError:
             pass
+
+
+def _served(specs: list[ToolSpec], fleet: Fleet) -> dict[str, ServedTool]:
+    """Each tool with its balancer, of which there is one for each group and kind."""
+    made: dict[tuple[str, str], Any] = {}
+    tools = {}
+    for spec in specs:
+        name = spec.balancer or ("ring" if spec.routed else "least_outstanding")
+        if name not in BALANCERS:
+            known = ", ".join(sorted(BALANCERS))
+            raise LoadError(f"tool {spec.name!r}: no balancer {name!r}; there is {known}", tool=spec.name)
+        group, factory = fleet.group_of(spec), BALANCERS[name]
+        if factory is not None and (group.name, name) not in made:
+            made[group.name, name] = factory(len(group.slots))
+        tools[spec.name] = ServedTool(spec, made.get((group.name, name)))
+    return tools

@@ -25,6 +25,10 @@ def unknown_tool(tools: Mapping[str, ServedTool], name: str) -> UnknownTool:
     return UnknownTool(f"no tool {name!r} here; {hint}", tool=name)
 
 
+def no_stream(name: str) -> InvalidArguments:
+    return InvalidArguments(f"{name} is no generator, so it has nothing to stream; call it", tool=name)
+
+
 def why_full(core: Core, session: Session, account: Account, now: float) -> ToolringError:
     """The limit that is reached, and after how many seconds there should be room again."""
     limits = core.limits
@@ -57,22 +61,25 @@ def why_full(core: Core, session: Session, account: Account, now: float) -> Tool
 
 def refused_by(tool: ServedTool, job: Job, now: float) -> ToolringError | None:
     """Why a tool's own limits refuse a job: its backlog is full, or a chunk would pass for one start."""
-    valve = tool.valve
-    assert valve is not None
-    if job.chunk and valve.rate is not None:
-        return InvalidArguments(f"{tool.name} has a rate, so its calls are jobs of their own: chunk=1", tool=tool.name)
-    if not valve.full:
-        return None
-    text = f"{tool.name}: {valve.waiting} calls are waiting; the limit is {valve.backlog}"
-    after = valve.wait(tool.cost, now) or valve.waiting * tool.cost
-    return Busy(text, limit="tool_backlog", tool=tool.name, retry_after=_rounded(after))
+    for valve in tool.valves:
+        if job.chunk and valve.rate is not None:
+            text = f"{tool.name} has a rate, so its calls are jobs of their own: chunk=1"
+            return InvalidArguments(text, tool=tool.name)
+        if valve.full:
+            text = f"{tool.name}: {valve.waiting} calls are waiting for the {valve.of}; the limit is {valve.backlog}"
+            after = valve.wait(tool.cost, now) or valve.waiting * tool.cost / tool.group.width
+            limit = f"{valve.of.partition(' ')[0]}_backlog"
+            return Busy(text, limit=limit, tool=tool.name, retry_after=_rounded(after))
+    return None
 
 
 def _work(core: Core) -> float:
     """Seconds of work that wait, about."""
-    first = [entry.tool.cost for entry in islice(core.line, 64)]  # the line may be long, and refusals many
-    placed = sum(slot.waiting.pending for slot in core.fleet.slots)
-    return placed + (core.line.size * sum(first) / len(first) if first else 0.0)
+    work = sum(slot.waiting.pending for slot in core.fleet.slots)
+    for group in core.fleet.groups:
+        first = [entry.tool.cost for entry in islice(group.line, 64)]  # the line may be long, and refusals many
+        work += group.line.size * sum(first) / len(first) / (group.many or 1) if first else 0.0
+    return work
 
 
 def _rounded(seconds: float) -> float:

@@ -1,63 +1,113 @@
-"""Valves: what a tool's own limits let through. Only tools that have such limits have one.
+"""Valves: what the limits of a tool, or of a group of workers, let through. Where there are none, there is no valve.
 
-Behind its valve a job waits for a worker like any other, at the front of its caller's jobs, since it has waited
+Behind its valves a job waits for a worker like any other, at the front of its caller's jobs, since it has waited
 before. A permit is given back when the run is over in truth: not when its caller has heard that the deadline passed,
 but when the worker has come to an end with it.
 """
 
 from __future__ import annotations
 
+from math import inf
+from typing import TYPE_CHECKING, Final, cast
+
+from toolring.policy.groups import Bounds
 from toolring.policy.limits import Fixed, Gradient, RateLimit
 from toolring.spec import ToolSpec
 from toolring.supervisor.backlog import Backlog
 
-MOST_ADAPTIVE = 1000
+if TYPE_CHECKING:
+    from toolring.supervisor.catalogue import ServedTool
+    from toolring.supervisor.fleet import Group
+    from toolring.supervisor.ledger import Entry
+
+_NOWHERE = cast("Group", None)
+MOST_ADAPTIVE: Final = 1000
 
 
 class Valve:
-    """One tool's limits, and who waits for them."""
+    """The limits of one tool or group, and who waits for them."""
 
-    __slots__ = ("backlog", "limit", "line", "rate", "running", "waiting")
+    __slots__ = (
+        "backlog",
+        "batch",
+        "delay",
+        "formed",
+        "group",
+        "limit",
+        "line",
+        "memory",
+        "of",
+        "rate",
+        "running",
+        "since",
+        "used",
+        "waiting",
+    )
 
-    def __init__(self, spec: ToolSpec, backlog: Backlog) -> None:
+    def __init__(self, of: str, bounds: Bounds, backlog: Backlog) -> None:
+        self.of = of
+        """``tool NAME`` or ``group NAME``."""
         self.limit: Fixed | Gradient | None = None
-        if spec.adaptive:
-            self.limit = Gradient(4, spec.concurrency or MOST_ADAPTIVE)
-        elif spec.concurrency:
-            self.limit = Fixed(spec.concurrency)
-        self.rate = RateLimit(spec.rate, spec.burst or 0) if spec.rate else None
-        self.backlog = spec.backlog
+        if bounds.adaptive:
+            self.limit = Gradient(4, bounds.concurrency or MOST_ADAPTIVE)
+        elif bounds.concurrency:
+            self.limit = Fixed(bounds.concurrency)
+        self.rate = RateLimit(bounds.rate, bounds.burst) if bounds.rate else None
+        self.memory = bounds.memory
+        """Bytes that all which runs may have declared together; 0: any number."""
+        self.backlog = bounds.backlog
         """Jobs that may wait; None: as many as the node allows."""
         self.line = backlog.line()
         self.running = 0
         """Permits that are out."""
+        self.used = 0
+        """Bytes that they stand for."""
         self.waiting = 0
-        """Jobs of the tool that wait, before the valve or behind it."""
+        """Jobs that wait, before the valve or behind it."""
+        self.batch = 0
+        """Of a tool that takes so many calls at once: they wait for each other here."""
+        self.delay = 0.0
+        self.since = inf
+        """When the first of those that wait for company came."""
+        self.formed: list[Entry] = []
+        """Carriers that may not have left yet."""
+        self.group: Group = _NOWHERE
+        """Whose workers run them."""
 
     @property
     def full(self) -> bool:
         return self.backlog is not None and self.waiting >= self.backlog
 
     def open(self, now: float) -> bool:
-        """May one more go through?"""
+        """May one more go through, if it is not too large?"""
         limit = self.limit
         if limit is not None and self.running >= limit.limit:
             return False
         return self.rate is None or self.rate.available(now) > 0
 
-    def passed(self, now: float) -> None:
+    def fits(self, entry: Entry) -> bool:
+        """Is there memory for this one?"""
+        return not self.memory or self.used + entry.tool.memory <= self.memory
+
+    def passed(self, tool: ServedTool, now: float) -> None:
         self.running += 1
+        self.used += tool.memory
         if self.rate is not None:
             self.rate.take(now)
 
-    def returned(self) -> None:
+    def returned(self, tool: ServedTool) -> None:
         self.running -= 1
+        self.used -= tool.memory
 
     def what(self) -> str:
         """The limit that is in the way, as a caller is told it."""
         if self.limit is not None and self.running >= self.limit.limit:
             return "concurrency"
-        return "rate" if self.rate is not None else "workers"
+        if self.memory and self.used:
+            return "memory"
+        if self.rate is not None:
+            return "rate"
+        return "company" if self.batch else "workers"
 
     def wait(self, cost: float, now: float) -> float:
         """Seconds until one that comes now may expect to go through, ``cost`` being those of one run."""
@@ -67,7 +117,14 @@ class Valve:
         return max(by_number, by_rate)
 
 
-def valve_of(spec: ToolSpec, backlog: Backlog) -> Valve | None:
-    """None for a tool without limits of its own."""
-    limited = spec.concurrency or spec.adaptive or spec.rate or spec.backlog
-    return Valve(spec, backlog) if limited else None
+def gatherer(spec: ToolSpec, bounds: Bounds, group: Group, backlog: Backlog) -> Valve:
+    """The valve of a tool that takes many calls at once, with its limits, if it has any; they count runs, not calls."""
+    valve = Valve(f"tool {spec.name}", bounds, backlog)
+    valve.batch, valve.delay, valve.group = spec.batch or 1, spec.batch_delay, group
+    return valve
+
+
+def valve_of(of: str, bounds: Bounds, backlog: Backlog) -> Valve | None:
+    """None where nothing is limited."""
+    limited = bounds.concurrency or bounds.adaptive or bounds.rate or bounds.backlog is not None or bounds.memory
+    return Valve(of, bounds, backlog) if limited else None

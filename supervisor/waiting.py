@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 
 from toolring.supervisor.backlog import Line
 from toolring.supervisor.core import Core
+from toolring.supervisor.fleet import Group
 from toolring.supervisor.ledger import Entry, State
+from toolring.supervisor.valves import Valve
 
 
 class Queue(NamedTuple):
@@ -19,15 +21,22 @@ class Queue(NamedTuple):
 
 
 def queues(core: Core) -> Iterator[Queue]:
-    ready = max(1, len(core.fleet.ready))
-    yield Queue(core.line, "workers", ready)
-    for slot in core.fleet.slots:
-        yield Queue(slot.waiting, f"worker {slot.index}", 1)
+    for group in core.fleet.groups:
+        alone = len(core.fleet.groups) == 1
+        yield Queue(group.line, "workers" if alone else f"workers of {group.name}", group.width)
+        for slot in group.slots:
+            yield Queue(slot.waiting, f"worker {slot.index}", group.many or 1)
+        if group.valve is not None:
+            yield _before_valve(group.valve, group, f" of group {group.name}")
     for tool in core.tools.values():
-        valve = tool.valve
-        if valve is not None:
-            limit = valve.limit
-            yield Queue(valve.line, valve.what(), ready if limit is None else min(ready, limit.limit))
+        for valve in tool.valves:
+            if valve is not tool.group.valve:
+                yield _before_valve(valve, tool.group, "")
+
+
+def _before_valve(valve: Valve, group: Group, of: str) -> Queue:
+    limit = valve.limit
+    return Queue(valve.line, valve.what() + of, group.width if limit is None else min(group.width, limit.limit))
 
 
 def place(core: Core, entry: Entry, now: float) -> dict[str, Any]:
@@ -37,15 +46,18 @@ def place(core: Core, entry: Entry, now: float) -> dict[str, Any]:
     each other caller gets its own share, or all that it wants if that is less.
     """
     if entry.state is State.DELAYED:
-        due = next((due for due, _, one in core.delayed if one is entry), now)
+        due = next((due for due, _, one in core.retries.delayed if one is entry), now)
         return {"waits_for": "retry", "wait": round(max(0.0, due - now), 3)}
     for queue in queues(core) if entry.state is State.QUEUED else ():
         if any(one is entry for one in queue.line):
             position, work = _before(queue.line, entry)
-            wait = work / queue.width + min((worker.load for worker in core.fleet.ready), default=0.0)
-            valve = entry.tool.valve
-            if valve is not None and valve.line is queue.line and valve.rate is not None:
-                wait = max(wait, valve.rate.wait(now) + position * valve.rate.step)
+            group = entry.tool.group
+            wait = work / queue.width
+            if not group.many:
+                wait += min((worker.load for worker in group.ready), default=0.0)
+            for valve in entry.tool.valves:
+                if valve.line is queue.line and valve.rate is not None:
+                    wait = max(wait, valve.rate.wait(now) + position * valve.rate.step)
             return {"position": position, "wait": round(wait, 3), "waits_for": queue.waits_for}
     return {}
 
@@ -78,7 +90,7 @@ def summary(core: Core, now: float) -> list[dict[str, Any]]:
     for queue in queues(core):
         for entry in queue.line:
             found.setdefault((queue.waits_for, entry.tool.name, entry.account.name), []).append(entry)
-    for _, _, entry in core.delayed:
+    for _, _, entry in core.retries.delayed:
         if entry.state is State.DELAYED:
             found.setdefault(("retry", entry.tool.name, entry.account.name), []).append(entry)
     return [

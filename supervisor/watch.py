@@ -10,12 +10,13 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from toolring.errors import Expired
-from toolring.lane import DONE, SHIELD, STARTED
+from toolring.lane import AT, DONE, STARTED
 from toolring.policy.restart import RestartBudget
-from toolring.supervisor.core import STUCK_COST, Core
+from toolring.supervisor.core import Core
 from toolring.supervisor.endings import Endings
 from toolring.supervisor.fleet import Change, Life, Slot, Worker
 from toolring.supervisor.ledger import Entry, State
+from toolring.supervisor.placing import STUCK_COST
 
 BUSY_TICK: Final = 0.01
 IDLE_TICK: Final = 0.25
@@ -24,6 +25,10 @@ SCAN_SECONDS: Final = 0.02
 LATE_SECONDS: Final = 0.005
 """Finished answers that haven't arrived for so long are read from shared memory."""
 STUCK_SECONDS: Final = 0.01
+MANY_STUCK_SECONDS: Final = 0.05
+"""An event loop that doesn't begin what it was sent for so long is held up by one of its jobs."""
+BLOCKED_SECONDS: Final = 0.5
+"""An event loop that hasn't turned for so long hears nothing."""
 STOPPED_SECONDS: Final = 0.25
 """A worker that makes no progress for so long is looked up in the process table."""
 BEGIN_SECONDS: Final = 2.0
@@ -43,27 +48,14 @@ class Kill(NamedTuple):
     group: bool
 
 
-class Grace(NamedTuple):
-    """How a worker that must end is ended: interrupts a tenth of a second apart, then TERM, then KILL (seconds)."""
-
-    interrupt: float = 0.5
-    terminate: float = 0.3
-    shield: float = 5.0
-    """The most that a tool's shield may put an ending off."""
-    start: float = 120.0
-    """How long a worker may take from its start until it is ready."""
-
-
 class Watch:
     """Looks after one core's workers."""
 
-    def __init__(
-        self, core: Core, endings: Endings, budget: RestartBudget, grace: Grace, is_stopped: Callable[[int], bool]
-    ) -> None:
+    def __init__(self, core: Core, endings: Endings, budget: RestartBudget, is_stopped: Callable[[int], bool]) -> None:
         self.core = core
         self.endings = endings
         self.budget = budget
-        self.grace = grace
+        self.grace = endings.grace
         self._is_stopped = is_stopped
         self._next_scan = 0.0
         self.kills: list[Kill] = []
@@ -87,23 +79,26 @@ class Watch:
                 busy = True
                 if now >= worker.next_ending:
                     self._press(worker, now)
-            elif worker.life is Life.RETIRING and now >= worker.next_ending:
+            elif worker.life is Life.RETIRING:
                 busy = True
-                self.endings.end(worker, worker.lane.at()[0], now, "did not leave by itself")
-            elif worker.line:
+                self._see_off(worker, now)
+            elif worker.line or worker.leftovers:
                 busy = True
-                if worker.leftover is not None:
-                    self.endings.press(worker, worker.leftover, now)
-                self._look_at(worker, now)
+                for seq, left in list(worker.leftovers.items()):
+                    self.endings.press(worker, seq, left, now)
+                if worker.many:
+                    self._look_at_many(worker, now)
+                else:
+                    self._look_at(worker, now)
             elif worker.life is Life.STARTING and now - worker.started > self.grace.start:
                 self.give_up(worker, now, f"was not ready after {self.grace.start:g} s")
         if core.fleet.ready:
             for slot in core.fleet.slots:
-                core.release(slot, now, VACANT_SECONDS)
-        core.keyring.expire(now)
+                core.placing.release(slot, now, VACANT_SECONDS)
+        core.joining.keyring.expire(now)
         if not core.healthy and any(now - w.ready_since > LIVED_SECONDS for w in core.fleet.ready):
             self._recover()
-        if busy or core.delayed or core.backlog.count:
+        if busy or core.retries.delayed or core.backlog.count:
             return BUSY_TICK
         return min(IDLE_TICK, max(BUSY_TICK, core.next_deadline - now))
 
@@ -132,7 +127,7 @@ class Watch:
             worker.at_since = now
         seq, state = word >> 2, word & 3
         if (seq > worker.head or (seq == worker.head and state == DONE)) and now - worker.progress > LATE_SECONDS:
-            core.harvest(worker, now)
+            core.returns.harvest(worker, now)
         quiet = now - max(worker.at_since, worker.progress)
         if state == STARTED:
             self._look_at_run(worker, seq, quiet, now)
@@ -148,18 +143,50 @@ class Watch:
         if entry is None:
             return
         ran = now - worker.at_since
-        timeout = entry.tool.timeout
-        if timeout is not None and entry.chunk:
-            timeout *= entry.chunk
+        timeout = entry.tool.longest(entry)
+        live = entry.live
         if timeout is not None and ran >= timeout:
-            self.endings.expire(
-                entry, now, Expired(f"{entry.tool.name}: one run may take {timeout:g} s, it was ended", timeout=timeout)
-            )
+            self.endings.expire(entry, now, _too_long(entry, timeout))
+        elif live is not None and now - max(live.heard, worker.at_since) > live.idle:
+            self.endings.expire(entry, now, _idle(entry, live.idle))
         elif quiet > max(STUCK_SECONDS, 4 * entry.cost) and place + 1 < len(worker.line):
             self.endings.take_back(worker)
             worker.load = max(worker.load, STUCK_COST)
 
+    def _look_at_many(self, worker: Worker, now: float) -> None:
+        """Jobs run beside each other: does the event loop turn, and is everything begun that was sent?"""
+        word = worker.lane.words[AT]
+        if word != worker.at:
+            worker.at, worker.at_since = word, now
+        begun, quiet = word >> 2, now - max(worker.at_since, worker.progress)
+        blocked = min(worker.blocked(now), quiet)
+        if worker.tail - 1 > begun and quiet > MANY_STUCK_SECONDS:
+            self.endings.take_back(worker)
+            worker.load = max(worker.load, STUCK_COST)
+        elif worker.load >= STUCK_COST and blocked < MANY_STUCK_SECONDS:
+            worker.load = sum(entry.cost for entry in worker.line if entry is not None)
+        if blocked > BLOCKED_SECONDS:
+            self.core.returns.harvest(worker, now)  # those that had ended before are not kept waiting
+            if worker.pid and self._is_stopped(worker.pid):
+                self.give_up(worker, now, "is stopped (SIGSTOP)")
+
     # ---- endings
+
+    def _see_off(self, worker: Worker, now: float) -> None:
+        """A worker that gets nothing more: until it has left by itself, or those that run in it have had their time."""
+        due = now >= worker.next_ending
+        if worker.many and worker.reason is not None:  # one of its jobs doesn't end, so it doesn't leave by itself
+            blocked = worker.blocked(now) > BLOCKED_SECONDS
+            if due or blocked or not worker.busy:
+                self.endings.give_up_neighbours(worker, now)
+                if blocked:
+                    worker.endings = self._interrupts  # its event loop hears nothing
+        elif due:
+            self.endings.end(worker, worker.lane.at()[0], now, "did not leave by itself")
+
+    @property
+    def _interrupts(self) -> int:
+        return max(1, round(self.grace.interrupt / 0.1))
 
     def leaving(self, worker: Worker, now: float) -> None:
         """A worker ends by itself: what it hasn't begun runs elsewhere, and its successor starts now."""
@@ -167,7 +194,7 @@ class Watch:
             return
         self.endings.take_back(worker)
         self._vacate(worker, Change.RETIRE, now)
-        worker.next_ending = now + LEAVE_SECONDS
+        worker.next_ending = now + (self.grace.neighbours if worker.many and worker.busy else LEAVE_SECONDS)
 
     def _vacate(self, worker: Worker, change: Change, now: float) -> None:
         slot = worker.slot
@@ -188,11 +215,11 @@ class Watch:
 
     def _press(self, worker: Worker, now: float) -> None:
         """The next step of an ending: the interrupt again, TERM, KILL. A shield puts it off, for so long at most."""
-        if worker.endings < KILL_NOW and self._shielded(worker, now):
+        if worker.endings < KILL_NOW and worker.shielded(now, self.grace.shield):
             worker.next_ending = now + 0.02
             return
         worker.endings += 1
-        interrupts = max(1, round(self.grace.interrupt / 0.1))
+        interrupts = self._interrupts
         if worker.endings <= interrupts:
             self.core.signals.append(worker)
             worker.next_ending = now + 0.1
@@ -202,12 +229,6 @@ class Watch:
         else:
             self.kills.append(Kill(worker, signal.SIGKILL, True))
             worker.next_ending = now + 1.0
-
-    def _shielded(self, worker: Worker, now: float) -> bool:
-        """Does the tool ask not to be interrupted now?"""
-        if worker.shield_end is None:
-            worker.shield_end = now + self.grace.shield
-        return now < min(worker.shield_end, worker.lane.words[SHIELD] * 1e-6)
 
     # ---- deaths and starts
 
@@ -266,16 +287,33 @@ class Watch:
 
 def _due(entry: Entry) -> float:
     """When an entry must have got further: started, as long as it waits, else answered."""
-    runs = entry.record.entry if entry.state is State.JOINED and entry.record is not None else entry
-    waits = runs is None or (runs.state is State.QUEUED and runs.attempt == 1)
+    run = entry.run
+    waits = run.state in (State.QUEUED, State.JOINED) and run.attempt == 1
+    live = entry.live
+    if live is not None and entry.state is State.DISPATCHED and entry.worker is not None and entry.worker.many:
+        return min(entry.deadline, live.due)
     return entry.until if waits else entry.deadline
+
+
+def _too_long(entry: Entry, timeout: float) -> Expired:
+    text = f"{entry.tool.name}: one run may take {timeout:g} s, it was ended"
+    return Expired(text, limit="timeout", timeout=timeout)
+
+
+def _idle(entry: Entry, idle: float) -> Expired:
+    """Or its caller doesn't take in what it has yielded: to the worker that holds it that is the same."""
+    text = f"{entry.tool.name}: no part and no word of progress for {idle:g} s, it was ended"
+    return Expired(text, limit="idle_timeout", idle=idle)
 
 
 def _expired(entry: Entry, now: float) -> Expired:
     spent = f"{now - entry.accepted:.3g} s after it was accepted"
+    live = entry.live
+    if live is not None and entry.state is State.DISPATCHED and now < entry.deadline:
+        return _too_long(entry, entry.tool.longest(entry) or 0.0) if now >= live.over else _idle(entry, live.idle)
     if now < entry.deadline:
         return Expired(f"{entry.tool.name}: not started {spent}; it might wait no longer", limit="queue_timeout")
-    where = "it ran" if entry.state is State.DISPATCHED else "it waited"
+    where = "it ran" if entry.run.state is State.DISPATCHED else "it waited"
     return Expired(f"{entry.tool.name}: the deadline passed {spent}, while {where}")
 
 

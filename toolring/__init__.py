@@ -11,9 +11,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from toolring.client.aio import AsyncClient as AsyncClient
     from toolring.client.aio import AsyncHandle as AsyncHandle
+    from toolring.client.aio import AsyncStream as AsyncStream
+    from toolring.client.feed import Progress as Progress
     from toolring.client.sync import Client as Client
     from toolring.client.sync import Handle as Handle
+    from toolring.client.sync import Stream as Stream
     from toolring.context import Context as Context
+    from toolring.context import remaining as remaining
     from toolring.declare import Tool as Tool
     from toolring.declare import tool as tool
     from toolring.errors import Retry as Retry
@@ -26,14 +30,18 @@ __version__ = "0.1.0"
 _HOMES = {
     "AsyncClient": "toolring.client.aio",
     "AsyncHandle": "toolring.client.aio",
+    "AsyncStream": "toolring.client.aio",
     "Client": "toolring.client.sync",
     "Context": "toolring.context",
     "Handle": "toolring.client.sync",
+    "Progress": "toolring.client.feed",
     "Retry": "toolring.errors",
+    "Stream": "toolring.client.sync",
     "Tool": "toolring.declare",
     "ToolSpec": "toolring.spec",
     "ToolringError": "toolring.errors",
     "hookimpl": "toolring.plugins.markers",
+    "remaining": "toolring.context",
     "tool": "toolring.declare",
 }
 

@@ -19,6 +19,7 @@ from toolring import logs
 from toolring.errors import ConfigError
 
 FILE: Final = "toolring.toml"
+MOST_WORKERS: Final = 1024
 PREFIX: Final = "TOOLRING_"
 _NOT_SETTINGS: Final = frozenset({"TOOLRING_ADDRESS", "TOOLRING_CONFIG", "TOOLRING_CODE_ROOT"})
 
@@ -51,6 +52,8 @@ class Timeouts(Section, frozen=True):
     """How long a tool that takes the Context may take to notice that its job has ended, before it is interrupted."""
     shield: float = 5.0
     """The most that a tool may put off its interruption with ``context.shield()``."""
+    neighbours: float = 5.0
+    """How long the runs beside an async one that doesn't end may take to end, if they may not be repeated."""
     drain: float = 30.0
     """How long a draining node waits for the jobs that it has accepted."""
 
@@ -116,15 +119,38 @@ class ToolSection(Section, frozen=True):
     invalidates: tuple[str, ...] | None = None
     affinity: str | None = None
     balancer: str | None = None
+    group: str | None = None
+    memory: int | None = None
     concurrency: int | None = None
     adaptive: bool | None = None
     rate: float | None = None
     burst: int | None = None
     backlog: int | None = None
     queue_timeout: float | None = None
+    idle_timeout: float | None = None
+    batch_delay: float | None = None
     retries: int | None = None
     retry_on: tuple[str, ...] | None = None
     retry_delay: float | None = None
+
+
+class GroupSection(Section, frozen=True):
+    """The workers that run the tools of one group, by its name."""
+
+    workers: int = 0
+    """Its processes; 0: ``node.workers``."""
+    tools: tuple[str, ...] = ()
+    """Tools that belong to it, whatever they declare themselves."""
+    per_worker: int = 0
+    """Runs that each of its processes has under way at once, for async tools only; 0: 100."""
+    concurrency: int = 0
+    """Runs under way at once in the whole group; 0: as many as its workers can."""
+    adaptive: bool = False
+    """Let the node find that number itself, at most ``concurrency``."""
+    memory: int = 0
+    """Bytes that all which runs at once may have declared together; 0: any number."""
+    backlog: int = 0
+    """Jobs that may wait for it; 0: as many as the node allows."""
 
 
 class CallerSection(Section, frozen=True):
@@ -167,6 +193,7 @@ class Config(Section, frozen=True):
     limits: Limits = Limits()
     restarts: Restarts = Restarts()
     cache: CacheSection = CacheSection()
+    groups: dict[str, GroupSection] = {}
     tools: dict[str, ToolSection] = {}
     callers: dict[str, CallerSection] = {}
     plugins: Plugins = Plugins()
@@ -175,6 +202,7 @@ class Config(Section, frozen=True):
 
 
 _NAMED: Final[Mapping[str, Mapping[str, Any]]] = {
+    "groups": {field.name: field.type for field in msgspec.structs.fields(GroupSection)},
     "tools": {field.name: field.type for field in msgspec.structs.fields(ToolSection)},
     "callers": {field.name: field.type for field in msgspec.structs.fields(CallerSection)},
 }
@@ -228,9 +256,25 @@ def flat(config: Config) -> dict[str, Any]:
     values = {name: getattr(getattr(config, name.split(".")[0]), name.split(".")[1]) for name, _ in _settings()}
     for tool, policy in config.tools.items():
         values.update({f"tools.{tool}.{key}": value for key, value in decided(policy).items()})
-    for caller, share in config.callers.items():
-        values.update({f"callers.{caller}.{key}": value for key, value in msgspec.structs.asdict(share).items()})
+    for kind, sections in (("groups", config.groups), ("callers", config.callers)):
+        for name, section in sections.items():
+            values.update({f"{kind}.{name}.{key}": value for key, value in msgspec.structs.asdict(section).items()})
     return values
+
+
+def overrides(config: Config) -> dict[str, dict[str, Any]]:
+    """What the configuration decides of each tool's policy, by its section and by the group that names it.
+
+    Raises ConfigError for a tool that is put into two groups.
+    """
+    found = {name: decided(section) for name, section in config.tools.items()}
+    for group, section in config.groups.items():
+        for tool in section.tools:
+            policy = found.setdefault(tool, {})
+            if policy.setdefault("group", group) != group:
+                text = f"the tool {tool!r} is in the group {policy['group']!r} and in groups.{group}.tools"
+                raise ConfigError(text, key=f"groups.{group}.tools")
+    return found
 
 
 def decided(section: ToolSection) -> dict[str, Any]:
@@ -343,13 +387,15 @@ def _check(config: Config, sources: Mapping[str, str]) -> None:
         "restarts.intensity": 0,
         "timeouts.cooperate": 0,
         "timeouts.shield": 0,
+        "timeouts.neighbours": 0,
     }
     for name, value in flat(config).items():
         if name.startswith("tools."):
             continue  # checked as a whole, with what the tool declares
         bad = ""
         if isinstance(value, int | float):
-            floor = 0 if name.startswith("callers.") and not name.endswith(".weight") else least.get(name)
+            named = name.startswith(("callers.", "groups.")) and not name.endswith(".weight")
+            floor = 0 if named else least.get(name)
             if floor is None and not 0 < value < float("inf"):
                 bad = "must be greater than 0"
             elif floor is not None and not floor <= value < float("inf"):
@@ -363,7 +409,8 @@ def _check(config: Config, sources: Mapping[str, str]) -> None:
             bad = f"must be one of {', '.join(choices)}"
         if bad:
             raise ConfigError(f"{sources[name]}: {name} = {value!r} {bad}", key=name)
-    if config.node.workers > 1024:
-        raise ConfigError(
-            f"{sources['node.workers']}: node.workers = {config.node.workers} must be at most 1024", key="node.workers"
-        )
+    sizes = {"node.workers": config.node.workers}
+    sizes.update({f"groups.{name}.workers": section.workers for name, section in config.groups.items()})
+    for name, workers in sizes.items():
+        if workers > MOST_WORKERS:
+            raise ConfigError(f"{sources[name]}: {name} = {workers} must be at most {MOST_WORKERS}", key=name)

@@ -1,11 +1,39 @@
-"""The context that a tool may ask for with a parameter annotated ``Context``."""
+"""The context that a tool may ask for with a parameter annotated ``Context``, and what remains of a job's time."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from contextvars import ContextVar
 from typing import Any
+
+in_task: ContextVar[float | None] = ContextVar("toolring_deadline", default=None)
+"""The deadline of the job that a task runs, where each job is a task of its own."""
+
+
+class _AtHand:
+    """The deadline of the one job that this process runs, where it runs one at a time."""
+
+    __slots__ = ("deadline",)
+
+    def __init__(self) -> None:
+        self.deadline: float | None = None
+
+
+at_hand = _AtHand()
+
+
+def remaining() -> float | None:
+    """Seconds left until the deadline of the job that this code runs for, never negative; None outside of a tool.
+
+    For what a tool calls in turn. toolring's own clients look here by themselves. Threads of a tool see it, too, unless
+    it is async.
+    """
+    deadline = in_task.get()
+    if deadline is None:
+        deadline = at_hand.deadline
+    return None if deadline is None else max(0.0, deadline - time.monotonic())
 
 
 class Context:
@@ -15,7 +43,7 @@ class Context:
     (None: no deadline), ``logger`` is a structlog logger with job, tool and attempt bound to every line.
     """
 
-    __slots__ = ("_cancelled", "_make_logger", "_shield", "attempt", "deadline", "job", "tool")
+    __slots__ = ("_cancelled", "_make_logger", "_shield", "_tell", "attempt", "deadline", "job", "tool")
 
     def __init__(
         self,
@@ -27,6 +55,7 @@ class Context:
         cancelled: Callable[[], bool],
         make_logger: Callable[..., Any],
         shield: Callable[[float], AbstractContextManager[None]] = lambda _seconds: nullcontext(),
+        tell: Callable[[float, float | None, str], None] = lambda _done, _total, _message: None,
     ) -> None:
         self.job = job
         self.tool = tool
@@ -35,11 +64,20 @@ class Context:
         self._cancelled = cancelled
         self._make_logger = make_logger
         self._shield = shield
+        self._tell = tell
 
     @property
     def cancelled(self) -> bool:
         """True once the caller gave up, the deadline passed or the job was cancelled: time to return."""
         return self._cancelled() or (self.deadline is not None and time.monotonic() >= self.deadline)
+
+    def progress(self, done: float, total: float | None = None, message: str = "") -> None:
+        """Tell the caller how far this is, if it wants to hear; an ``idle_timeout`` begins anew.
+
+        It may be called as often as one likes: words that follow each other within a twentieth of a second are
+        dropped. In a tool that takes a chunk or a batch of calls, nobody hears.
+        """
+        self._tell(done, total, message)
 
     def shield(self, seconds: float = 1.0) -> AbstractContextManager[None]:
         """``with context.shield():`` - a section that is not interrupted when the job is cancelled or expires.

@@ -17,6 +17,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, get_args, get_type_hints, o
 
 import msgspec
 
+from toolring import batches
 from toolring.context import Context
 from toolring.errors import InvalidArguments, TooDeep
 from toolring.policy.declared import UNCACHED, decided, refused
@@ -40,12 +41,15 @@ class Tool(Generic[P, R]):
         arguments: type[msgspec.Struct],
         context: str | None,
         policy: Mapping[str, Any],
+        item: batches.Item | None = None,
     ):
         functools.update_wrapper(self, function)
         self.function = function
         self.spec = spec
         self.arguments = arguments
         self.context_parameter = context
+        self.item = item
+        """Of a tool that takes many calls in one run: what makes one element of its list."""
         self._policy = policy
         self._decode = msgspec.msgpack.Decoder(arguments).decode
 
@@ -61,7 +65,7 @@ class Tool(Generic[P, R]):
         if policy.get("cache") == 0:
             merged.update(UNCACHED)
         spec = decided(self.spec, merged, self.arguments.__struct_fields__)
-        return Tool(self.function, spec, self.arguments, self.context_parameter, self._policy)
+        return Tool(self.function, spec, self.arguments, self.context_parameter, self._policy, self.item)
 
     def decode(self, body: Any) -> msgspec.Struct:
         """Validate a msgpack map of arguments; defaults are filled in.
@@ -110,12 +114,17 @@ def tool(
     invalidates: Sequence[str] = ...,
     affinity: str | None = ...,
     balancer: str | None = ...,
+    group: str | None = ...,
+    memory: int = ...,
     concurrency: int | None = ...,
     adaptive: bool = ...,
     rate: float | None = ...,
     burst: int | None = ...,
     backlog: int | None = ...,
     queue_timeout: float | None = ...,
+    idle_timeout: float | None = ...,
+    batch: int | None = ...,
+    batch_delay: float = ...,
     retries: int = ...,
     retry_on: Sequence[str] = ...,
     retry_delay: float = ...,
@@ -141,12 +150,17 @@ def tool(
     invalidates: Sequence[str] = (),
     affinity: str | None = None,
     balancer: str | None = None,
+    group: str | None = None,
+    memory: int = 0,
     concurrency: int | None = None,
     adaptive: bool = False,
     rate: float | None = None,
     burst: int | None = None,
     backlog: int | None = None,
     queue_timeout: float | None = None,
+    idle_timeout: float | None = None,
+    batch: int | None = None,
+    batch_delay: float = 0.005,
     retries: int = 0,
     retry_on: Sequence[str] = (),
     retry_delay: float = 0.1,
@@ -170,11 +184,19 @@ def tool(
         invalidates: tags whose results are outdated once this tool has run, however it ended.
         affinity: name of the argument whose value picks the worker, so that equal values share one worker's caches.
         balancer: name of a balancer; least outstanding by default, the ring with affinity or a cache.
+        group: the workers that run it, by a name that the configuration may say more of (``[groups.NAME]``); by default
+            ``default``, and ``async`` for async functions. A group is for one of these two kinds.
+        memory: bytes that one run needs, about. What a group has of it is shared by what runs there at once.
         concurrency: runs of this tool that the node has under way at once, over all its workers.
         adaptive: let the node find how many may run at once, from how much slower they get (at most ``concurrency``).
         rate: starts per second; more wait. ``burst``: starts at once, after a pause (those of one second by default).
         backlog: calls that may wait; more are refused with BUSY.
         queue_timeout: seconds that a call may wait until it starts; then it ends as EXPIRED.
+        idle_timeout: seconds that a run may go without yielding anything or calling ``context.progress``.
+        batch: calls that one run may take. The function's one parameter is a list then: of a Struct or dataclass, whose
+            fields are the arguments of a call, or of anything else, which is the one argument of a call. It returns a
+            list with a result, or an exception, for each.
+        batch_delay: seconds that a call waits for others, until there are ``batch``.
         retries: runs again after an error that says it may pass: raised as ``toolring.Retry``, or of a type that
             ``retry_on`` names (``("TimeoutError",)``). For tools that are read_only or idempotent.
         retry_delay: seconds before the first of them, on average; doubled each time, up to 30 s.
@@ -198,12 +220,16 @@ def tool(
         "invalidates": invalidates,
         "affinity": affinity,
         "balancer": balancer,
+        "memory": memory,
         "concurrency": concurrency,
         "adaptive": adaptive,
         "rate": rate,
         "burst": burst,
         "backlog": backlog,
         "queue_timeout": queue_timeout,
+        "idle_timeout": idle_timeout,
+        "batch": batch,
+        "batch_delay": batch_delay,
         "retries": retries,
         "retry_on": retry_on,
         "retry_delay": retry_delay,
@@ -217,25 +243,33 @@ def tool(
             )
         if description is not None and not isinstance(description, str):
             raise refused(tool_name, f"description={description!r} is not text")
-        arguments, context = _arguments(tool_name, target)
+        parameters, context = _parameters(tool_name, target)
+        item = None
+        if batch is not None:
+            item, parameters = batches.of_one_call(tool_name, parameters)
+        arguments = _struct(tool_name, parameters)
         about = ToolSpec(
             name=tool_name,
             description=description if description is not None else inspect.getdoc(target) or "",
             parameters=_schema(arguments),
+            concurrent=_is(target, inspect.iscoroutinefunction, inspect.isasyncgenfunction),
+            streams=_is(target, inspect.isgeneratorfunction, inspect.isasyncgenfunction),
             version=_digest(target),
             asks=context is not None,
         )
-        return Tool(target, decided(about, policy, arguments.__struct_fields__), arguments, context, policy)
+        whole = {**policy, "group": group if group is not None else "async" if about.concurrent else "default"}
+        return Tool(target, decided(about, whole, arguments.__struct_fields__), arguments, context, whole, item)
 
     return declare if function is None else declare(function)
 
 
-def _arguments(name: str, function: Callable[..., Any]) -> tuple[type[msgspec.Struct], str | None]:
-    """The struct of a function's parameters, and the name of the one that takes the Context."""
-    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-        raise refused(name, "async functions are not served yet; make it a plain function")
-    if inspect.isgeneratorfunction(function):
-        raise refused(name, "generator functions are not served yet; return a list")
+def _is(function: Callable[..., Any], *kinds: Callable[[Any], bool]) -> bool:
+    """Is it, or its ``__call__``, of one of these kinds?"""
+    return any(kind(function) or kind(getattr(function, "__call__", None)) for kind in kinds)  # noqa: B004
+
+
+def _parameters(name: str, function: Callable[..., Any]) -> tuple[list[Any], str | None]:
+    """A function's parameters as fields of a struct, and the name of the one that takes the Context."""
     try:
         hints = get_type_hints(function, include_extras=True)
     except Exception as error:
@@ -256,6 +290,10 @@ def _arguments(name: str, function: Callable[..., Any]) -> tuple[type[msgspec.St
             fields.append((parameter.name, kind))
         else:
             fields.append((parameter.name, kind, _default(parameter.default)))
+    return fields, context
+
+
+def _struct(name: str, fields: list[Any]) -> type[msgspec.Struct]:
     try:
         title = f"{name.replace('.', '_').replace('-', '_')}_arguments"  # unlike any class among them
         struct = msgspec.defstruct(title, fields, kw_only=True, forbid_unknown_fields=True)
@@ -263,7 +301,7 @@ def _arguments(name: str, function: Callable[..., Any]) -> tuple[type[msgspec.St
         msgspec.json.schema(struct)
     except (TypeError, ValueError) as error:
         raise refused(name, f"its signature can't be validated: {error}") from error
-    return struct, context
+    return struct
 
 
 def _default(value: Any) -> Any:

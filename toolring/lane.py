@@ -10,12 +10,13 @@ Layout, in 8-byte words:
 ====  ==========  =======================================================================
 word  written by  meaning
 ====  ==========  =======================================================================
-0     worker      ``sequence << 2 | state`` of the job at hand
+0     worker      ``sequence << 2 | state`` of the job at hand, or of the one that it has begun last
 1     worker      ``generation << 48 | answers << 32 | bytes`` now in the journal
 2     worker      until then (microseconds of CLOCK_MONOTONIC) the tool asks not to be interrupted
+3     worker      when its event loop last turned (microseconds of CLOCK_MONOTONIC), if it has one
 8     supervisor  every job up to this sequence is taken back unless it was taken before
 9     supervisor  the sequence to interrupt
-10    supervisor  answers up to this sequence have arrived
+10    supervisor  answers up to this sequence have arrived; of many at once, so many answers
 ====  ==========  =======================================================================
 """
 
@@ -38,6 +39,7 @@ JOURNAL_BYTES: Final = LANE_BYTES - JOURNAL_START
 AT: Final = 0
 JOURNAL: Final = 1
 SHIELD: Final = 2
+TURNED: Final = 3
 RECALL: Final = 8
 CANCEL: Final = 9
 ACK: Final = 10

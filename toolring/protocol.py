@@ -51,6 +51,8 @@ REFRESH: Final = 8
 """From worker to supervisor only: run the tool again, for the cache's sake."""
 LAYER_SHIFT: Final = 4
 """The bits from here on name the layer of a cached answer: 0 the supervisor, 1 a worker's memory, then the stores."""
+STREAMED: Final = 1 << 12
+"""It ends a stream, and tells in ``parts`` how many came before."""
 
 # Job.mode
 CALL: Final = 0
@@ -63,6 +65,17 @@ KEEP: Final = 1
 LOW: Final = -1
 NORMAL: Final = 0
 HIGH: Final = 1
+
+
+class Follow(msgspec.Struct, array_like=True, gc=False):
+    """What a caller wants to hear before a job's answer."""
+
+    stream: int = 0
+    """Bytes of parts that it takes before it says ``more``; 0: no parts, a generator's values are collected."""
+    progress: bool = False
+    """It wants to hear what the tool says of its progress."""
+    idle: float | None = None
+    """Seconds without a part or a word of progress after which the run is ended."""
 
 
 class Job(msgspec.Struct, array_like=True, gc=False):
@@ -85,6 +98,7 @@ class Job(msgspec.Struct, array_like=True, gc=False):
     """Seconds from now until its tool must have been started."""
     chunk: int = 0
     """The arguments are an array of so many calls, run one after the other as one job; 0: one call."""
+    follow: Follow | None = None
 
 
 class Answer(msgspec.Struct, array_like=True, gc=False):
@@ -98,6 +112,24 @@ class Answer(msgspec.Struct, array_like=True, gc=False):
     until_us: int = 0
     """From worker to supervisor: until then (microseconds of CLOCK_MONOTONIC) the result may be given to equal calls.
     Nothing to a client."""
+    parts: int = 0
+
+
+class Part(msgspec.Struct, array_like=True, gc=False):
+    """What a job tells before its answer: a value that its generator yielded, or how far it is."""
+
+    id: int
+    number: int
+    """Counts a job's parts from 1, or is one of the two below."""
+    value: Raw
+
+
+PROGRESS: Final = 0
+"""No part, but how far it is: [done, total or nil, message]."""
+ALIVE: Final = -1
+"""From worker to supervisor only: it has yielded something, which is collected."""
+PART_BYTES: Final = 64
+"""What a part costs of what its caller takes, beside the bytes of its value."""
 
 
 class Hello(msgspec.Struct, array_like=True, tag="hello", frozen=True):
@@ -113,6 +145,14 @@ class Submit(msgspec.Struct, array_like=True, tag="submit", gc=False):
 
 class Cancel(msgspec.Struct, array_like=True, tag="cancel"):
     ids: list[int]
+
+
+class More(msgspec.Struct, array_like=True, tag="more"):
+    """A caller has taken parts in: so many bytes of them may be sent in all, from the first one on. To a worker the
+    supervisor names the job by its sequence number."""
+
+    id: int
+    granted: int
 
 
 class Bye(msgspec.Struct, array_like=True, tag="bye"):
@@ -143,6 +183,12 @@ class Welcome(msgspec.Struct, array_like=True, tag="welcome"):
 
 class Answers(msgspec.Struct, array_like=True, tag="answers", gc=False):
     answers: list[Answer]
+
+
+class Parts(msgspec.Struct, array_like=True, tag="parts", gc=False):
+    """From worker to supervisor, and on to the client."""
+
+    parts: list[Part]
 
 
 class Pong(msgspec.Struct, array_like=True, tag="pong"):
@@ -179,6 +225,9 @@ class Work(msgspec.Struct, array_like=True, gc=False):
     """Run the tool whatever the cache holds, and keep the new result."""
     chunk: int = 0
     """The arguments are an array of so many calls."""
+    stream: int = 0
+    """As in ``Follow``; ``progress`` too, also if it is the supervisor that wants to hear."""
+    progress: bool = False
 
 
 class Batch(msgspec.Struct, array_like=True, tag="batch", gc=False):
@@ -192,6 +241,12 @@ class Stop(msgspec.Struct, array_like=True, tag="stop"):
     pass
 
 
+class Halt(msgspec.Struct, array_like=True, tag="halt"):
+    """To a worker that runs many at once: cancel these, by their sequence numbers."""
+
+    ids: list[int]
+
+
 class Ready(msgspec.Struct, array_like=True, tag="ready"):
     pid: int
 
@@ -202,6 +257,8 @@ class Leaving(msgspec.Struct, array_like=True, tag="leaving"):
 
 class Done(msgspec.Struct, array_like=True, tag="done", gc=False):
     answers: list[Answer]
+    count: int = 0
+    """Of a worker that runs many at once, whose answers come in any order: how many it has sent in all."""
 
 
 class Loads(msgspec.Struct, array_like=True, tag="loads"):
@@ -210,10 +267,10 @@ class Loads(msgspec.Struct, array_like=True, tag="loads"):
     figures: dict[str, Any]
 
 
-FromClient = Hello | Submit | Cancel | Ping | Ask | Bye
-FromNode = Welcome | Answers | Pong | Told | Refused | Probe
-FromSupervisor = Batch | Stop
-FromWorker = Ready | Done | Loads | Leaving
+FromClient = Hello | Submit | Cancel | More | Ping | Ask | Bye
+FromNode = Welcome | Answers | Parts | Pong | Told | Refused | Probe
+FromSupervisor = Batch | Halt | More | Stop
+FromWorker = Ready | Done | Parts | Loads | Leaving
 
 encode = msgspec.msgpack.Encoder().encode
 """Bytes of any of the structs above, or of arguments and results."""
@@ -266,4 +323,16 @@ def refuse_jobs(jobs: list[Job]) -> ProtocolError | None:
             return ProtocolError(f"job {job.id}: priority {job.priority} is none of {LOW} to {HIGH}")
         if not 0 <= job.chunk <= MAX_CHUNK:
             return ProtocolError(f"job {job.id}: a chunk of {job.chunk} calls; the limit is {MAX_CHUNK}")
+        if job.follow is not None and (wrong := _wrong_follow(job, job.follow)):
+            return ProtocolError(f"job {job.id}: {wrong}")
     return None
+
+
+def _wrong_follow(job: Job, follow: Follow) -> str:
+    if follow.stream < 0:
+        return f"{follow.stream} bytes of parts"
+    if follow.stream and (job.key or job.mode or job.chunk):
+        return "a stream is one call, without a key, and not kept"
+    if follow.idle is not None and not follow.idle > 0:
+        return f"idle {follow.idle} is not a positive number of seconds"
+    return ""

@@ -17,6 +17,8 @@ class ToolSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ``parameters`` is a JSON Schema object. ``timeout`` (seconds) limits one run, ``cache`` is a TTL in seconds;
     ``cache_stale`` and ``cache_errors`` are seconds too. ``tags`` name what its results depend on, ``invalidates``
     what a run of it changes; ``{argument}`` in them stands for an argument's value.
+    ``memory`` is in bytes: what one run is declared to need. ``batch`` is the most calls that one run of it takes,
+    ``batch_delay`` the seconds that a call may wait for company.
     The annotations default as in MCP: not read-only, not idempotent, destructive, open world.
     """
 
@@ -37,15 +39,24 @@ class ToolSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     invalidates: tuple[str, ...] = ()
     affinity: str | None = None
     balancer: str | None = None
+    group: str = "default"
+    concurrent: bool = False
+    """It is async: one worker has many runs of it under way at once."""
+    memory: int = 0
     concurrency: int | None = None
     adaptive: bool = False
     rate: float | None = None
     burst: int | None = None
     backlog: int | None = None
     queue_timeout: float | None = None
+    idle_timeout: float | None = None
     retries: int = 0
     retry_on: tuple[str, ...] = ()
     retry_delay: float = 0.1
+    streams: bool = False
+    """It is a generator: what it yields can be had as it comes."""
+    batch: int | None = None
+    batch_delay: float = 0.005
     version: str = ""
     asks: bool = False
     """It takes the Context, so it may notice by itself that its job was cancelled."""

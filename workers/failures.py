@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 import traceback
+from types import TracebackType
 from typing import Any, Final
 
 from msgspec import Raw
@@ -15,12 +17,21 @@ from toolring.protocol import ERROR, Answer, Work
 LONGEST: Final = 16_384
 """Characters of an error's text, and of its traceback: a result's limit must not be passed by way of an error."""
 _FRAMES: Final = 30
+_HERE: Final = os.path.dirname(__file__) + os.sep
 
 
 def refine(work: Work, error: BaseException) -> ToolringError:
     """The error for what a tool raised, or for a result that can't be encoded."""
     if isinstance(error, TypeError | ValueError | RecursionError | OverflowError) and _from_encoder(error):
         return InvalidResult(f"{work.tool}: the result can't be sent: {error}")
+    return of_the_tool(work, error)
+
+
+def of_the_tool(work: Work, error: BaseException) -> ToolringError:
+    """The error for an exception of the tool's own."""
+    if isinstance(error, ToolringError):
+        error.facts.setdefault("tool", work.tool)
+        return error
     try:
         text = str(error)[:LONGEST]
     except BaseException:  # the tool's own exception breaks while it is printed
@@ -30,8 +41,7 @@ def refine(work: Work, error: BaseException) -> ToolringError:
 
 def cause(error: BaseException) -> dict[str, Any]:
     """The facts of a tool's exception; the traceback without toolring's own frames."""
-    trace = error.__traceback__
-    below = trace.tb_next if trace is not None else None
+    below = _below(error.__traceback__)
     try:
         text = "".join(traceback.format_exception(type(error), error, below, limit=-_FRAMES))[-LONGEST:]
     except BaseException:
@@ -73,6 +83,12 @@ def _plain(value: Any) -> Any:
 
 
 def _from_encoder(error: BaseException) -> bool:
-    """Was it raised by the encoder itself, that is, in no frame below the runner's?"""
-    trace = error.__traceback__
-    return trace is not None and trace.tb_next is None
+    """Was it raised by the encoder itself, that is, in no frame below the worker's own?"""
+    return error.__traceback__ is not None and _below(error.__traceback__) is None
+
+
+def _below(trace: TracebackType | None) -> TracebackType | None:
+    """The tool's own frames."""
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_HERE):
+        trace = trace.tb_next
+    return trace

@@ -15,7 +15,7 @@ from toolring.workers.cache import tags
 from toolring.workers.cache.guarded import Guarded
 
 if TYPE_CHECKING:
-    from toolring.workers.runner import Runnable
+    from toolring.workers.runnable import Runnable
 
 
 class Invalidation:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -13,7 +14,7 @@ from msgspec import Raw
 
 from toolring import protocol
 from toolring.lane import AT, DONE, Lane
-from toolring.protocol import INLINE, NIL, Answer, Batch, Done, Leaving, Loads, Ready
+from toolring.protocol import INLINE, NIL, Answer, Batch, Done, Leaving, Loads, More, Part, Parts, Ready
 from toolring.workers.journal import LARGEST, Journal
 from toolring.workers.runner import Runner
 
@@ -23,15 +24,19 @@ REPORT_SECONDS: Final = 1.0
 
 _encode = protocol.encode
 _send = zmq.backend.Socket.send  # without the sugar: two thirds of the price
+_get: Any = zmq.backend.Socket.get
+_EVENTS: Final = int(zmq.EVENTS)
+_POLLIN: Final = int(zmq.POLLIN)
+Socket = zmq.Socket[bytes]
 _HEAD: Final = b"\x92\xa4done\xdd"
 """A ``Done`` up to the number of its answers, which are encoded one by one for the journal's sake."""
 
 
 @contextmanager
-def connected(address: str, identity: bytes) -> Iterator[zmq.Socket[bytes]]:
+def connected(address: str, identity: bytes) -> Iterator[Socket]:
     """The socket to the supervisor. Sending never blocks: the supervisor bounds what is under way."""
     context = zmq.Context()
-    socket: zmq.Socket[bytes] = context.socket(zmq.DEALER)
+    socket: Socket = context.socket(zmq.DEALER)
     socket.linger = 1000
     socket.sndhwm = socket.rcvhwm = 0
     socket.routing_id = identity
@@ -43,12 +48,40 @@ def connected(address: str, identity: bytes) -> Iterator[zmq.Socket[bytes]]:
         context.term()
 
 
+def descriptor(socket: Socket) -> int:
+    """Readable when something may have arrived; edge-triggered, so look after each send and receipt."""
+    return int(socket.getsockopt(zmq.FD))
+
+
+def has_arrived(socket: Socket) -> bool:
+    return bool(_get(socket, _EVENTS) & _POLLIN)
+
+
+def say(socket: Socket, message: Any, body: Any = None) -> None:
+    """Send a message, with a large value of it in a frame of its own."""
+    _send(socket, _encode(message), zmq.SNDMORE)
+    if body is None:
+        _send(socket, b"")
+    else:
+        socket.send(memoryview(body), copy=False)
+
+
+def receive(socket: Socket) -> tuple[protocol.FromSupervisor, Any]:
+    """Wait for a message, with its body."""
+    head = socket.recv()
+    try:
+        message = protocol.decode_from_supervisor(head)
+    except RecursionError:
+        message = _decode_deep(head)
+    return message, socket.recv(copy=False)
+
+
 class Outbox:
     """Answers on their way out: each into the journal at once, then together to the supervisor."""
 
     __slots__ = ("_journal", "_parts", "_socket", "_words", "since")
 
-    def __init__(self, socket: zmq.Socket[bytes], lane: Lane) -> None:
+    def __init__(self, socket: Socket, lane: Lane) -> None:
         self._socket = socket
         self._words = lane.words
         self._journal = Journal(lane)
@@ -84,14 +117,48 @@ class Outbox:
         """Its bytes travel in a frame of their own, without a copy; the next job waits for the receipt."""
         self.flush()
         body, answer.value = answer.value, NIL
-        _send(self._socket, _encode(Done([answer])), zmq.SNDMORE)
-        self._socket.send(memoryview(body), copy=False)
+        say(self._socket, Done([answer]), body)
         self._journal.wait_for(answer.id)
         self._journal.reclaim()
 
 
+class Messages:
+    """What arrives from the supervisor, in order; and the channel of the job at hand, which hears only of itself."""
+
+    __slots__ = ("_socket", "held")
+
+    def __init__(self, socket: Socket) -> None:
+        self._socket = socket
+        self.held: deque[tuple[protocol.FromSupervisor, Any]] = deque()
+
+    def next(self) -> tuple[protocol.FromSupervisor, Any]:
+        """Wait for a message, with its body."""
+        return self.held.popleft() if self.held else receive(self._socket)
+
+    def post(self, part: Part) -> None:
+        body = None
+        if len(part.value) > INLINE:
+            body, part.value = part.value, NIL
+        say(self._socket, Parts([part]), body)
+
+    def wait(self, seq: int) -> int:
+        """Until the job's caller has taken in more of its parts; what else comes meanwhile has its turn later."""
+        while True:
+            message, body = receive(self._socket)
+            if isinstance(message, More):
+                if message.id == seq:
+                    return message.granted
+            else:
+                self.held.append((message, body))
+
+
 def serve(
-    socket: zmq.Socket[bytes], lane: Lane, runner: Runner, pid: int, figures: Callable[[], dict[str, Any]] | None
+    socket: Socket,
+    messages: Messages,
+    lane: Lane,
+    runner: Runner,
+    pid: int,
+    figures: Callable[[], dict[str, Any]] | None,
 ) -> None:
     """Run batches until told to stop, or until this process must not run another tool.
 
@@ -99,22 +166,17 @@ def serve(
     """
     outbox = Outbox(socket, lane)
     run, add, flush = runner.run, outbox.add, outbox.flush
-    receive, monotonic = socket.recv, time.monotonic
-    decode = protocol.decode_from_supervisor
-    _send(socket, _encode(Ready(pid)), zmq.SNDMORE)
-    _send(socket, b"")
+    monotonic = time.monotonic
+    say(socket, Ready(pid))
     reported = 0.0
     stale = False
     while True:
-        if figures is not None and stale and not socket.poll(int(REPORT_SECONDS * 1000)):
+        if figures is not None and stale and not messages.held and not socket.poll(int(REPORT_SECONDS * 1000)):
             reported, stale = monotonic(), False
-            _report(socket, figures())
-        head = receive()
-        try:
-            message = decode(head)
-        except RecursionError:
-            message = _decode_deep(head)
-        body = receive(copy=False)
+            say(socket, Loads(figures()))
+        message, body = messages.next()
+        if isinstance(message, More):
+            continue  # of a job that is over
         if not isinstance(message, Batch):
             return
         seq, works = message.first, message.work
@@ -129,19 +191,13 @@ def serve(
                 flushed = now
         flush()
         if runner.retired:
-            _send(socket, _encode(Leaving()), zmq.SNDMORE)
-            _send(socket, b"")
+            say(socket, Leaving())
             return
         if figures is not None:
             stale = flushed - reported <= REPORT_SECONDS
             if not stale:
                 reported = flushed
-                _report(socket, figures())
-
-
-def _report(socket: zmq.Socket[bytes], figures: dict[str, Any]) -> None:
-    _send(socket, _encode(Loads(figures)), zmq.SNDMORE)
-    _send(socket, b"")
+                say(socket, Loads(figures()))
 
 
 def _decode_deep(head: bytes) -> protocol.FromSupervisor:

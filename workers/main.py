@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Mapping
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 from toolring import logs
@@ -14,7 +15,7 @@ from toolring.declare import Tool
 from toolring.errors import LoadError
 from toolring.guard import die_with
 from toolring.heap import keep_freed
-from toolring.lane import Lane, register_for_fence
+from toolring.lane import INTERRUPT, Lane, register_for_fence
 from toolring.plugins.registry import Registry
 from toolring.plugins.specs import StoreSettings
 from toolring.settings import WorkerSettings
@@ -25,8 +26,9 @@ from toolring.workers.cache.guarded import Guarded
 from toolring.workers.cache.results import ResultCache
 from toolring.workers.interrupt import Armed, install
 from toolring.workers.invalidation import Invalidation, operator_tool
-from toolring.workers.loop import connected, serve
-from toolring.workers.runner import Runnable, Runner
+from toolring.workers.loop import Messages, connected, serve
+from toolring.workers.runnable import Runnable
+from toolring.workers.runner import Runner
 
 
 class Kit:
@@ -116,8 +118,12 @@ def run(
     number: int,
     identity: bytes,
     parent: int,
+    many: bool,
 ) -> None:
-    """Serve until told to stop. Runs in the main thread of a process of its own."""
+    """Serve until told to stop. Runs in the main thread of a process of its own.
+
+    ``many``: it runs async tools, many at once, in an event loop.
+    """
     lane = Lane(memory, number)
     os.setpgid(0, 0)  # so that the tool's own children can be ended with it
     die_with(parent)
@@ -127,10 +133,17 @@ def run(
     os.dup2(2, 1)  # what a tool prints must not mix with the supervisor's own output
     register_for_fence()
     keep_freed()
-    armed = Armed()
-    install(armed, lane)
     logs.configure(settings.log_format, settings.log_level)
     kit = Kit(settings, tools, registry, Stamps(memory))
-    runner = Runner(kit.runnables, lane, armed, logs.bound, settings.max_result)
+    figures = kit.figures if kit.memories else None
     with connected(settings.address, identity) as socket:
-        serve(socket, lane, runner, os.getpid(), kit.figures if kit.memories else None)
+        if many:
+            signal.signal(INTERRUPT, signal.SIG_IGN)  # a signal would strike whichever job happens to run
+            async_serve = import_module("toolring.workers.async_loop").serve  # asyncio is for those who need it
+            async_serve(socket, lane, kit.runnables, logs.bound, settings.max_result, figures)
+            return
+        armed = Armed()
+        install(armed, lane)
+        messages = Messages(socket)
+        runner = Runner(kit.runnables, lane, armed, logs.bound, settings.max_result, messages)
+        serve(socket, messages, lane, runner, os.getpid(), figures)

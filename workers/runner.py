@@ -1,22 +1,21 @@
-"""One attempt at a job inside a worker: deadline -> validate -> cache -> call -> encode."""
+"""One attempt at a job inside a worker that runs one at a time: deadline -> validate -> cache -> call -> encode."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from functools import partial
+from typing import Any, Protocol
 
 import msgspec
 from msgspec import Raw
 
 from toolring import protocol
-from toolring.context import Context
-from toolring.declare import Tool
+from toolring.context import Context, at_hand
 from toolring.errors import (
     Cancelled,
-    InvalidArguments,
-    TooLarge,
     ToolError,
     ToolringError,
     UnknownTool,
@@ -24,85 +23,55 @@ from toolring.errors import (
     from_wire,
 )
 from toolring.lane import AT, CANCEL, RECALL, SHIELD, STARTED, TAKEN, Lane
-from toolring.protocol import ERROR, NIL, OK, SKIPPED, Answer, Work
+from toolring.protocol import ERROR, NIL, OK, SKIPPED, STREAMED, Answer, Part, Work
 from toolring.workers.cache.results import Found, Question, ResultCache
 from toolring.workers.failures import cause, check_raw, failure, refine
 from toolring.workers.interrupt import Armed, JobInterrupted, Shield
+from toolring.workers.outlet import Outlet
+from toolring.workers.runnable import (
+    Runnable,
+    all_fail,
+    calls_of,
+    check_count,
+    failed,
+    found_answer,
+    joined,
+    spread,
+    succeeded,
+    together,
+    until,
+    within,
+)
 
 _astuple = msgspec.structs.astuple
 _encode = protocol.encode
 
 
-class Runnable:
-    """A tool made ready to be called many times: what the hot path needs, looked up once."""
+class Channel(Protocol):
+    """To whoever follows the job at hand."""
 
-    __slots__ = ("cache", "call", "changes", "context", "decode", "decode_all", "name", "positional", "tool")
+    def post(self, part: Part) -> None: ...
 
-    def __init__(
-        self,
-        tool: Tool[..., Any],
-        cache: ResultCache | None,
-        changes: Callable[[msgspec.Struct], None] | None = None,
-    ) -> None:
-        """``changes`` is told the arguments of each run that has ended, however it ended."""
-        self.tool = tool
-        self.name = tool.spec.name
-        self.decode = tool.decode
-        self.decode_all = msgspec.msgpack.Decoder(list[tool.arguments]).decode  # type: ignore[name-defined]
-        self.cache = cache
-        self.context = tool.context_parameter
-        self.call = tool.function
-        self.changes = changes
-        self.positional = _all_positional(tool)
-
-
-_decode_calls = msgspec.msgpack.Decoder(list[Raw]).decode
-
-
-def _calls(work: Work) -> list[Raw]:
-    try:
-        calls = _decode_calls(work.args)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise InvalidArguments(f"{work.tool}: a chunk's arguments are an array of maps: {error}") from None
-    _check_count(work, len(calls))
-    return calls
-
-
-def _check_count(work: Work, count: int) -> None:
-    if count != work.chunk:
-        raise InvalidArguments(f"{work.tool}: {count} calls, where {work.chunk} were announced")
-
-
-def _failed(seq: int, error: ToolringError, work: Work) -> bytes:
-    return b"\x92\x01" + bytes(failure(seq, error, work).value)
-
-
-def _joined(work: Work, parts: list[bytes], limit: int) -> Raw:
-    """The results of a chunk as one array. Raises TooLarge."""
-    value = b"".join((b"\xdd", len(parts).to_bytes(4, "big"), *parts))
-    if len(value) > limit:
-        text = f"{work.tool}: the results of {len(parts)} calls have {len(value)} bytes, the limit is {limit}"
-        raise TooLarge(text, size=len(value), limit=limit)
-    return Raw(value)
-
-
-def _until(hold: float) -> int:
-    return int((time.monotonic() + hold) * 1e6) if hold > 0 else 0
-
-
-def _all_positional(tool: Tool[..., Any]) -> bool:
-    """Can the arguments be passed by position, in the struct's order? It is half the cost of keywords."""
-    code = getattr(tool.function, "__code__", None)
-    if code is None or tool.context_parameter is not None or hasattr(tool.function, "__wrapped__"):
-        return False
-    fields = tool.arguments.__struct_fields__
-    return bool(code.co_kwonlyargcount == 0 and code.co_varnames[: code.co_argcount] == fields)
+    def wait(self, seq: int) -> int:
+        """Wait until the caller has taken in more of this job's parts: bytes of them that may be sent in all."""
+        ...
 
 
 class Runner:
     """Runs attempts one after the other in the main thread, so that a signal can end them."""
 
-    __slots__ = ("_armed", "_lane", "_make_logger", "_max_result", "_runnables", "_words", "forked", "retired")
+    __slots__ = (
+        "_armed",
+        "_channel",
+        "_lane",
+        "_make_logger",
+        "_max_result",
+        "_outlet",
+        "_runnables",
+        "_words",
+        "forked",
+        "retired",
+    )
 
     def __init__(
         self,
@@ -111,6 +80,7 @@ class Runner:
         armed: Armed,
         make_logger: Callable[..., Any],
         max_result: int,
+        channel: Channel,
     ) -> None:
         self._runnables = runnables
         self._lane = lane
@@ -118,6 +88,8 @@ class Runner:
         self._armed = armed
         self._make_logger = make_logger
         self._max_result = max_result
+        self._channel = channel
+        self._outlet: Outlet | None = None
         self.forked = False
         """Set in a child that a tool forked."""
         os.register_at_fork(after_in_child=self._mark)
@@ -139,23 +111,42 @@ class Runner:
         runnable = self._runnables.get(work.tool)
         if runnable is None:
             return failure(seq, UnknownTool(f"no tool {work.tool!r} in this worker"), work)
+        if work.stream or work.progress:
+            return self._followed(seq, work, runnable, start)
+        return self._attempt(seq, work, runnable, start)
+
+    def _followed(self, seq: int, work: Work, runnable: Runnable, start: float) -> Answer:
+        """An attempt of which somebody wants to hear before it is over."""
+        outlet = self._outlet = Outlet(seq, work, self._channel.post, self._max_result)
+        try:
+            answer = self._attempt(seq, work, runnable, start)
+        finally:
+            self._outlet = None
+        if work.stream:
+            answer.flags |= STREAMED
+            answer.parts = outlet.parts
+        return answer
+
+    def _attempt(self, seq: int, work: Work, runnable: Runnable, start: float) -> Answer:
         try:
             if work.chunk:
-                parts = self._plain_chunk(seq, work, runnable) or self._chunk(seq, work, runnable, start)
-                return Answer(seq, OK, _joined(work, parts, self._max_result), int((time.monotonic() - start) * 1e6))
+                value = joined(work, self._calls(seq, work, runnable, start), self._max_result)
+                return Answer(seq, OK, value, int((time.monotonic() - start) * 1e6))
             arguments = runnable.decode(work.args)
             cache = runnable.cache
-            if cache is not None and work.partition is not None:
-                try:
-                    question = cache.question(arguments, work.partition)
-                except Exception:
-                    pass  # what has no key is not cached
-                else:
-                    return self._cached(seq, work, runnable, cache, question, arguments, start)
+            if cache is not None and (question := runnable.question(arguments, work)) is not None:
+                return self._cached(seq, work, runnable, cache, question, arguments, start)
             value = self._execute(seq, work, runnable, arguments)
         except ToolringError as error:
             return failure(seq, error, work, start)
         return Answer(seq, OK, value, int((time.monotonic() - start) * 1e6))
+
+    # ---- many calls as one job
+
+    def _calls(self, seq: int, work: Work, runnable: Runnable, start: float) -> list[bytes]:
+        if runnable.item is not None:
+            return self._together(seq, work, runnable)
+        return self._plain_chunk(seq, work, runnable) or self._chunk(seq, work, runnable, start)
 
     def _plain_chunk(self, seq: int, work: Work, runnable: Runnable) -> list[bytes] | None:
         """The calls of a chunk in one sweep: the way for functions that take microseconds. None: it isn't for this
@@ -166,10 +157,11 @@ class Runner:
             calls = runnable.decode_all(work.args)
         except Exception:
             return None  # one by one it will be known which is wrong
-        _check_count(work, len(calls))
+        check_count(work, len(calls))
         armed, call = self._armed, runnable.call
         parts: list[bytes] = []
         add = parts.append
+        at_hand.deadline = work.deadline
         self._words[AT] = seq << 2 | STARTED
         try:
             try:
@@ -177,15 +169,15 @@ class Runner:
                 for arguments in calls:
                     try:
                         result = call(*_astuple(arguments))
-                        encoded = _encode((0, result))
+                        body = _encode((0, result))
                         if type(result) is Raw:
                             check_raw(work, _encode(result))
-                        add(encoded)
+                        add(body)
                     except (JobInterrupted, MemoryError):
                         raise
                     except BaseException as error:
                         refined = error if isinstance(error, ToolringError) else refine(work, error)
-                        add(_failed(seq, refined, work))
+                        add(failed(seq, refined, work))
             finally:
                 armed.seq = 0
                 if self.forked:
@@ -201,33 +193,44 @@ class Runner:
     def _chunk(self, seq: int, work: Work, runnable: Runnable, start: float) -> list[bytes]:
         """The calls of a chunk, each as if it had come alone. The whole ends with an error if it must end, or if this
         process must not run another tool."""
-        calls = _calls(work)
+        calls = calls_of(work)
         parts: list[bytes] = []
         for call in calls:
             if self._words[CANCEL] == seq:
                 raise Cancelled(f"{work.tool}: ended after {len(parts)} of {len(calls)} calls")
             try:
-                parts.append(b"\x92\x00" + self._one_of(seq, work, runnable, call, start))
+                parts.append(succeeded(self._one_of(seq, work, runnable, call, start)))
             except ToolringError as error:
                 if self.retired:
                     raise
-                parts.append(_failed(seq, error, work))
+                parts.append(failed(seq, error, work))
         return parts
 
     def _one_of(self, seq: int, work: Work, runnable: Runnable, call: Raw, start: float) -> bytes:
         """One call of a chunk, from the cache or run. Raises a ToolringError."""
         arguments = runnable.decode(call)
         cache = runnable.cache
-        if cache is None or work.partition is None:
-            return bytes(self._execute(seq, work, runnable, arguments))
-        try:
-            question = cache.question(arguments, work.partition)
-        except Exception:  # what has no key is not cached
+        if cache is None or (question := runnable.question(arguments, work)) is None:
             return bytes(self._execute(seq, work, runnable, arguments))
         answer = self._cached(seq, work, runnable, cache, question, arguments, start)
         if answer.status != OK:
             raise from_wire(protocol.decode_value(answer.value))
         return bytes(answer.value)
+
+    def _together(self, seq: int, work: Work, runnable: Runnable) -> list[bytes]:
+        """All calls in one run of the function, or in as few as it allows."""
+        batch = together(seq, work, runnable)
+        for items, places in batch.runs(runnable.batch):
+            args, kwargs = (items,), self._extras(seq, work, runnable)
+            try:
+                self._run(seq, work, runnable, args, kwargs, None, partial(spread, seq, work, batch, places))
+            except ToolringError as error:
+                if self.retired:
+                    raise
+                all_fail(seq, work, batch, places, error)
+        return batch.parts
+
+    # ---- one call
 
     def _cached(
         self,
@@ -246,8 +249,7 @@ class Runner:
             found = self._claim(seq, work, cache, question)
             claimed = found is None
         if found is not None:
-            spent = int((time.monotonic() - start) * 1e6)
-            return Answer(seq, found.status, Raw(found.value), spent, found.flags, _until(found.hold))
+            return found_answer(seq, found, start)
         began = time.monotonic()
         try:
             value = self._execute(seq, work, runnable, arguments)
@@ -260,7 +262,7 @@ class Runner:
         finally:
             if claimed:
                 cache.release(question)
-        return Answer(seq, OK, value, int((time.monotonic() - start) * 1e6), 0, _until(hold))
+        return Answer(seq, OK, value, int((time.monotonic() - start) * 1e6), 0, until(hold))
 
     def _claim(self, seq: int, work: Work, cache: ResultCache, question: Question) -> Found | None:
         """Wait for another node that makes the same result; may be interrupted as the tool itself may be."""
@@ -277,29 +279,45 @@ class Runner:
 
     def _execute(self, seq: int, work: Work, runnable: Runnable, arguments: msgspec.Struct) -> Raw:
         """Call the tool and encode what it returns. Raises a ToolringError for whatever goes wrong."""
+        if runnable.positional:
+            body = self._run(seq, work, runnable, _astuple(arguments), {}, arguments, None)
+        else:
+            kwargs = {**runnable.keywords(arguments), **self._extras(seq, work, runnable)}
+            finish = partial(self._drain, seq, work) if runnable.streams else None
+            body = self._run(seq, work, runnable, (), kwargs, arguments, finish)
+        return within(work, body, self._max_result)
+
+    def _run(
+        self,
+        seq: int,
+        work: Work,
+        runnable: Runnable,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        arguments: msgspec.Struct | None,
+        finish: Callable[[Any], Any] | None,
+    ) -> Any:
+        """The one place where a tool's code runs. What it returns is encoded, or given to ``finish``."""
         armed = self._armed
         call = runnable.call
-        if runnable.positional:
-            args: tuple[Any, ...] = _astuple(arguments)
-            kwargs: dict[str, Any] = {}
-        else:
-            args = ()
-            kwargs = {f: getattr(arguments, f) for f in arguments.__struct_fields__}
-            if runnable.context is not None:
-                kwargs[runnable.context] = self._context(seq, work)
+        at_hand.deadline = work.deadline
         self._words[AT] = seq << 2 | STARTED
         try:
             try:
                 armed.seq = seq
                 result = call(*args, **kwargs)
-                encoded = _encode(result)
+                if finish is not None:
+                    return finish(result)
+                body = _encode(result)
                 if type(result) is Raw:
-                    check_raw(work, encoded)
+                    check_raw(work, body)
+                return body
             finally:
                 armed.seq = 0  # a bare store: no signal can be handled before it
+                at_hand.deadline = None
                 if self.forked:
                     os._exit(1)  # a child that the tool forked came back here; the job is its parent's
-                if runnable.changes is not None:
+                if runnable.changes is not None and arguments is not None:
                     runnable.changes(arguments)
         except JobInterrupted:
             self.retired = True
@@ -312,18 +330,31 @@ class Runner:
             raise
         except BaseException as error:  # SystemExit and KeyboardInterrupt of a tool are the tool's failure too
             raise refine(work, error) from None
-        if len(encoded) > self._max_result:
-            raise TooLarge(
-                f"{work.tool}: the result has {len(encoded)} bytes, the limit is {self._max_result}",
-                size=len(encoded),
-                limit=self._max_result,
-            )
-        return Raw(encoded)
 
-    def _context(self, seq: int, work: Work) -> Context:
+    def _drain(self, seq: int, work: Work, generator: Iterator[Any]) -> Raw:
+        """Hand on what a generator yields, as fast as it is taken, or collect it."""
+        outlet = self._outlet or Outlet(seq, work, self._channel.post, self._max_result)
+        try:
+            while True:
+                try:
+                    item = next(generator)
+                except StopIteration as end:
+                    return outlet.result(end.value)
+                while outlet.full:
+                    outlet.granted = self._channel.wait(seq)
+                outlet.give(item)
+        except BaseException:
+            with suppress(Exception):
+                generator.close()  # type: ignore[attr-defined]  # its cleanup runs now, not when it is collected
+            raise
+
+    def _extras(self, seq: int, work: Work, runnable: Runnable) -> dict[str, Any]:
+        """The Context, if the tool asks for it."""
+        if runnable.context is None:
+            return {}
         words = self._words
         words[SHIELD] = self._armed.shields = 0
-        return Context(
+        context = Context(
             job=f"{work.session}-{work.id}",
             tool=work.tool,
             attempt=work.attempt,
@@ -331,4 +362,10 @@ class Runner:
             cancelled=lambda: words[CANCEL] == seq,
             shield=Shield(self._armed, self._lane, seq),
             make_logger=self._make_logger,
+            tell=self._outlet.tell if self._outlet is not None else _nobody,
         )
+        return {runnable.context: context}
+
+
+def _nobody(_done: float, _total: float | None, _message: str) -> None:
+    """Nobody listens."""

@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
+from importlib import import_module
 from types import FrameType
 from typing import Any
 
@@ -58,6 +59,8 @@ def zygote(
         control.send_bytes(_encode(["loaded", specs, method]))
     except OSError:
         return
+    if any(tool.spec.concurrent for tool in tools.values()):
+        import_module("toolring.workers.async_loop")  # once, rather than in each worker
     gc.collect()
     gc.freeze()  # the collector must not write to pages that all workers share
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # whatever the tools' modules made of it
@@ -150,16 +153,16 @@ class Nursery:
             self._reap()
             try:
                 while control.poll():
-                    lane, identity = _decode(control.recv_bytes())
-                    self._start(lane, identity)
+                    lane, identity, many = _decode(control.recv_bytes())
+                    self._start(lane, identity, many)
             except (EOFError, OSError):
                 return
 
-    def _start(self, lane: int, identity: bytes) -> None:
+    def _start(self, lane: int, identity: bytes, many: bool) -> None:
         if self._fork:
-            target, args = self._forked, (lane, identity, os.getpid())
+            target, args = self._forked, (lane, identity, os.getpid(), many)
         else:
-            target, args = spawned, (self._settings, lane, identity, os.getpid())  # type: ignore[assignment]
+            target, args = spawned, (self._settings, lane, identity, os.getpid(), many)  # type: ignore[assignment]
         worker = self._context.Process(target=target, args=args, name=f"toolring-worker-{identity.decode()}")
         try:
             worker.start()
@@ -172,9 +175,9 @@ class Nursery:
         self._ends[identity] = _end_of(worker)
         self._control.send_bytes(_encode(["started", identity, worker.pid]))
 
-    def _forked(self, lane: int, identity: bytes, parent: int) -> None:
+    def _forked(self, lane: int, identity: bytes, parent: int, many: bool) -> None:
         self._control.close()
-        run(self._settings, self._tools, self._registry, self._memory, lane, identity, parent)
+        run(self._settings, self._tools, self._registry, self._memory, lane, identity, parent, many)
 
     def _reap(self) -> None:
         for identity, worker in list(self._workers.items()):
@@ -210,11 +213,11 @@ def _kill_group(pid: int) -> None:
         pass  # it had not made a group of its own yet, or all of it is gone
 
 
-def spawned(settings: WorkerSettings, lane: int, identity: bytes, parent: int) -> None:
+def spawned(settings: WorkerSettings, lane: int, identity: bytes, parent: int, many: bool) -> None:
     """A worker in a fresh interpreter: everything is imported again, the lanes are found through the parent."""
     os.setpgid(0, 0)
     die_with(parent)  # before anything of the tools' is imported, which may take its time
     tools, registry = load_all(settings)
     with open(settings.lanes, "r+b") as file:
         memory = mmap.mmap(file.fileno(), 0)
-    run(settings, tools, registry, memory, lane, identity, parent)
+    run(settings, tools, registry, memory, lane, identity, parent, many)

@@ -18,6 +18,8 @@ from toolring import protocol
 from toolring.errors import Cancelled, Retry, ToolError, ToolringError
 from toolring.lane import ACK, AT, CANCEL, DONE, RECALL, STARTED, TAKEN, Lanes
 from toolring.policy.balance import Balancer, RingOverflow, RoundRobin
+from toolring.policy.groups import Bounds, Group
+from toolring.policy.limits import Fixed
 from toolring.policy.restart import RestartBudget
 from toolring.protocol import (
     CACHED,
@@ -42,11 +44,12 @@ from toolring.spec import ToolSpec
 from toolring.stamps import ALL, BYTES, SOME_TAG, Stamps, of_tool, place, some_key
 from toolring.supervisor.catalogue import ServedTool
 from toolring.supervisor.core import Core, Limits
-from toolring.supervisor.endings import Endings
+from toolring.supervisor.endings import Endings, Grace
 from toolring.supervisor.fleet import Fleet, Life, Worker
 from toolring.supervisor.ledger import Entry, Session, State
 from toolring.supervisor.sharing import Flight
-from toolring.supervisor.watch import SCAN_SECONDS, Grace, Watch
+from toolring.supervisor.valves import Valve
+from toolring.supervisor.watch import SCAN_SECONDS, Watch
 from toolring.workers.cache import tags
 from toolring.workers.journal import LARGEST, Journal
 
@@ -54,6 +57,9 @@ encode = protocol.encode
 decode = protocol.decode_value
 
 SLOTS = 3
+GRACE = Grace(interrupt=0.2, terminate=0.2, shield=1.0, start=5.0, cooperate=0.1, neighbours=0.5)
+ONE = [Group("default", SLOTS)]
+GROUPS = [*ONE, Group("heavy", 2, 0, Bounds(memory=1000, backlog=8))]
 LIMITS = Limits(backlog=20, backlog_bytes=300_000, per_client=12, deaths=2, keep_seconds=1e9, keep_bytes=1 << 30)
 
 
@@ -78,6 +84,15 @@ def tools() -> dict[str, ServedTool]:
     return {one.name: one for one in made}
 
 
+def grouped_tools() -> dict[str, ServedTool]:
+    """Those of all groups."""
+    made = [
+        tool("large", group="heavy", memory=700),
+        tool("small", group="heavy", memory=300, read_only=True, concurrency=2),
+    ]
+    return {**tools(), **{one.name: one for one in made}}
+
+
 def sharing_tools() -> dict[str, ServedTool]:
     """Those that share results with some, and those that invalidate them."""
     made = [
@@ -86,7 +101,7 @@ def sharing_tools() -> dict[str, ServedTool]:
         tool("change", invalidates=("t",), asks=True),
         tool("swap", idempotent=True, invalidates=("t",)),
     ]
-    return {**tools(), **{one.name: one for one in made}}
+    return {**grouped_tools(), **{one.name: one for one in made}}
 
 
 TAG = tags.named("t")
@@ -483,23 +498,22 @@ class Node:
         served: dict[str, ServedTool] | None = None,
         callers: Sequence[str] = ("other", "caller", "caller"),
         limits: Limits = LIMITS,
+        groups: Sequence[Group] = ONE,
     ) -> None:
         self.now = 1000.0
         self.version = 0
         """Counts the changes of what the cached tools look at."""
         self.known = 0
         """The last change of which the node knows: no call from now on may hear of an earlier world."""
-        self.lanes = Lanes(SLOTS * 2 + 2)
+        self.lanes = Lanes(SLOTS * 2 + 6)
         self.words = Stamps(self.lanes.memory).words
         self.epoch = 0
         """Counts the moments at which something was invalidated that the supervisor may share."""
         self.watched = self.look()
         self.begun: dict[Entry, int] = {}
         """The epoch in which an entry was accepted."""
-        self.core = Core(served or tools(), Fleet(SLOTS, self.lanes.all), limits, Stamps(self.lanes.memory))
-        self.watch = Watch(
-            self.core, Endings(self.core, 0.1), RestartBudget(5, 10.0), Grace(0.2, 0.2, 1.0, 5.0), self._is_stopped
-        )
+        self.core = Core(served or tools(), Fleet(groups, self.lanes.all), limits, Stamps(self.lanes.memory))
+        self.watch = Watch(self.core, Endings(self.core, GRACE), RestartBudget(5, 10.0), self._is_stopped)
         self.workers: dict[bytes, SimWorker] = {}
         self.exits: deque[tuple[bytes, int]] = deque()
         self.clients = [SimClient(self, number, callers[number % len(callers)]) for number in range(1, clients + 1)]
@@ -523,7 +537,7 @@ class Node:
 
     def submit(self, client: SimClient, jobs: list[Job]) -> None:
         assert client.session is not None
-        self.core.submit(client.session, jobs, self.now)
+        self.core.door.submit(client.session, jobs, self.now)
         self.turn()
 
     def cancel(self, client: SimClient, number: int) -> None:
@@ -548,7 +562,7 @@ class Node:
                 assert isinstance(message, Done)
                 if body:
                     message.answers[0].value = Raw(body)
-                self.core.answers(worker.record, message.answers, self.now)
+                self.core.returns.answers(worker.record, message.answers, self.now)
         self.turn()
 
     def hear_exit(self) -> None:
@@ -581,7 +595,7 @@ class Node:
     def turn(self) -> None:
         self.note_entries()
         if not self.shut:
-            self.core.dispatch(self.now)
+            self.core.placing.dispatch(self.now)
             for send in self.core.sends:
                 assert send.worker.life is Life.READY, "work for a worker that isn't ready"
                 for at, work in enumerate(send.work, send.first - send.worker.head):
@@ -693,7 +707,7 @@ class Node:
         core = self.core
         idle = [worker for worker in core.fleet.ready if not worker.line]
         for worker in idle:
-            waits = [*core.line, *worker.slot.waiting]
+            waits = [*worker.slot.group.line, *worker.slot.waiting]
             assert not waits, f"worker {worker.name} idles while {len(waits)} jobs wait"
 
     def check_answer(self, client: SimClient, asked: Asked) -> None:
@@ -739,7 +753,8 @@ class Node:
         entries = self.entries()
         assert core.bytes == sum(len(entry.args) for entry in entries)
         assert core.in_hand() == len(entries)
-        lines = [core.line, *(slot.waiting for slot in core.fleet.slots), *(valve.line for valve in core.valves)]
+        lines = [group.line for group in core.fleet.groups] + [valve.line for valve in core.valves]
+        lines += [slot.waiting for slot in core.fleet.slots]
         places = Counter(id(entry) for line in lines for entry in line)
         for line in lines:
             assert line.pending >= 0
@@ -751,7 +766,8 @@ class Node:
         assert core.backlog.count == len(waiting) + len(delayed)
         accounts = Counter(id(entry.account) for entry in [*waiting, *delayed])
         assert all(entry.account.waiting == accounts[id(entry.account)] for entry in entries)
-        assert {id(entry) for _, _, entry in core.delayed if entry.state is State.DELAYED} == {id(e) for e in delayed}
+        to_retry = {id(entry) for _, _, entry in core.retries.delayed if entry.state is State.DELAYED}
+        assert to_retry == {id(entry) for entry in delayed}
         self.check_valves(entries)
         for entry in waiting:
             assert places[id(entry)] == 1, f"{entry.name} waits in {places[id(entry)]} lines"
@@ -774,25 +790,33 @@ class Node:
 
     def check_valves(self, entries: list[Entry]) -> None:
         """Permits are out for what runs or will run next, and for what was answered and still runs."""
-        for tool in self.core.tools.values():
-            valve = tool.valve
-            if valve is None:
-                continue
-            mine = [entry for entry in entries if entry.tool is tool]
-            owed = sum(w.leftover is not None and w.leftover.permit is valve for w in self.core.fleet.workers.values())
-            assert valve.running == sum(entry.permit for entry in mine) + owed
+        left = [left for worker in self.core.fleet.workers.values() for left in worker.leftovers.values()]
+        for valve in self.core.valves:
+            holders = [(one.tool, one.tool.valves[: one.passed]) for one in entries]
+            holders += [(one.tool, one.tool.valves[: one.passed]) for one in left]
+            permits = [tool for tool, passed in holders if valve in passed]
+            assert valve.running == len(permits)
+            assert valve.used == sum(tool.memory for tool in permits)
+            assert not valve.memory or valve.used <= valve.memory
+            mine = [entry for entry in entries if valve in entry.tool.valves]
             assert valve.waiting == sum(entry.state is State.QUEUED for entry in mine)
-            if valve.limit is not None:
-                assert valve.running <= valve.limit.limit or tool.spec.adaptive
-            if valve.backlog is not None:
-                assert valve.waiting <= valve.backlog + SLOTS  # those that were given back were accepted before
-            runs = [run for run in self.runs if run.tool == tool.name and not run.ended and run.worker.alive]
-            if tool.spec.concurrency and not tool.spec.adaptive:
-                assert len(runs) <= tool.spec.concurrency, f"{len(runs)} of {tool.name} run at once"
+            self.check_limit(valve)
+
+    def check_limit(self, valve: Valve) -> None:
+        """What really runs at once, whatever the books say."""
+        names = [tool.name for tool in self.core.tools.values() if valve in tool.valves]
+        runs = [run for run in self.runs if run.tool in names and not run.ended and run.worker.alive]
+        if isinstance(valve.limit, Fixed):
+            assert valve.running <= valve.limit.limit
+            assert len(runs) <= valve.limit.limit, f"{len(runs)} runs of {valve.of} at once"
+        if valve.memory:
+            assert sum(self.core.tools[run.tool].memory for run in runs) <= valve.memory
+        if valve.backlog is not None:
+            assert valve.waiting <= valve.backlog + SLOTS  # those that were given back were accepted before
 
     def check_sharing(self, entries: list[Entry]) -> None:
         core = self.core
-        sharing = core.sharing
+        sharing = core.joining.sharing
         assert 0 <= sharing.bytes <= core.limits.hot_bytes
         assert sharing.bytes == sum(held.size for held in sharing._held.values())
         if not entries:
@@ -851,8 +875,8 @@ class Node:
             client.read()
         core = self.core
         assert not [worker.name for worker in core.fleet.workers.values() if worker.life is Life.ENDING]
-        assert not core.sharing.flights
-        assert not core.sharing.renewals
+        assert not core.joining.sharing.flights
+        assert not core.joining.sharing.renewals
         assert not self.entries(), [(entry.name, entry.state.name) for entry in self.entries()]
         for client in self.clients:
             assert not client.unanswered(), f"no answer for {[asked.job.id for asked in client.unanswered()]}"

@@ -10,15 +10,15 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from tests.model.simulation import Node, SimClient, SimWorker
+from tests.model.simulation import GROUPS, Node, SimClient, SimWorker, grouped_tools
 from toolring.protocol import CALL, KEEP
 
 WALKS = 300
 
 picks = st.integers(0, 1_000_000)
-tool_names = st.sampled_from(
-    ["read", "write", "near", "push", "brief", "polite", "few", "slow", "again", "cached", "cached"]
-)
+NAMES = ["read", "write", "near", "push", "brief", "polite", "few", "slow", "again", "cached", "cached"]
+NAMES += ["large", "small"]
+tool_names = st.sampled_from(NAMES)
 sizes = st.sampled_from([0, 0, 0, 0, 70_000])
 timeouts = st.sampled_from([None, None, None, 0.05, 1.0])
 routes = st.sampled_from([b"", b"", b"a", b"b", b"c"])
@@ -36,7 +36,7 @@ class NodeMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.node = Node()
+        self.node = Node(served=grouped_tools(), groups=GROUPS)
         self.count = 0
 
     def client(self, pick: int) -> SimClient | None:
@@ -225,11 +225,10 @@ def walk(seed: int, length: int = 150) -> None:
         return None if dice.random() < 0.8 else choice([0.05, 1.0])
 
     def submit() -> None:
-        names = ["read", "write", "near", "push", "brief", "polite", "few", "slow", "again", "cached", "cached"]
         size = [0] * 20 + [70_000]
         machine.submit(
             pick(),
-            [(choice(names), choice(size), timeout(), choice([b"", b"a", b"b"])) for _ in range(dice.randint(1, 6))],
+            [(choice(NAMES), choice(size), timeout(), choice([b"", b"a", b"b"])) for _ in range(dice.randint(1, 6))],
         )
 
     moves: list[tuple[float, Callable[[], None]]] = [

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from toolring.lane import Lanes
+from toolring.policy.groups import Group
 from toolring.spec import ToolSpec
 from toolring.supervisor.accounts import Account
 from toolring.supervisor.catalogue import ServedTool
@@ -19,10 +20,18 @@ from toolring.supervisor.ledger import FINAL, Entry, Event, IllegalEvent, Sessio
 S, E = State, Event
 ENDS = {E.FAIL: S.FAILED, E.CANCEL: S.CANCELLED, E.EXPIRE: S.EXPIRED}
 LEGAL = {
-    S.QUEUED: {E.DISPATCH: S.DISPATCHED, **ENDS},
+    S.QUEUED: {E.DISPATCH: S.DISPATCHED, E.GATHER: S.BATCHED, **ENDS},
     S.DISPATCHED: {
         E.TAKE_BACK: S.QUEUED,
         E.REPEAT: S.QUEUED,
+        E.SUCCEED: S.DONE,
+        E.LOSE: S.OUTCOME_UNKNOWN,
+        E.POISON: S.POISONED,
+        E.DELAY: S.DELAYED,
+        **ENDS,
+    },
+    S.BATCHED: {
+        E.TAKE_BACK: S.QUEUED,
         E.SUCCEED: S.DONE,
         E.LOSE: S.OUTCOME_UNKNOWN,
         E.POISON: S.POISONED,
@@ -102,7 +111,7 @@ def lanes() -> Iterator[Lanes]:
 @pytest.mark.parametrize("life", Life)
 @pytest.mark.parametrize("change", Change)
 def test_every_change_in_every_life(lanes: Lanes, life: Life, change: Change) -> None:
-    worker = hired(Fleet(1, lanes.all))
+    worker = hired(Fleet([Group("default", 1)], lanes.all))
     worker.life = life
     target = LIVES[life].get(change)
     if target is None:
@@ -117,7 +126,7 @@ def test_every_change_in_every_life(lanes: Lanes, life: Life, change: Change) ->
 @given(st.lists(st.tuples(st.integers(0, 5), st.sampled_from([*Change, None])), max_size=60))
 def test_slots_lanes_and_the_ready_agree_with_the_lives_of_workers(moves: list[tuple[int, Change | None]]) -> None:
     lanes = Lanes(4)
-    fleet = Fleet(2, lanes.all)
+    fleet = Fleet([Group("default", 2)], lanes.all)
     known: list[Worker] = []
     for pick, change in moves:
         if change is None:

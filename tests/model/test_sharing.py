@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule
 
-from tests.model.simulation import LIMITS, Node, SimWorker, sharing_tools
+from tests.model.simulation import GROUPS, LIMITS, Node, SimWorker, sharing_tools
 from tests.model.test_core import NodeMachine, outcomes, picks, steps, timeouts
 from toolring.protocol import CALL, KEEP
 from toolring.stamps import SOME_TAG, some_key
@@ -37,7 +37,7 @@ class SharingMachine(NodeMachine):
     def room(self, hot_bytes: int) -> None:
         self.node.close()
         limits = LIMITS._replace(hot_bytes=hot_bytes, deaths=3)
-        self.node = Node(4, sharing_tools(), ("a", "a", "b", ""), limits)
+        self.node = Node(4, sharing_tools(), ("a", "a", "b", ""), limits, GROUPS)
 
     @initialize(boot=st.booleans(), warm=st.booleans(), hot_bytes=st.sampled_from(ROOMS))
     def begin(self, boot: bool, warm: bool, hot_bytes: int = ROOMS[-1]) -> None:

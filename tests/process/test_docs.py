@@ -311,8 +311,9 @@ def sections(page: str) -> dict[str, str]:
 
 def test_the_reference_of_the_configuration_names_every_key_its_default_and_its_variable() -> None:
     whole = rows("reference/configuration.md")
-    callers = {name: whole.pop(name)[0] for name in config.CallerSection.__struct_fields__}
-    assert callers == {name: tomlish(value) for name, value in msgspec.structs.asdict(config.CallerSection()).items()}
+    for section in (config.CallerSection(), config.GroupSection()):
+        named = {name: whole.pop(name)[0].strip("`") for name in section.__struct_fields__}
+        assert named == {name: tomlish(value) for name, value in msgspec.structs.asdict(section).items()}
     told = {name: (cells[0].strip("`"), cells[1].strip("`")) for name, cells in whole.items()}
     assert told == {
         name: (tomlish(value), "TOOLRING_" + name.upper().replace(".", "_"))

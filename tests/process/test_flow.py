@@ -69,7 +69,7 @@ def test_a_tool_runs_no_more_often_at_once_than_it_says(client: Client, node: No
     eventually(lambda: lines(spot) == ["begin"], "one runs")
     assert client.call("echo", {"x": 1}) == 1, "the other worker is free for others"
     queue = client.queue()
-    assert queue["limits"]["single"]["running"] == 1
+    assert queue["limits"]["tool single"]["running"] == 1
     (waiting,) = queue["waiting"]
     assert (waiting["waits_for"], waiting["tool"], waiting["count"]) == ("concurrency", "single", 3)
     refused = failure(lambda: client.call("single", {"path": str(spot)}))

@@ -303,14 +303,25 @@ def unresolved(a: Missing) -> None: ...  # type: ignore[name-defined]  # noqa: F
 def unsupported(a: type) -> None: ...
 def twice(a: Context, b: Context) -> None: ...
 def fine(a: int = 1) -> None: ...
+def together(a: list[int]) -> None: ...
+def listed(a: list[int]) -> Iterator[int]:
+    yield 1
 
 
 @pytest.mark.parametrize(
     ("function", "policy", "says"),
     [
-        (coroutine, {}, "async functions"),
-        (stream, {}, "async functions"),
-        (generator, {}, "generator functions"),
+        (fine, {"idle_timeout": 1.0}, "needs a generator, or a Context"),
+        (generator, {"idle_timeout": 0}, "idle_timeout"),
+        (fine, {"group": "no room"}, "a group's name"),
+        (fine, {"memory": -1}, "bytes"),
+        (fine, {"batch_delay": 1.0}, "without batch="),
+        (fine, {"batch": 2}, "one parameter, a list"),
+        (together, {"batch": 1}, "from 2 to"),
+        (together, {"batch": 4, "cache": 1, "read_only": True}, "looked up one by one"),
+        (together, {"batch": 4, "affinity": "a"}, "share a run"),
+        (together, {"batch": 4, "invalidates": ("x",)}, "its arguments are many"),
+        (listed, {"batch": 4}, "not for generators"),
         (varargs, {}, "name each argument"),
         (keywords, {}, "name each argument"),
         (positional, {}, "positional-only"),

@@ -1,5 +1,6 @@
 """Run a tool and print its result. Arguments are key=value: the tool's schema says what type a value is read as,
-and key:=JSON passes any JSON. With --json the answer is one JSON object: result, or error.
+and key:=JSON passes any JSON. What a generator yields is printed as it comes. With --json the answer is one JSON
+object: result, or error; before it, one for each part that a generator yields.
 """
 
 from __future__ import annotations
@@ -25,30 +26,48 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--partition", default="", help="who shares a cached result, for tools with that scope")
     parser.add_argument("--priority", default="normal", choices=("low", "normal", "high"), help="among your own jobs")
     parser.add_argument("--queue-timeout", type=float, metavar="SECONDS", help="give up if it hasn't started by then")
+    parser.add_argument("--idle-timeout", type=float, metavar="SECONDS", help="give up if it says nothing for so long")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     add_address(parser)
 
 
 def run(options: argparse.Namespace) -> int:
+    from toolring.client.progress import Gauge
     from toolring.client.sync import Client
 
-    with Client(options.address) as client:
+    gauge = Gauge()
+    more: dict[str, Any] = {
+        "timeout": options.timeout,
+        "priority": options.priority,
+        "queue_timeout": options.queue_timeout,
+        "idle_timeout": options.idle_timeout,
+        "on_progress": gauge.show if gauge.shown else None,
+    }
+    with Client(options.address) as client, gauge:
         spec = {tool.name: tool for tool in client.tools()}.get(options.tool)
         values = parse(options.arguments, spec)
-        result = client.call(
-            options.tool,
-            values,
-            timeout=options.timeout,
-            key=options.key,
-            partition=options.partition,
-            priority=options.priority,
-            queue_timeout=options.queue_timeout,
-        )
-    if options.json:
-        print(json.dumps({"result": plain(result)}, ensure_ascii=False))
-    else:
-        show(result, sys.stdout)
+        if spec is not None and spec.streams and not options.key and not options.partition:
+            stream = client.stream(options.tool, values, **more)
+            for part in stream:
+                gauge.clear()
+                _print("part", part, options.json, compact=True)
+            result = stream.value
+            if options.json:
+                _print("result", result, True)
+            return 0
+        result = client.call(options.tool, values, key=options.key, partition=options.partition, **more)
+    _print("result", result, options.json)
     return 0
+
+
+def _print(what: str, value: Any, as_json: bool, compact: bool = False) -> None:
+    if as_json:
+        print(json.dumps({what: plain(value)}, ensure_ascii=False), flush=True)
+    elif compact and not isinstance(value, str | bytes):
+        print(json.dumps(plain(value), ensure_ascii=False), flush=True)
+    else:
+        show(value, sys.stdout)
+        sys.stdout.flush()
 
 
 def parse(words: list[str], spec: ToolSpec | None) -> dict[str, Any]:

@@ -33,9 +33,10 @@ def run(options: argparse.Namespace) -> int:
         print("nothing waits")
     if queue["limits"]:
         limits = [
-            (name, one["running"], one["concurrency"], one["rate"], one["waiting"], one["backlog"])
+            (name, *(one[key] for key in ("running", "concurrency", "rate", "used", "memory", "waiting", "backlog")))
             for name, one in queue["limits"].items()
         ]
+        heads = ("LIMITS OF", "RUNNING", "CONCURRENCY", "RATE /S", "BYTES", "MEMORY", "WAITING", "BACKLOG")
         print()
-        print(table(("LIMITED TOOL", "RUNNING", "CONCURRENCY", "RATE /S", "WAITING", "BACKLOG"), limits))
+        print(table(heads, limits))
     return 0

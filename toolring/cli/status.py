@@ -38,9 +38,11 @@ def run(options: argparse.Namespace) -> int:
         (w["id"], str(w["pid"] or "-"), w["state"], w.get("generation"), w.get("jobs"), w.get("answered"), *_cache(w))
         for w in status["workers"] + status["ending"]
     ]
-    print(
-        table(("WORKER", "PID", "STATE", "GENERATION", "JOBS", "ANSWERED", "CACHE HITS", "ENTRIES"), rows), end="\n\n"
-    )
+    heads: tuple[str, ...] = ("WORKER", "PID", "STATE", "GENERATION", "JOBS", "ANSWERED", "CACHE HITS", "ENTRIES")
+    if len({w["group"] for w in status["workers"]}) > 1:
+        heads = (*heads, "GROUP")
+        rows = [(*row, w["group"]) for row, w in zip(rows, status["workers"] + status["ending"], strict=True)]
+    print(table(heads, rows), end="\n\n")
     used = [(name, t) for name, t in status["tools"].items() if t["answered"] or t["errors"]]
     if used:
         figures = [

@@ -8,18 +8,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sized
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sized
 from types import TracebackType
 from typing import Any, Self
 
 from toolring import address as addresses
 from toolring.client.arguments import what_to_invalidate
 from toolring.client.batches import Piece, Plan, again_after
+from toolring.client.feed import WINDOW, Feed, OnProgress, Progress
 from toolring.client.progress import Bar
-from toolring.client.session import BEAT_SECONDS, GRACE_SECONDS, Conversation, Pending, silence, unreachable
+from toolring.client.session import BEAT_SECONDS, GRACE_SECONDS, Conversation, Pending, broken, silence, unreachable
 from toolring.client.transport import Transport
 from toolring.errors import ToolringError, Unreachable, from_wire
-from toolring.protocol import CALL, KEEP, Job
+from toolring.protocol import CALL, KEEP, Follow, Job
 from toolring.spec import INVALIDATE, ToolSpec
 
 
@@ -28,9 +29,25 @@ class AsyncHandle(Pending):
 
     client: AsyncClient | None = None
     future: asyncio.Future[None] | None = None
+    stirred: asyncio.Future[None] | None = None
+    """Of whoever waits for the next that it tells."""
 
     def __await__(self) -> Any:
         return self.result().__await__()
+
+    async def _told(self, on_progress: OnProgress | None) -> None:
+        """Wait until the job tells something, or is answered; tell of its progress."""
+        feed = self.feed
+        assert feed is not None
+        if not (feed.has_told or self.settled):
+            self.stirred = stirred = self._owner._future()
+            try:
+                await stirred
+            finally:
+                self.stirred = None
+        told, feed.told = feed.told, False
+        if told and on_progress is not None and feed.progress is not None:
+            on_progress(feed.progress)
 
     @property
     def _owner(self) -> AsyncClient:
@@ -76,6 +93,77 @@ class AsyncHandle(Pending):
     async def estimated_wait(self) -> float | None:
         """Seconds until it starts, about; None once it doesn't wait any more."""
         return None if self.settled else (await self._owner.job(self.id)).get("wait")
+
+
+class AsyncStream(AsyncIterator[Any]):
+    """What a generator yields, as it comes: ``async for part in client.stream(...)``; see ``toolring.Stream``."""
+
+    def __init__(
+        self, client: AsyncClient, start: Callable[[], Awaitable[AsyncHandle]], on_progress: OnProgress | None
+    ):
+        self._client = client
+        self._start = start
+        self._on_progress = on_progress
+        self._handle: AsyncHandle | None = None
+
+    async def __aenter__(self) -> Self:
+        await self._begun()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def _begun(self) -> AsyncHandle:
+        if self._handle is None:
+            self._handle = await self._start()
+        return self._handle
+
+    async def __anext__(self) -> Any:
+        """Wait for the next part. Raises what the job ended in, after all parts before it."""
+        handle = await self._begun()
+        feed = handle.feed
+        assert feed is not None
+        while True:
+            if feed.lost:
+                self.close()
+                raise broken(handle, "some were lost")
+            if feed.parts:
+                return self._client._take(handle)
+            if handle.settled:
+                if handle.answer is not None and handle.answer.parts > feed.number:
+                    raise broken(handle, "some were lost")
+                handle.outcome()
+                raise StopAsyncIteration
+            await handle._told(self._on_progress)
+
+    @property
+    def id(self) -> str | None:
+        """None before the first part was asked for."""
+        return None if self._handle is None else self._handle.id
+
+    @property
+    def progress(self) -> Progress | None:
+        """The last that the tool has said of its progress."""
+        return None if self._handle is None else self._handle.progress
+
+    @property
+    def value(self) -> Any:
+        """The answer, once it is there: None, since async generators return nothing else. Raises what the job ended
+        in; ValueError if it goes on."""
+        if self._handle is None or not self._handle.settled:
+            raise ValueError("the stream is not over")
+        return self._handle.outcome()
+
+    def close(self) -> None:
+        """End the job, if it isn't over."""
+        if self._handle is not None:
+            self._client._cancel(self._handle)
+
+    def __del__(self) -> None:
+        if self._handle is not None:
+            self._client._abandon(self._handle)
 
 
 class AsyncClient:
@@ -132,11 +220,17 @@ class AsyncClient:
         partition: str = "",
         priority: str = "normal",
         queue_timeout: float | None = None,
+        idle_timeout: float | None = None,
+        on_progress: OnProgress | None = None,
     ) -> Any:
         """Run a tool and return its result; see ``Client.call``. Cancelling the task cancels the job."""
         await self._connect()
-        handle = self._start(name, arguments, timeout, key, CALL, partition, priority, queue_timeout)
+        feed = None if on_progress is None and idle_timeout is None else Feed()
+        follow = None if feed is None else feed.follow(on_progress is not None, idle_timeout)
+        handle = self._start(name, arguments, timeout, key, CALL, partition, priority, queue_timeout, feed, follow)
         try:
+            while on_progress is not None and not handle.settled:
+                await handle._told(on_progress)
             await handle._answered()
         except asyncio.CancelledError:
             self._cancel(handle)
@@ -153,10 +247,37 @@ class AsyncClient:
         partition: str = "",
         priority: str = "normal",
         queue_timeout: float | None = None,
+        idle_timeout: float | None = None,
+        progress: bool = False,
     ) -> AsyncHandle:
         """Start a tool and return a handle; see ``Client.submit``."""
         await self._connect()
-        return self._start(name, arguments, timeout, key, KEEP, partition, priority, queue_timeout)
+        feed = Feed() if progress or idle_timeout is not None else None
+        follow = None if feed is None else feed.follow(progress, idle_timeout)
+        return self._start(name, arguments, timeout, key, KEEP, partition, priority, queue_timeout, feed, follow)
+
+    def stream(
+        self,
+        name: str,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        timeout: float | None = None,
+        priority: str = "normal",
+        queue_timeout: float | None = None,
+        idle_timeout: float | None = None,
+        window: int = WINDOW,
+        on_progress: OnProgress | None = None,
+    ) -> AsyncStream:
+        """Run a generator and get what it yields as it comes; see ``Client.stream``. It starts with the first part
+        that is asked for, or with ``async with``."""
+        feed = Feed(window)
+        follow = feed.follow(on_progress is not None, idle_timeout)
+
+        async def start() -> AsyncHandle:
+            await self._connect()
+            return self._start(name, arguments, timeout, None, CALL, "", priority, queue_timeout, feed, follow)
+
+        return AsyncStream(self, start, on_progress)
 
     async def map(
         self,
@@ -313,12 +434,36 @@ class AsyncClient:
         partition: str,
         priority: str = "normal",
         queue_timeout: float | None = None,
+        feed: Feed | None = None,
+        follow: Follow | None = None,
     ) -> AsyncHandle:
         assert self._loop is not None
         if self._closed:
             raise Unreachable("the client is closed")
-        job = self._conversation.job(name, arguments, timeout, key, mode, partition, priority, queue_timeout)
-        return self._add(job, timeout)
+        job = self._conversation.job(name, arguments, timeout, key, mode, partition, priority, queue_timeout, follow)
+        handle = self._add(job, timeout)
+        if feed is not None:
+            handle.feed = feed
+        return handle
+
+    def _future(self) -> asyncio.Future[None]:
+        assert self._loop is not None
+        return self._loop.create_future()
+
+    def _take(self, handle: AsyncHandle) -> Any:
+        """A stream's next part; the node hears of it, now and then."""
+        assert handle.feed is not None
+        value = handle.feed.take()
+        if not self._closed:
+            self._conversation.more(handle)
+            if self._conversation.has_messages:
+                self._soon()
+        return value
+
+    def _abandon(self, handle: AsyncHandle) -> None:
+        """Nobody wants a job any more. It may be the collector that says so, in any thread."""
+        if not handle.settled and not self._closed and self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._cancel, handle)
 
     def _add(self, job: Job, timeout: float | None) -> AsyncHandle:
         assert self._loop is not None
@@ -355,11 +500,15 @@ class AsyncClient:
             self._arrived.set()
         if self._conversation.settled:
             self._wake_settled()
+        for pending in self._conversation.told:
+            _stir(pending)
+        self._conversation.told.clear()
 
     def _wake_settled(self) -> None:
         for pending in self._conversation.settled:
             if isinstance(pending, AsyncHandle) and pending.future is not None and not pending.future.done():
                 pending.future.set_result(None)
+            _stir(pending)
         self._conversation.settled.clear()
 
     async def _keep(self) -> None:
@@ -378,6 +527,12 @@ class AsyncClient:
                 self._heard = now
                 conversation.ping()
                 self._exchange()
+
+
+def _stir(pending: Pending) -> None:
+    """Wake whoever waits for what a job tells next."""
+    if isinstance(pending, AsyncHandle) and pending.stirred is not None and not pending.stirred.done():
+        pending.stirred.set_result(None)
 
 
 async def _next_of(pieces: deque[Piece[AsyncHandle]], ordered: bool) -> Piece[AsyncHandle]:

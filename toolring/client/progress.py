@@ -1,11 +1,14 @@
-"""One line on a terminal that says how far many calls are."""
+"""One line on a terminal that says how far many calls are, or one long one."""
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections.abc import Callable
 from typing import Final, TextIO
+
+from toolring.client.feed import Progress
 
 _REFRESH: Final = 0.1
 
@@ -46,7 +49,43 @@ class Bar:
         rate = self.done / spent
         if not self._total:
             return f"{self.done:,} done  {rate:,.0f}/s"
-        full = int(30 * self.done / self._total)
         left = (self._total - self.done) / rate if self.done else 0.0
-        bar = "#" * full + "." * (30 - full)
-        return f"[{bar}] {self.done:,}/{self._total:,}  {rate:,.0f}/s  {left:.0f} s left"
+        return f"{_bar(self.done / self._total)} {self.done:,}/{self._total:,}  {rate:,.0f}/s  {left:.0f} s left"
+
+
+class Gauge:
+    """What one job says of its progress, on a terminal; it leaves no line behind."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = sys.stderr if stream is None else stream
+        self._drawn = False
+        self.shown = self._stream.isatty()
+
+    def __enter__(self) -> Gauge:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.clear()
+
+    def show(self, progress: Progress) -> None:
+        """Draw it over the last."""
+        done, total, message = progress
+        text = " ".join(message.split())
+        if total:
+            text = f"{_bar(min(1.0, max(0.0, done / total)))} {done:g}/{total:g}  {text}"
+        else:
+            text = f"{done:g}  {text}"
+        self._stream.write(f"\r{text[: shutil.get_terminal_size().columns - 1]}\x1b[K")
+        self._stream.flush()
+        self._drawn = True
+
+    def clear(self) -> None:
+        if self._drawn:
+            self._stream.write("\r\x1b[K")
+            self._stream.flush()
+            self._drawn = False
+
+
+def _bar(share: float) -> str:
+    full = int(30 * share)
+    return "[" + "#" * full + "." * (30 - full) + "]"

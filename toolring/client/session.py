@@ -16,6 +16,8 @@ from msgspec import Raw
 
 from toolring import protocol
 from toolring.client.arguments import check_text, encoded, encoded_chunk, priority_of, route_of, seconds
+from toolring.client.feed import Feed, Progress
+from toolring.context import remaining
 from toolring.errors import (
     Cancelled,
     Expired,
@@ -38,8 +40,12 @@ from toolring.protocol import (
     Answers,
     Bye,
     Cancel,
+    Follow,
     Hello,
     Job,
+    More,
+    Part,
+    Parts,
     Ping,
     Refused,
     Submit,
@@ -72,6 +78,8 @@ class Pending(msgspec.Struct, eq=False, weakref=True):
     answer: Answer | None = None
     error: ToolringError | None = None
     cancelled: bool = False
+    feed: Feed | None = None
+    """What it tells before its answer; None: nobody wants to hear."""
 
     @property
     def id(self) -> str:
@@ -92,6 +100,11 @@ class Pending(msgspec.Struct, eq=False, weakref=True):
     def run_seconds(self) -> float | None:
         """How long the worker took; None without an answer from one."""
         return None if self.answer is None else self.answer.run_us * 1e-6
+
+    @property
+    def progress(self) -> Progress | None:
+        """The last that its tool has said of its progress, of a job whose caller wanted to hear of it."""
+        return None if self.feed is None else self.feed.progress
 
     @property
     def settled(self) -> bool:
@@ -125,6 +138,8 @@ class Conversation:
         self.pending: dict[int, Pending] = {}
         self.settled: list[Pending] = []
         """Those that got their answer since the client last looked here."""
+        self.told: list[Pending] = []
+        """Those that told something before their answer, since the client last looked here."""
         self.asked: dict[int, Any] = {}
         self._questions: dict[int, protocol.Ask] = {}
         self.refusal: ToolringError | None = None
@@ -148,6 +163,7 @@ class Conversation:
         partition: str = "",
         priority: str = "normal",
         queue_timeout: float | None = None,
+        follow: Follow | None = None,
     ) -> Job:
         """Make a job of a call. Raises InvalidArguments, TooLarge or ProtocolError for what would be refused anyway."""
         spec = self.tools.get(tool) if type(tool) is str else None
@@ -159,6 +175,8 @@ class Conversation:
             check_text("a partition", partition)
         if timeout is not None:
             timeout = seconds(tool, timeout)
+        if (left := remaining()) is not None:
+            timeout = self._within(tool, timeout, left)
         args = encoded(tool, arguments) if arguments else _EMPTY
         limit = self.limits.get("max_body", protocol.MAX_HEAD)
         if len(args) > limit:
@@ -174,7 +192,17 @@ class Conversation:
             job.priority = priority_of(tool, priority)
         if queue_timeout is not None:
             job.queue_timeout = seconds(tool, queue_timeout, "queue_timeout")
+        if follow is not None:
+            if follow.idle is not None:
+                follow.idle = seconds(tool, follow.idle, "idle_timeout")
+            job.follow = follow
         return job
+
+    def _within(self, tool: str, timeout: float | None, left: float) -> float:
+        """The timeout of a call that a tool makes: its own time is the most. Raises Expired if that is over."""
+        if left <= 0:
+            raise Expired(f"{tool}: not called, the deadline of the job that calls it has passed", tool=tool)
+        return min(left, self.limits.get("default_timeout", left) if timeout is None else timeout)
 
     def chunk(
         self, tool: str, calls: list[Mapping[str, Any]], timeout: float | None, partition: str, priority: str
@@ -211,6 +239,12 @@ class Conversation:
             self.settled.append(pending)
         elif job.id in self.pending:
             self._say(Cancel([job.id]))
+
+    def more(self, pending: Pending) -> None:
+        """Let the node send more of a job's parts, if enough of them were taken."""
+        feed = pending.feed
+        if feed is not None and not pending.settled and feed.more():
+            self._say(More(pending.job.id, feed.granted))
 
     def _say(self, message: Any) -> None:
         """Queue a message behind the jobs that were submitted before it."""
@@ -306,6 +340,8 @@ class Conversation:
                 if pending is not None:
                     pending.answer = answer
                     settled(pending)
+        elif type(message) is Parts:
+            self._on_parts(message.parts, body)
         elif isinstance(message, Welcome):
             self._on_welcome(message)
         elif isinstance(message, Told):
@@ -313,6 +349,15 @@ class Conversation:
                 self.asked[message.request] = message.value
         elif isinstance(message, Refused):
             self._on_refusal(from_wire(message.error))
+
+    def _on_parts(self, parts: list[Part], body: Any) -> None:
+        if body is not None and len(body) and len(parts) == 1:
+            parts[0].value = Raw(body)
+        for part in parts:
+            pending = self.pending.get(part.id)
+            if pending is not None and pending.feed is not None:
+                pending.feed.arrived(part)
+                self.told.append(pending)
 
     def hello_again(self) -> None:
         """Introduce this session anew; jobs wait until the node has answered."""
@@ -341,6 +386,13 @@ class Conversation:
         keyed and kept jobs; else what may have started and may not be repeated is told as such."""
         job = pending.job
         spec = self.tools.get(job.tool)
+        if pending.feed is not None and pending.feed.number:
+            del self.pending[job.id]
+            pending.error = broken(pending, "the connection was lost")
+            self.settled.append(pending)
+            if same:
+                self._say(Cancel([job.id]))
+            return
         known = same and (resumed or bool(job.key) or bool(job.mode))
         left = pending.deadline - self._clock()
         if known or (spec is not None and spec.repeatable and left > 0):
@@ -366,6 +418,13 @@ class Conversation:
     def abandon(self, pending: Pending) -> None:
         """Forget a job whose caller has given up."""
         self.pending.pop(pending.job.id, None)
+
+
+def broken(pending: Pending, why: str) -> OutcomeUnknown:
+    """What a stream ended in that can't be gone on with."""
+    parts = 0 if pending.feed is None else pending.feed.number
+    text = f"{pending.job.tool}: {why} after {parts} parts of it had come"
+    return OutcomeUnknown(text, tool=pending.job.tool, job=pending.id, parts=parts, cause="connection lost")
 
 
 def silence(conversation: Conversation, pending: Pending, address: str) -> ToolringError:

@@ -21,11 +21,12 @@ from typing import Any, Final, Self
 from toolring import address as addresses
 from toolring.client.arguments import what_to_invalidate
 from toolring.client.batches import Piece, Plan, again_after
+from toolring.client.feed import WINDOW, Feed, OnProgress, Progress
 from toolring.client.progress import Bar
-from toolring.client.session import BEAT_SECONDS, GRACE_SECONDS, Conversation, Pending, silence, unreachable
+from toolring.client.session import BEAT_SECONDS, GRACE_SECONDS, Conversation, Pending, broken, silence, unreachable
 from toolring.client.transport import Transport
 from toolring.errors import ToolringError, Unreachable, from_wire
-from toolring.protocol import CALL, KEEP, PACK
+from toolring.protocol import CALL, KEEP, PACK, Follow
 from toolring.spec import INVALIDATE, ToolSpec
 
 CHUNKS: Final = 4
@@ -83,6 +84,67 @@ class Handle(Pending):
         return None if self.done() else self._owner.job(self.id).get("wait")
 
 
+class Stream(Iterator[Any]):
+    """What a generator yields, as it comes: ``for part in client.stream(...)``.
+
+    The tool runs ahead of its caller by as many bytes as the stream's window holds, and then waits. Leaving early
+    cancels the job: by ``close``, by the end of a ``with``, or when nobody holds the stream any more.
+    """
+
+    def __init__(self, client: Client, handle: Handle, on_progress: OnProgress | None) -> None:
+        self._client = client
+        self._handle = handle
+        self._on_progress = on_progress
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __next__(self) -> Any:
+        """Wait for the next part. Raises what the job ended in, after all parts before it."""
+        handle, feed = self._handle, self._handle.feed
+        assert feed is not None
+        while True:
+            if feed.lost:
+                self.close()
+                raise broken(handle, "some were lost")
+            if feed.parts:
+                return self._client._take(handle)
+            if handle.settled:
+                if handle.answer is not None and handle.answer.parts > feed.number:
+                    raise broken(handle, "some were lost")
+                handle.outcome()
+                raise StopIteration
+            self._client._hear(handle, self._on_progress)
+
+    @property
+    def id(self) -> str:
+        return self._handle.id
+
+    @property
+    def progress(self) -> Progress | None:
+        """The last that the tool has said of its progress."""
+        return self._handle.progress
+
+    @property
+    def value(self) -> Any:
+        """What the generator returned, once it is done. Raises what the job ended in; ValueError if it goes on."""
+        if not self._handle.settled:
+            raise ValueError("the stream is not over")
+        return self._handle.outcome()
+
+    def close(self) -> None:
+        """End the job, if it isn't over."""
+        self._client._cancel(self._handle)
+
+    def __del__(self) -> None:
+        self._client._abandon(self._handle)
+
+
 class Client:
     """Calls the tools of a node.
 
@@ -112,6 +174,7 @@ class Client:
         self._kick = threading.Event()
         self._lingering = False
         self._keeper: threading.Thread | None = None
+        self._abandoned: deque[Handle] = deque()
         _clients.add(self)
 
     def __enter__(self) -> Self:
@@ -132,7 +195,7 @@ class Client:
                 pending.error = Unreachable("the client was closed")
                 self._conversation.settled.append(pending)
             self._conversation.pending.clear()
-            self._wake_settled()
+            self._wake(self._conversation.settled)
             self._wake_poller()
         self._kick.set()
         if self._keeper is not None:
@@ -156,8 +219,10 @@ class Client:
         partition: str = "",
         priority: str = "normal",
         queue_timeout: float | None = None,
+        idle_timeout: float | None = None,
+        on_progress: OnProgress | None = None,
     ) -> Any:
-        """Run a tool and return its result.
+        """Run a tool and return its result; of a generator, the list of what it yields.
 
         Args:
             name: the tool.
@@ -167,12 +232,20 @@ class Client:
             partition: who shares a cached result, for tools whose ``cache_scope`` is ``partition``.
             priority: ``low``, ``normal`` or ``high``, among the jobs of this caller.
             queue_timeout: seconds that it may wait until it starts; then it ends as Expired.
+            idle_timeout: seconds that it may go without yielding anything or telling of its progress.
+            on_progress: called with each ``Progress`` that the tool tells, in this thread.
 
         Raises:
             ToolringError: whatever the call ended in, by its code (see the reference of errors).
         """
-        handle = self._submit(name, arguments, timeout, key, CALL, partition, priority, queue_timeout, now=True)
+        feed = None if on_progress is None and idle_timeout is None else Feed()
+        follow = None if feed is None else feed.follow(on_progress is not None, idle_timeout)
+        handle = self._submit(
+            name, arguments, timeout, key, CALL, partition, priority, queue_timeout, feed, follow, now=True
+        )
         try:
+            while on_progress is not None and not handle.settled:
+                self._hear(handle, on_progress)
             if not handle.settled:
                 self._wait(handle, None)
         except BaseException:
@@ -190,12 +263,40 @@ class Client:
         partition: str = "",
         priority: str = "normal",
         queue_timeout: float | None = None,
+        idle_timeout: float | None = None,
+        progress: bool = False,
     ) -> Handle:
         """Start a tool and return a handle at once.
 
         The job goes on if this client vanishes, and its result can be had by its id for a while (``Client.job``).
+        With ``progress``, the handle's ``progress`` is the last that the tool has said of it.
         """
-        return self._submit(name, arguments, timeout, key, KEEP, partition, priority, queue_timeout)
+        feed = Feed() if progress or idle_timeout is not None else None
+        follow = None if feed is None else feed.follow(progress, idle_timeout)
+        return self._submit(name, arguments, timeout, key, KEEP, partition, priority, queue_timeout, feed, follow)
+
+    def stream(
+        self,
+        name: str,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        timeout: float | None = None,
+        priority: str = "normal",
+        queue_timeout: float | None = None,
+        idle_timeout: float | None = None,
+        window: int = WINDOW,
+        on_progress: OnProgress | None = None,
+    ) -> Stream:
+        """Run a generator and get what it yields as it comes.
+
+        Args:
+            name, arguments, timeout, priority, queue_timeout, idle_timeout, on_progress: as in ``call``.
+            window: bytes of parts that the tool may be ahead of its reader.
+        """
+        feed = Feed(window)
+        follow = feed.follow(on_progress is not None, idle_timeout)
+        handle = self._submit(name, arguments, timeout, None, CALL, "", priority, queue_timeout, feed, follow, now=True)
+        return Stream(self, handle, on_progress)
 
     def map(
         self,
@@ -369,6 +470,8 @@ class Client:
         partition: str,
         priority: str = "normal",
         queue_timeout: float | None = None,
+        feed: Feed | None = None,
+        follow: Follow | None = None,
         now: bool = False,
     ) -> Handle:
         conversation = self._conversation
@@ -378,8 +481,10 @@ class Client:
         with self._mutex:
             if self._closed:
                 raise Unreachable(self._why_closed)
-            job = conversation.job(name, arguments, timeout, key, mode, partition, priority, queue_timeout)
+            job = conversation.job(name, arguments, timeout, key, mode, partition, priority, queue_timeout, follow)
             handle = Handle(job, conversation.name, conversation.deadline(timeout, moment), client=self)
+            if feed is not None:
+                handle.feed = feed
             conversation.add(handle)
             self._flush(moment, 1 if now else PACK)
         return handle
@@ -411,14 +516,13 @@ class Client:
             self._rest(0.02)
         self._start_keeper()
 
-    def _wake_settled(self) -> None:
-        """Wake those whose jobs have their answers. Under the mutex."""
-        settled = self._conversation.settled
+    def _wake(self, heard: list[Pending]) -> None:
+        """Wake those who wait for these: their answers have come, or something before. Under the mutex."""
         if self._waiting:
-            for pending in settled:
+            for pending in heard:
                 for lock in self._waiting.pop(pending.job.id, ()):
                     lock.release()
-        settled.clear()
+        heard.clear()
 
     def _wake_poller(self) -> None:
         """Another thread polls, and can't see what was received here. Under the mutex."""
@@ -437,20 +541,48 @@ class Client:
                 if now > handle.deadline + GRACE_SECONDS:
                     self._give_up(handle)
                     return
-                self._serve_or_wait(handle, min(end - now, BEAT_SECONDS))
+                self._serve_or_wait(handle, min(end - now, BEAT_SECONDS), lambda: handle.settled)
         finally:
             if self._waiting and not handle.settled:  # it may have polled for others, and leaves without an answer
                 with self._mutex:
                     self._pass_on()
 
-    def _serve_or_wait(self, handle: Handle, patience: float) -> None:
+    def _hear(self, handle: Handle, on_progress: OnProgress | None) -> None:
+        """Wait until a job tells something, or is answered; tell of its progress."""
+        feed = handle.feed
+        assert feed is not None
+        try:
+            if time.monotonic() > handle.deadline + GRACE_SECONDS:
+                self._give_up(handle)
+                return
+            self._serve_or_wait(handle, BEAT_SECONDS, lambda: handle.settled or feed.has_told)
+        finally:
+            if self._waiting and not handle.settled:
+                with self._mutex:
+                    self._pass_on()
+        told, feed.told = feed.told, False
+        if told and on_progress is not None and feed.progress is not None:
+            on_progress(feed.progress)
+
+    def _take(self, handle: Handle) -> Any:
+        """A stream's next part; the node hears of it, now and then."""
+        with self._mutex:
+            assert handle.feed is not None
+            value = handle.feed.take()
+            if not self._closed:
+                self._conversation.more(handle)
+                if self._conversation.has_messages:
+                    self._take_in()
+        return value
+
+    def _serve_or_wait(self, handle: Handle, patience: float, enough: Callable[[], bool]) -> None:
         """Poll for everybody if nobody does, else wait for the one who does."""
         with self._mutex:
-            if handle.settled:
+            if enough():
                 return
             if self._conversation.has_messages:
                 self._take_in()
-                if handle.settled:
+                if enough():
                     return
             poller = not self._polling
             if poller:
@@ -516,9 +648,12 @@ class Client:
         if self._transport.received != before:
             self._heard = time.monotonic()
             self._wake_poller()
-        if self._conversation.settled:
+        conversation = self._conversation
+        if conversation.settled:
             self._wake_poller()  # a job that never left is cancelled without a message
-            self._wake_settled()
+            self._wake(conversation.settled)
+        if conversation.told:
+            self._wake(conversation.told)
 
     def _look(self) -> None:
         with self._mutex:
@@ -538,6 +673,19 @@ class Client:
                 self._conversation.cancel(handle)
                 self._take_in()
 
+    def _abandon(self, handle: Handle) -> None:
+        """Nobody wants a job any more. It may be the collector that says so, in the midst of anything."""
+        if handle.settled or self._closed:
+            return
+        if self._mutex.acquire(blocking=False):
+            try:
+                self._conversation.cancel(handle)
+                self._take_in()
+            finally:
+                self._mutex.release()
+        else:
+            self._abandoned.append(handle)
+
     # ---- the keeper
 
     def _start_keeper(self) -> None:
@@ -555,6 +703,9 @@ class Client:
                 if self._closed:
                     return
                 now = time.monotonic()
+                while self._abandoned:
+                    self._conversation.cancel(self._abandoned.popleft())
+                    self._take_in()
                 if self._conversation.queued:
                     self._flushed = now
                     self._take_in()

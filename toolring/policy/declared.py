@@ -14,6 +14,14 @@ from toolring.spec import ToolSpec
 
 SCOPES: Final = ("public", "caller", "partition")
 _PLACE: Final = re.compile(r"\{([^{}]*)\}")
+MOST_TOGETHER: Final = 4096
+_BATCH_DELAY: Final = ToolSpec(name="").batch_delay
+_NOT_TOGETHER: Final = {
+    "cache": "its calls are looked up one by one",
+    "invalidates": "its arguments are many",
+    "affinity": "calls with different arguments share a run",
+}
+_GROUP: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 def decided(spec: ToolSpec, policy: Mapping[str, Any], arguments: Collection[str]) -> ToolSpec:
@@ -28,6 +36,7 @@ def decided(spec: ToolSpec, policy: Mapping[str, Any], arguments: Collection[str
     if affinity is not None and affinity not in arguments:
         raise refused(name, f"affinity={affinity!r} is not one of its arguments ({', '.join(arguments) or 'none'})")
     _check_flow(name, policy)
+    _check_kind(spec, policy)
     values = {key: value for key, value in policy.items() if key != "cache_writes"}
     values.update(
         destructive=not policy["read_only"] if policy["destructive"] is None else policy["destructive"],
@@ -67,7 +76,7 @@ def _check_cache(name: str, policy: Mapping[str, Any]) -> None:
 
 
 def _check_flow(name: str, policy: Mapping[str, Any]) -> None:
-    for field in ("timeout", "queue_timeout", "rate"):
+    for field in ("timeout", "queue_timeout", "idle_timeout", "rate"):
         if policy[field] is not None and not 0 < policy[field] < inf:
             unit = "starts per second" if field == "rate" else "seconds"
             raise refused(name, f"{field}={policy[field]!r} is not a positive number of {unit}")
@@ -76,6 +85,10 @@ def _check_flow(name: str, policy: Mapping[str, Any]) -> None:
             raise refused(name, f"{field}={policy[field]!r} must be at least 1")
     if not 0 <= policy["retry_delay"] < inf:
         raise refused(name, f"retry_delay={policy['retry_delay']!r} is not a number of seconds")
+    if not _GROUP.fullmatch(policy["group"]):
+        raise refused(name, f"group={policy['group']!r}: a group's name has 1 to 64 letters, digits, '_' or '-'")
+    if policy["memory"] < 0:
+        raise refused(name, f"memory={policy['memory']!r} is not a number of bytes")
     if policy["burst"] is not None and policy["rate"] is None:
         raise refused(name, "burst= does nothing without rate=")
     if not 0 <= policy["retries"] <= 100:
@@ -84,6 +97,26 @@ def _check_flow(name: str, policy: Mapping[str, Any]) -> None:
         raise refused(name, "retries= runs it again, so it needs read_only=True or idempotent=True")
     if policy["retry_on"] and not policy["retries"]:
         raise refused(name, "retry_on= does nothing without retries=")
+
+
+def _check_kind(spec: ToolSpec, policy: Mapping[str, Any]) -> None:
+    """What only some functions can have."""
+    name, batch = spec.name, policy["batch"]
+    if policy["idle_timeout"] is not None and not (spec.streams or spec.asks):
+        raise refused(name, "idle_timeout= needs a generator, or a Context whose progress() it calls")
+    if not 0 <= policy["batch_delay"] < inf:
+        raise refused(name, f"batch_delay={policy['batch_delay']!r} is not a number of seconds")
+    if batch is None:
+        if policy["batch_delay"] != _BATCH_DELAY:
+            raise refused(name, "batch_delay= does nothing without batch=")
+        return
+    if not 2 <= batch <= MOST_TOGETHER:
+        raise refused(name, f"batch={batch!r} is not from 2 to {MOST_TOGETHER}")
+    for field, reason in _NOT_TOGETHER.items():
+        if policy[field]:
+            raise refused(name, f"batch= and {field}= don't go together: {reason}")
+    if spec.streams or policy["idle_timeout"] is not None:
+        raise refused(name, "batch= is not for generators, and has no idle_timeout=")
 
 
 def _check_tag(name: str, field: str, tag: str, arguments: Collection[str]) -> None:
@@ -129,14 +162,15 @@ _TEXTS: Final[_Kind] = ("a list of texts", _are_texts)
 _KINDS: Final[dict[str, _Kind]] = {
     **dict.fromkeys(("read_only", "idempotent", "destructive", "open_world", "cache_writes", "adaptive"), _TRUTH),
     **dict.fromkeys(("timeout", "cache", "cache_stale", "cache_errors", "queue_timeout", "retry_delay"), _SECONDS),
+    **dict.fromkeys(("idle_timeout", "batch_delay"), _SECONDS),
     "rate": ("a number", _is_number),
-    **dict.fromkeys(("concurrency", "burst", "backlog", "retries"), ("a whole number", _is_whole)),
-    **dict.fromkeys(("cache_strategy", "cache_scope", "affinity", "balancer"), _TEXT),
+    **dict.fromkeys(("concurrency", "burst", "backlog", "retries", "memory", "batch"), ("a whole number", _is_whole)),
+    **dict.fromkeys(("cache_strategy", "cache_scope", "affinity", "balancer", "group"), _TEXT),
     **dict.fromkeys(("tags", "invalidates", "retry_on"), _TEXTS),
 }
 _OPTIONAL: Final = (
     *("destructive", "timeout", "cache", "cache_strategy", "affinity", "balancer"),
-    *("concurrency", "rate", "burst", "backlog", "queue_timeout"),
+    *("concurrency", "rate", "burst", "backlog", "queue_timeout", "idle_timeout", "batch"),
 )
 UNCACHED: Final[Mapping[str, Any]] = {
     "cache_strategy": None,

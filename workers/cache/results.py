@@ -10,7 +10,7 @@ import hashlib
 import math
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -254,6 +254,14 @@ class ResultCache:
 
         None means: make it yourself, and ``release`` the claim afterwards.
         """
+        for step in self.claims(question, until):
+            if isinstance(step, Found):
+                return step
+            time.sleep(step)
+        return None
+
+    def claims(self, question: Question, until: float) -> Iterator[float | Found]:
+        """The same, step by step: seconds to wait before the next, or what another node has made."""
         until = min(until, self._clock() + 2 * CLAIM_SECONDS)
         for number, store in enumerate(self.stores):
             if not store.shared:
@@ -263,15 +271,15 @@ class ResultCache:
             while not granted and self._clock() < until:
                 granted = store.claim(question.key, CLAIM_SECONDS)
                 if not granted:
-                    time.sleep(wait)
+                    yield wait
                     wait = min(2 * wait, _LAST_LOOK)
                 stored, token = store.get(question.key, question.tags)  # who held the claim may just have finished
                 question.tokens[number] = token
                 found = None if stored is None else self._arrived(question, number, stored)
                 if found is not None:
                     self.release(question)
-                    return found
-        return None
+                    yield found
+                    return
 
     def release(self, question: Question) -> None:
         for store in self.stores:

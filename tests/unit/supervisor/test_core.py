@@ -78,7 +78,7 @@ def test_a_job_goes_out_and_its_answer_comes_back(node: Node, client: SimClient)
 def test_an_unknown_tool_is_refused_with_the_one_that_was_meant(node: Node, client: SimClient) -> None:
     session = client.session
     assert session is not None
-    node.core.submit(session, [Job(1, "rea", Raw(b"\x80"))], node.now)
+    node.core.door.submit(session, [Job(1, "rea", Raw(b"\x80"))], node.now)
     error = decode_value(session.out[0].value)
     assert error["code"] == "UNKNOWN_TOOL"
     assert "'read'" in error["message"]
@@ -413,10 +413,15 @@ def test_a_protocol_error_of_a_worker_is_refused() -> None:
     node = Node()
     worker = next(iter(node.workers.values()))
     with pytest.raises(ProtocolError, match="never given"):
-        node.core.answers(worker.record, [Answer(1, OK, Raw(b"\x01"))], node.now)
-    with pytest.raises(ProtocolError, match="before"):
-        node.core.answers(worker.record, [Answer(5, OK, Raw(b"\x01"))], node.now)
+        node.core.returns.answers(worker.record, [Answer(1, OK, Raw(b"\x01"))], node.now)
     node.close()
+
+
+def test_answers_out_of_order_are_refused(node: Node, client: SimClient) -> None:
+    ask(client, *["read"] * 9)
+    worker = next(iter(node.workers.values()))
+    with pytest.raises(ProtocolError, match="2 before 1"):
+        node.core.returns.answers(worker.record, [Answer(2, OK, Raw(b"\x01"))], node.now)
 
 
 def test_listeners_hear_each_job_once(node: Node, client: SimClient) -> None:

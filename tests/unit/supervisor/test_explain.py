@@ -55,6 +55,6 @@ def test_a_balancer_of_the_tools_own_is_told_as_such() -> None:
 def test_every_part_of_a_policy_is_told_and_nothing_else() -> None:
     policy = explained(ToolSpec(name="look", read_only=True, cache=1.0), load(environment={}))
     fields = {field.name for field in msgspec.structs.fields(ToolSpec)}
-    assert fields - set(policy) == {"name", "description", "parameters", "version", "asks"}
+    assert fields - set(policy) == {"name", "description", "parameters", "version", "asks", "concurrent"}
     assert set(policy) - fields == {"cache_layers", "cache_local", "cache_early", "cache_namespace"}
     assert all(set(part) == {"value", "source"} for part in policy.values())

@@ -21,7 +21,7 @@ from toolring.workers.cache.base import Cache
 from toolring.workers.cache.guarded import Guarded
 from toolring.workers.cache.results import ResultCache
 from toolring.workers.invalidation import Invalidation, operator_tool
-from toolring.workers.runner import Runnable
+from toolring.workers.runnable import Runnable
 
 
 @tool(read_only=True, cache=60, tags=("user:{id}",))

@@ -15,13 +15,14 @@ from toolring.declare import Tool
 from toolring.errors import Conflict
 from toolring.lane import AT, CANCEL, INTERRUPT, RECALL, STARTED, TAKEN, Lane, Lanes
 from toolring.plugins.caches.lru import LRU
-from toolring.protocol import CACHED, ERROR, LAYER_SHIFT, OK, SKIPPED, Answer, Work, decode_value, encode
+from toolring.protocol import CACHED, ERROR, LAYER_SHIFT, OK, SKIPPED, Answer, Part, Work, decode_value, encode
 from toolring.settings import CacheSettings
 from toolring.stamps import BYTES, Stamps
 from toolring.workers.cache.base import Cache
 from toolring.workers.cache.results import ResultCache
 from toolring.workers.interrupt import Armed, install
-from toolring.workers.runner import Runnable, Runner
+from toolring.workers.runnable import Runnable
+from toolring.workers.runner import Runner
 
 
 class Unprintable(Exception):
@@ -122,8 +123,27 @@ def lane() -> Iterator[Lane]:
     lanes.close()
 
 
+class Followed:
+    """A channel to whoever follows: what was posted, and what is granted when it is waited for."""
+
+    def __init__(self) -> None:
+        self.posted: list[Part] = []
+        self.grants: list[int] = []
+
+    def post(self, part: Part) -> None:
+        self.posted.append(part)
+
+    def wait(self, seq: int) -> int:
+        return self.grants.pop(0)
+
+
 @pytest.fixture
-def runner(lane: Lane) -> Iterator[Runner]:
+def channel() -> Followed:
+    return Followed()
+
+
+@pytest.fixture
+def runner(lane: Lane, channel: Followed) -> Iterator[Runner]:
     import signal
 
     before = signal.getsignal(INTERRUPT)
@@ -132,7 +152,7 @@ def runner(lane: Lane) -> Iterator[Runner]:
     runnables = {one.spec.name: Runnable(one, None) for one in TOOLS}
     cache = ResultCache(Cache(LRU(10), 10, 100_000), cached.spec, CacheSettings(), Stamps(bytearray(BYTES)))
     runnables["cached"] = Runnable(cached, cache)
-    yield Runner(runnables, lane, armed, lambda **bound: bound, max_result=1000)
+    yield Runner(runnables, lane, armed, lambda **bound: bound, 1000, channel)
     signal.signal(INTERRUPT, before)
 
 

@@ -1,0 +1,89 @@
+"""What a job tells before its answer, on its caller's side: parts that wait to be taken, and the last word of progress.
+
+Without I/O. How much the node may send is counted in bytes from the first part on, so a grant that is lost or
+repeated does no harm.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+from msgspec import Raw
+
+from toolring import protocol
+from toolring.errors import InvalidArguments
+from toolring.protocol import PART_BYTES, PROGRESS, Follow, Part
+
+WINDOW: Final = 1 << 20
+"""Bytes of parts that may be on their way, or wait to be taken, unless the caller says otherwise."""
+
+
+class Progress(NamedTuple):
+    """How far a job is, as its tool says."""
+
+    done: float
+    total: float | None
+    message: str
+
+
+OnProgress = Callable[[Progress], Any]
+
+
+class Feed:
+    """One job's. ``window`` is 0 for a job whose parts nobody wants."""
+
+    __slots__ = ("_granted", "_taken", "_window", "lost", "number", "parts", "progress", "told")
+
+    def __init__(self, window: int = 0) -> None:
+        if not isinstance(window, int) or window < 0:
+            raise InvalidArguments(f"window={window!r} is not a number of bytes", argument="window")
+        self._window = window
+        self._granted = window
+        self._taken = 0
+        self.number = 0
+        """Parts that have arrived."""
+        self.parts: deque[Raw] = deque()
+        self.lost = False
+        """Some did not arrive: they were sent on a connection that is no more."""
+        self.progress: Progress | None = None
+        self.told = False
+        """There is a word of progress that nobody has looked at."""
+
+    def follow(self, progress: bool, idle: float | None) -> Follow:
+        return Follow(self._window, progress, idle)
+
+    @property
+    def granted(self) -> int:
+        return self._granted
+
+    @property
+    def streams(self) -> bool:
+        return bool(self._window)
+
+    @property
+    def has_told(self) -> bool:
+        """Is there anything that its caller has not taken?"""
+        return self.told or bool(self.parts) or self.lost
+
+    def arrived(self, part: Part) -> None:
+        if part.number == PROGRESS:
+            self.progress, self.told = Progress(*protocol.decode_value(part.value)), True
+            return
+        self.number += 1
+        self.lost = self.lost or part.number != self.number
+        self.parts.append(part.value)
+
+    def take(self) -> Any:
+        """The next part, decoded; there must be one."""
+        value = self.parts.popleft()
+        self._taken += len(value) + PART_BYTES
+        return protocol.decode_value(value)
+
+    def more(self) -> bool:
+        """Is it time to let the node send more? Then ``granted`` has grown."""
+        if self._window + self._taken - self._granted < max(1, self._window // 2):
+            return False
+        self._granted = self._window + self._taken
+        return True

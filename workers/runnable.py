@@ -1,0 +1,204 @@
+"""A tool made ready to be called many times, and what all ways of running it share. No tool is called here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec import Raw
+
+from toolring import protocol
+from toolring.declare import Tool
+from toolring.errors import InvalidArguments, InvalidResult, TooLarge, ToolringError
+from toolring.protocol import Answer, Work
+from toolring.workers.cache.results import Found, Question, ResultCache
+from toolring.workers.failures import check_raw, failure, of_the_tool, refine
+from toolring.workers.interrupt import JobInterrupted
+
+_encode = protocol.encode
+
+
+class Runnable:
+    """What the hot path needs of a tool, looked up once."""
+
+    __slots__ = (
+        "batch",
+        "cache",
+        "call",
+        "changes",
+        "concurrent",
+        "context",
+        "decode",
+        "decode_all",
+        "item",
+        "name",
+        "positional",
+        "streams",
+        "tool",
+    )
+
+    def __init__(
+        self,
+        tool: Tool[..., Any],
+        cache: ResultCache | None,
+        changes: Callable[[msgspec.Struct], None] | None = None,
+    ) -> None:
+        """``changes`` is told the arguments of each run that has ended, however it ended."""
+        self.tool = tool
+        self.name = tool.spec.name
+        self.decode = tool.decode
+        self.decode_all = msgspec.msgpack.Decoder(list[tool.arguments]).decode  # type: ignore[name-defined]
+        self.cache = cache
+        self.context = tool.context_parameter
+        self.call = tool.function
+        self.changes = changes
+        self.concurrent = tool.spec.concurrent
+        self.streams = tool.spec.streams
+        self.item = tool.item
+        self.batch = tool.spec.batch or 0
+        self.positional = not self.streams and _all_positional(tool)
+
+    def keywords(self, arguments: msgspec.Struct) -> dict[str, Any]:
+        return {field: getattr(arguments, field) for field in arguments.__struct_fields__}
+
+    def question(self, arguments: msgspec.Struct, work: Work) -> Question | None:
+        """The look-up in the cache that a call is; None: it isn't cached."""
+        if self.cache is None or work.partition is None or work.stream:
+            return None
+        try:
+            return self.cache.question(arguments, work.partition)
+        except Exception:
+            return None  # what has no key is not cached
+
+
+def _all_positional(tool: Tool[..., Any]) -> bool:
+    """Can the arguments be passed by position, in the struct's order? It is half the cost of keywords."""
+    code = getattr(tool.function, "__code__", None)
+    if code is None or tool.context_parameter is not None or hasattr(tool.function, "__wrapped__"):
+        return False
+    fields = tool.arguments.__struct_fields__
+    return bool(code.co_kwonlyargcount == 0 and code.co_varnames[: code.co_argcount] == fields)
+
+
+# ---- results
+
+
+def encoded(work: Work, result: Any, limit: int) -> Raw:
+    """A result as it travels. Raises TooLarge, InvalidResult, or what the encoder raises."""
+    body = _encode(result)
+    if type(result) is Raw:
+        check_raw(work, body)
+    return within(work, body, limit)
+
+
+def within(work: Work, body: bytes, limit: int) -> Raw:
+    if len(body) > limit:
+        text = f"{work.tool}: the result has {len(body)} bytes, the limit is {limit}"
+        raise TooLarge(text, size=len(body), limit=limit)
+    return Raw(body)
+
+
+def joined(work: Work, parts: Sequence[bytes], limit: int) -> Raw:
+    """Encoded values as one array. Raises TooLarge."""
+    return within(work, b"".join((b"\xdd", len(parts).to_bytes(4, "big"), *parts)), limit)
+
+
+def found_answer(seq: int, found: Found, start: float) -> Answer:
+    """The answer from a cache; ``start`` is when the attempt began."""
+    spent = int((time.monotonic() - start) * 1e6)
+    return Answer(seq, found.status, Raw(found.value), spent, found.flags, until(found.hold))
+
+
+def until(hold: float) -> int:
+    return int((time.monotonic() + hold) * 1e6) if hold > 0 else 0
+
+
+# ---- chunks: many calls as one job
+
+
+_decode_calls = msgspec.msgpack.Decoder(list[Raw]).decode
+
+
+def calls_of(work: Work) -> list[Raw]:
+    """The arguments of each call. Raises InvalidArguments."""
+    try:
+        calls = _decode_calls(work.args)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise InvalidArguments(f"{work.tool}: a chunk's arguments are an array of maps: {error}") from None
+    check_count(work, len(calls))
+    return calls
+
+
+def check_count(work: Work, count: int) -> None:
+    if count != work.chunk:
+        raise InvalidArguments(f"{work.tool}: {count} calls, where {work.chunk} were announced")
+
+
+def succeeded(value: Any) -> bytes:
+    return b"\x92\x00" + bytes(value)
+
+
+def failed(seq: int, error: ToolringError, work: Work) -> bytes:
+    return b"\x92\x01" + bytes(failure(seq, error, work).value)
+
+
+# ---- many calls in one run
+
+
+class Together(NamedTuple):
+    """The calls of a chunk whose arguments are right, and the places that their results go to."""
+
+    items: list[Any]
+    places: list[int]
+    parts: list[bytes]
+    """One for each call: an error already, or to be filled in."""
+
+    def runs(self, most: int) -> Iterator[tuple[list[Any], list[int]]]:
+        """What each run takes, and the places of its results."""
+        for first in range(0, len(self.items), most):
+            yield self.items[first : first + most], self.places[first : first + most]
+
+
+def together(seq: int, work: Work, runnable: Runnable) -> Together:
+    """What one run of a tool is given that takes many calls at once. Raises InvalidArguments."""
+    assert runnable.item is not None
+    make = runnable.item.make
+    found = Together([], [], [])
+    for place, call in enumerate(calls_of(work)):
+        try:
+            found.items.append(make(runnable.decode(call)))
+            found.places.append(place)
+            found.parts.append(b"")
+        except ToolringError as error:
+            found.parts.append(failed(seq, error, work))
+        except Exception as error:  # the element's own class refuses what its fields allow
+            refusal = InvalidArguments(f"{work.tool}: {type(error).__name__}: {error}", tool=work.tool)
+            found.parts.append(failed(seq, refusal, work))
+    return found
+
+
+def spread(seq: int, work: Work, batch: Together, places: Sequence[int], results: Any) -> None:
+    """Give each call of one run its result, or its error. Raises InvalidResult if there are not as many."""
+    if not isinstance(results, list | tuple) or len(results) != len(places):
+        got = f"{len(results)} results" if isinstance(results, list | tuple) else f"a {type(results).__name__}"
+        raise InvalidResult(f"{work.tool}: a run of {len(places)} calls returned {got}, not a list with one for each")
+    for place, result in zip(places, results, strict=True):
+        if isinstance(result, BaseException):
+            batch.parts[place] = failed(seq, of_the_tool(work, result), work)
+            continue
+        try:
+            body = _encode(result)
+            if type(result) is Raw:
+                check_raw(work, body)
+            batch.parts[place] = succeeded(body)
+        except (JobInterrupted, MemoryError):
+            raise
+        except BaseException as error:
+            batch.parts[place] = failed(seq, refine(work, error), work)
+
+
+def all_fail(seq: int, work: Work, batch: Together, places: Sequence[int], error: ToolringError) -> None:
+    for place in places:
+        batch.parts[place] = failed(seq, error, work)
