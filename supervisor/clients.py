@@ -140,6 +140,7 @@ class Clients:
             self._routes.pop(session.route, None)
             session.route = route
             session.silent_since = None
+            self._endings.reconnected(session, now)
         self._routes[route] = session
         own = core.limits
         limits = {

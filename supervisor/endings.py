@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from toolring.errors import Cancelled, OutcomeUnknown, Poisoned, ToolringError, Unhealthy
-from toolring.lane import CANCEL, DONE
+from toolring.lane import CANCEL, DONE, STEP
 from toolring.protocol import NIL, Halt
 from toolring.supervisor.core import Core
 from toolring.supervisor.fleet import Change, Leftover, Life, Worker
@@ -179,7 +179,7 @@ class Endings:
         core = self._core
         core.returns.harvest(worker, now)
         for place, entry in enumerate(worker.line):
-            if entry is not None:
+            if entry is not None and worker.begun(worker.head + place):  # else it runs elsewhere once this one is gone
                 worker.line[place] = None
                 entry.begun = True
                 worker.leftovers[worker.head + place] = Leftover(entry.tool, entry.passed, None)
@@ -209,6 +209,7 @@ class Endings:
         core = self._core
         core.returns.harvest(worker, now)
         at, _ = worker.lane.at()
+        blamed = worker.lane.words[STEP] if worker.many else 0
         any_begun = False
         again: list[Entry] = []
         untouched: list[Entry] = []
@@ -219,7 +220,8 @@ class Endings:
             touched, begun = worker.head + place <= at, worker.begun(worker.head + place)
             any_begun = any_begun or begun
             doubt = doubt or (begun and bool(entry.tool.spec.invalidates))
-            if touched and not self._survives(entry, worker, begun, cause, facts, now):
+            fault = not blamed or blamed == worker.head + place
+            if touched and not self._survives(entry, worker, begun, fault, cause, facts, now):
                 continue
             if begun:
                 again.append(entry)
@@ -236,20 +238,26 @@ class Endings:
         return any_begun
 
     def _survives(
-        self, entry: Entry, worker: Worker, begun: bool, cause: str, facts: Mapping[str, Any], now: float
+        self, entry: Entry, worker: Worker, begun: bool, fault: bool, cause: str, facts: Mapping[str, Any], now: float
     ) -> bool:
         """Does a job run again whose worker died with it in hand? If not, it gets its answer here.
 
         ``begun``: the tool had been called. Before that even a job that may not be repeated is safe, but one that
-        kills workers while they look at it must not do so for ever.
+        kills workers while they look at it must not do so for ever. ``fault``: it may have been this one that did it,
+        rather than one beside it.
         """
         core = self._core
         if entry.members is not None:
             for member in core.gathering.dissolve(entry, now):
-                if self._survives(member, worker, begun, cause, facts, now):
+                member.alone = True
+                if self._survives(member, worker, begun, fault, cause, facts, now):
                     core.gathering.by_itself(member)
             return False
-        entry.deaths += 1
+        entry.losses += 1
+        if fault or entry.losses > core.limits.deaths:  # a thread of it may do it while another's code runs
+            entry.deaths += 1
+            blamed = worker.many and worker.lane.words[STEP]
+            entry.alone = entry.alone or bool(blamed) or entry.deaths >= core.limits.deaths - 1
         name = entry.tool.name
         known = {"worker": worker.pid, "cause": cause, **facts}
         if begun and not _repeatable(entry):
@@ -281,6 +289,15 @@ class Endings:
                 self.cancel(entry, now, "its client vanished")
         session.out.clear()
         session.parts.clear()
+
+    def reconnected(self, session: Session, now: float) -> None:
+        """A client is back on another connection. What was sent on the old one may not have arrived, so a stream that
+        had begun there can't be gone on with."""
+        for entry in list(session.jobs.values()):
+            if entry.live is not None and entry.live.parts and not entry.final:
+                text = f"{entry.tool.name}: the connection was lost after {entry.live.parts} parts of it had been sent"
+                unknown = OutcomeUnknown(text, cause="connection lost", parts=entry.live.parts)
+                self._stop(entry, Event.LOSE, unknown, now)
 
     def shut_down(self, now: float) -> None:
         """Give every job its final answer, because the workers are about to be ended."""

@@ -7,6 +7,7 @@ own answer and its own retries, and may leave on its own.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +59,7 @@ class Gathering:
         """Those that go together; a chunk is a company by itself."""
         members: list[Entry] = []
         while len(members) < valve.batch and (entry := valve.line.take(now)) is not None:
-            alone = entry.chunk or entry.deaths  # lost with others, it shows by itself whose fault that was
+            alone = entry.chunk or entry.alone
             if alone and members:
                 valve.line.put_back(entry)
                 break
@@ -68,12 +69,14 @@ class Gathering:
         return members
 
     def _may_go(self, valve: Valve, now: float) -> bool:
-        """Are there enough, or do they wait for long; and is somebody free? Until then more may join them."""
-        if valve.line.size < valve.batch and now < valve.since + valve.delay:
+        """Is somebody free, and are there enough, or do they wait for long? Until then more may join them."""
+        valve.formed = [entry for entry in valve.formed if entry.state is State.QUEUED and entry.passed]
+        free = sum(worker.load < CREDIT for worker in valve.group.ready)
+        if len(valve.formed) >= max(1, free):
             return False
-        valve.formed = [entry for entry in valve.formed if entry.state is State.QUEUED]
-        ready = valve.group.ready
-        return len(valve.formed) < max(1, sum(worker.load < CREDIT for worker in ready))
+        line, batch = valve.line, valve.batch
+        enough = line.size >= batch and sum(1 for _ in islice(line, batch)) == batch  # in size are those answered, too
+        return enough or now >= valve.since + valve.delay
 
     def _carry(self, members: list[Entry], valve: Valve, now: float) -> None:
         core, first = self._core, members[0]

@@ -159,6 +159,11 @@ class Entry(msgspec.Struct, gc=False, eq=False):
     state: State = State.QUEUED
     attempt: int = 1
     deaths: int = 0
+    """Workers that were lost with it, and perhaps by its fault."""
+    losses: int = 0
+    """Those, and others that were lost with it."""
+    alone: bool = False
+    """It was lost with others, perhaps by its own fault: it runs by itself, so that it will be known."""
     cost: float = 0.0
     """Seconds that it is expected to run: its share of the worker's load."""
     worker: Worker | None = None

@@ -220,10 +220,10 @@ class Placing:
         return len(batch)
 
     def _may_join(self, entry: Entry, worker: Worker) -> bool:
-        """One that was lost with others runs alone in its worker, so that it is known whose fault it was."""
+        """Are those still wanted that a carrier brings; and does one that has to run alone find nobody there?"""
         if entry.members is not None:
             self._core.gathering.load(entry)
-        return not (worker.many and entry.deaths and worker.busy)
+        return not (worker.many and entry.alone and worker.busy)
 
     def _particulars(self, entry: Entry, work: Work, worker: Worker, now: float) -> float:
         """What only some jobs have; the seconds of credit that it takes up."""
@@ -234,7 +234,7 @@ class Placing:
             cost *= entry.chunk
         live = entry.live
         if worker.many:
-            cost = CREDIT if entry.deaths else worker.slot.group.share
+            cost = CREDIT if entry.alone else worker.slot.group.share
             if (longest := tool.longest(entry)) is not None:
                 live = entry.live = live or Live()
                 live.over = now + longest

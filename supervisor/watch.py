@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
+from itertools import islice
 from typing import Final, NamedTuple
 
 from toolring.errors import Expired
@@ -158,9 +159,9 @@ class Watch:
         word = worker.lane.words[AT]
         if word != worker.at:
             worker.at, worker.at_since = word, now
-        begun, quiet = word >> 2, now - max(worker.at_since, worker.progress)
+        first, quiet = max(0, (word >> 2) - worker.head + 1), now - max(worker.at_since, worker.progress)
         blocked = min(worker.blocked(now), quiet)
-        if worker.tail - 1 > begun and quiet > MANY_STUCK_SECONDS:
+        if quiet > MANY_STUCK_SECONDS and any(entry is not None for entry in islice(worker.line, first, None)):
             self.endings.take_back(worker)
             worker.load = max(worker.load, STUCK_COST)
         elif worker.load >= STUCK_COST and blocked < MANY_STUCK_SECONDS:

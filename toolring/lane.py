@@ -14,6 +14,7 @@ word  written by  meaning
 1     worker      ``generation << 48 | answers << 32 | bytes`` now in the journal
 2     worker      until then (microseconds of CLOCK_MONOTONIC) the tool asks not to be interrupted
 3     worker      when its event loop last turned (microseconds of CLOCK_MONOTONIC), if it has one
+4     worker      the sequence of the job whose code that loop runs now; 0: of none
 8     supervisor  every job up to this sequence is taken back unless it was taken before
 9     supervisor  the sequence to interrupt
 10    supervisor  answers up to this sequence have arrived; of many at once, so many answers
@@ -40,6 +41,7 @@ AT: Final = 0
 JOURNAL: Final = 1
 SHIELD: Final = 2
 TURNED: Final = 3
+STEP: Final = 4
 RECALL: Final = 8
 CANCEL: Final = 9
 ACK: Final = 10

@@ -106,13 +106,13 @@ class AsyncLoop:
 
     def _stop(self) -> None:
         """Cancel what runs; the process ends once that is over."""
-        self._told = True
+        self._told = self._runner.retired = True
         for run in list(self._runner.runs.values()):
             run.halt()
         self._end_if_over()
 
     def _end_if_over(self) -> None:
-        if (self._told or self._runner.retired) and not self._runner.runs and self._over is not None:
+        if self._told and not self._runner.runs and self._over is not None:
             self._over.set()
 
     def _turn(self) -> None:

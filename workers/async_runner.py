@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -19,7 +19,7 @@ from msgspec import Raw
 from toolring import protocol
 from toolring.context import Context, in_task
 from toolring.errors import Cancelled, ToolError, ToolringError, UnknownTool, WorkerOutOfMemory, from_wire
-from toolring.lane import AT, RECALL, SHIELD, STARTED, TAKEN, Lane
+from toolring.lane import AT, RECALL, SHIELD, STARTED, STEP, TAKEN, Lane
 from toolring.protocol import ERROR, NIL, OK, SKIPPED, STREAMED, Answer, Part, Work
 from toolring.workers.cache.results import Found, Question, ResultCache
 from toolring.workers.failures import cause, failure, refine
@@ -68,6 +68,40 @@ class Run:
     def more(self, granted: int) -> None:
         self.outlet.granted = max(self.outlet.granted, granted)
         self.taken.set()
+
+
+class Steps(Coroutine[Any, Any, None]):
+    """A job's coroutine, which writes into the lane while its code runs: if the process dies of it, or it holds up the
+    event loop, it is known which of many it was."""
+
+    __slots__ = ("_close", "_send", "_seq", "_throw", "_words")
+
+    def __init__(self, coroutine: Coroutine[Any, Any, None], words: memoryview, seq: int) -> None:
+        self._send = coroutine.send
+        self._throw = coroutine.throw
+        self._close = coroutine.close
+        self._words = words
+        self._seq = seq
+
+    def send(self, value: Any) -> Any:
+        self._words[STEP] = self._seq
+        try:
+            return self._send(value)
+        finally:
+            self._words[STEP] = 0
+
+    def throw(self, *error: Any) -> Any:
+        self._words[STEP] = self._seq
+        try:
+            return self._throw(*error)
+        finally:
+            self._words[STEP] = 0
+
+    def close(self) -> None:
+        self._close()
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        raise TypeError("a job is run by its task only")
 
 
 class AsyncRunner:
@@ -145,7 +179,7 @@ class AsyncRunner:
             coroutine = self._calls(run)
         words[AT] = seq << 2 | STARTED
         self.runs[seq] = run
-        run.task = asyncio.create_task(self._see_to(run, coroutine))
+        run.task = asyncio.create_task(Steps(self._see_to(run, coroutine), words, seq))
 
     async def _see_to(self, run: Run, coroutine: Any) -> None:
         """To its answer, however it ends."""
@@ -224,6 +258,7 @@ class AsyncRunner:
     async def _drain(self, run: Run, generator: AsyncIterator[Any]) -> Raw:
         """Hand on what an async generator yields, as fast as it is taken, or collect it."""
         outlet = run.outlet
+        outlet.begin()
         try:
             async for item in generator:
                 while outlet.full:

@@ -42,6 +42,11 @@ class Outlet:
         """Must it wait until its caller has taken in more?"""
         return bool(self._work.stream) and self.sent >= self.granted
 
+    def begin(self) -> None:
+        """A generator begins, of a chunk perhaps not the first."""
+        self._collected.clear()
+        self._size = 0
+
     def give(self, item: Any) -> None:
         """Send or collect what was yielded. Raises TooLarge, InvalidResult, or what the encoder raises."""
         body = encoded(self._work, item, self._limit)

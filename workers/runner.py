@@ -334,6 +334,7 @@ class Runner:
     def _drain(self, seq: int, work: Work, generator: Iterator[Any]) -> Raw:
         """Hand on what a generator yields, as fast as it is taken, or collect it."""
         outlet = self._outlet or Outlet(seq, work, self._channel.post, self._max_result)
+        outlet.begin()
         try:
             while True:
                 try:

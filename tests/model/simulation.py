@@ -14,34 +14,31 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
+from tests.model.sim_workers import CACHED_TOOLS, TAG, WATCHED, Run, SimAsyncWorker, SimProcess, SimWorker
 from toolring import protocol
-from toolring.errors import Cancelled, Retry, ToolError, ToolringError
-from toolring.lane import ACK, AT, CANCEL, DONE, RECALL, STARTED, TAKEN, Lanes
+from toolring.lane import ACK, CANCEL, Lanes
 from toolring.policy.balance import Balancer, RingOverflow, RoundRobin
 from toolring.policy.groups import Bounds, Group
 from toolring.policy.limits import Fixed
 from toolring.policy.restart import RestartBudget
 from toolring.protocol import (
     CACHED,
-    ERROR,
-    INLINE,
-    LAYER_SHIFT,
-    NIL,
     OK,
-    REFRESH,
+    PART_BYTES,
     REPLAYED,
-    SKIPPED,
-    STALE,
     Answer,
     Batch,
     Done,
+    Follow,
     Job,
     Leaving,
+    Part,
+    Parts,
     Stop,
     Work,
 )
 from toolring.spec import ToolSpec
-from toolring.stamps import ALL, BYTES, SOME_TAG, Stamps, of_tool, place, some_key
+from toolring.stamps import ALL, Stamps, of_tool, place
 from toolring.supervisor.catalogue import ServedTool
 from toolring.supervisor.core import Core, Limits
 from toolring.supervisor.endings import Endings, Grace
@@ -50,8 +47,6 @@ from toolring.supervisor.ledger import Entry, Session, State
 from toolring.supervisor.sharing import Flight
 from toolring.supervisor.valves import Valve
 from toolring.supervisor.watch import SCAN_SECONDS, Watch
-from toolring.workers.cache import tags
-from toolring.workers.journal import LARGEST, Journal
 
 encode = protocol.encode
 decode = protocol.decode_value
@@ -59,7 +54,9 @@ decode = protocol.decode_value
 SLOTS = 3
 GRACE = Grace(interrupt=0.2, terminate=0.2, shield=1.0, start=5.0, cooperate=0.1, neighbours=0.5)
 ONE = [Group("default", SLOTS)]
-GROUPS = [*ONE, Group("heavy", 2, 0, Bounds(memory=1000, backlog=8))]
+GROUPS = [*ONE, Group("heavy", 2, 0, Bounds(memory=1000, backlog=8)), Group("async", 2, 4)]
+WINDOW = 100
+"""Bytes of parts: one is always on its way."""
 LIMITS = Limits(backlog=20, backlog_bytes=300_000, per_client=12, deaths=2, keep_seconds=1e9, keep_bytes=1 << 30)
 
 
@@ -89,6 +86,17 @@ def grouped_tools() -> dict[str, ServedTool]:
     made = [
         tool("large", group="heavy", memory=700),
         tool("small", group="heavy", memory=300, read_only=True, concurrency=2),
+        tool("flow", streams=True, read_only=True),
+        tool("quiet", asks=True, idle_timeout=0.4),
+        tool("bulk", batch=3, batch_delay=0.01, read_only=True, retries=1, concurrency=2),
+        tool("bulk_write", batch=4, batch_delay=0.0),
+        tool("wait", group="async", concurrent=True),
+        tool("look", group="async", concurrent=True, read_only=True, concurrency=5),
+        tool("near_look", RingOverflow(2), group="async", concurrent=True, idempotent=True, affinity="n"),
+        tool("brisk", group="async", concurrent=True, timeout=0.5, invalidates=("t",)),
+        tool("stubborn", group="async", concurrent=True, timeout=1.0, concurrency=1),
+        tool("async_flow", group="async", concurrent=True, streams=True, idle_timeout=1.0),
+        tool("async_bulk", group="async", concurrent=True, batch=3, read_only=True),
     ]
     return {**tools(), **{one.name: one for one in made}}
 
@@ -104,288 +112,9 @@ def sharing_tools() -> dict[str, ServedTool]:
     return {**grouped_tools(), **{one.name: one for one in made}}
 
 
-TAG = tags.named("t")
-CACHED_TOOLS = ("cached", "mine", "own")
-WATCHED = [ALL, place(SOME_TAG), *(place(word(name)) for name in CACHED_TOOLS for word in (of_tool, some_key))]
-"""Where an invalidation shows that concerns what the supervisor shares."""
-
-
 def sharers(served: ServedTool, caller: str, partition: str) -> str | None:
     """Who may share a call's result; None: nobody. Said once more, so as not to believe the core."""
     return {"public": "", "caller": caller or None, "partition": partition or None}[served.spec.cache_scope]
-
-
-def writes(names: Iterable[bytes]) -> list[tuple[int, int]]:
-    """The stores of an invalidation in their order, so that others can come between any two."""
-    stamps, made = Stamps(bytearray(BYTES)), dict[int, int]()
-    stamps.words = made  # type: ignore[assignment]
-    stamps.invalidate(names)
-    return list(made.items())
-
-
-class Run:
-    """One start of a tool in one process."""
-
-    def __init__(self, job: str, tool: str, worker: SimWorker) -> None:
-        self.job = job
-        self.tool = tool
-        self.worker = worker
-        self.ended = False
-        self.entry: Entry | None = None
-        self.altered = 0
-        """The version of the world that it made, if it has made one."""
-        self.asks_again = False
-        """It ended with an error that may pass."""
-
-
-class SimWorker:
-    """A worker process, one store or message at a time."""
-
-    def __init__(self, node: Node, record: Worker, pid: int) -> None:
-        self.node = node
-        self.record = record
-        self.pid = pid
-        self.words = record.lane.words
-        self.journal = Journal(record.lane)
-        self.inbox: deque[tuple[bytes, Any]] = deque()
-        self.sent: deque[tuple[bytes, bytes]] = deque()
-        self.parts: list[bytes] = []
-        self.todo: deque[tuple[int, Work]] = deque()
-        self.phase = self.boot
-        self.answer = Answer(0, SKIPPED, NIL)
-        self.version = 0
-        """How the world was when the tool at hand began to look at it."""
-        self.seen: tuple[int, ...] = ()
-        self.memory: dict[tuple[str, str, bytes], tuple[int, tuple[int, ...]]] = {}
-        """Its own cache: the version that a result tells of, and the stamps from before it was made."""
-        self.hold = 0.5
-        """For how long the supervisor may give a result without asking (seconds)."""
-        self.error: ToolringError | None = None
-        self.untold: list[tuple[int, int]] = []
-        """The stamps that tell of what the tool at hand did, and are not written yet."""
-        self.run: Run | None = None
-        self.retired = False
-        self.interrupted = False
-        self.asked_to_end = False
-        self.deaf = False
-        """Holds the GIL in C: the interrupt isn't handled."""
-        self.stopped = False
-        self.status: int | None = None
-        self.outcome: tuple[str, int, int] = ("ok", 10, 0)
-        """How the tool at hand ends: its kind, microseconds, bytes of its result."""
-        self.flush_now = False
-
-    @property
-    def alive(self) -> bool:
-        return self.status is None
-
-    def die(self, status: int) -> None:
-        if self.alive:
-            self.status = status
-            self.node.exits.append((self.record.identity, status))
-
-    def signal(self, number: int) -> None:
-        assert number != signal.SIGTERM or self.asked_to_end, "TERM before any interrupt"
-        self.asked_to_end = True
-        if number == signal.SIGKILL or (number == signal.SIGTERM and not self.stopped):
-            self.die(-number)
-        else:
-            self.interrupted = True
-
-    def step(self) -> bool:
-        """Do one thing; False if there is nothing to do."""
-        if not self.alive or self.stopped:
-            return False
-        if self.interrupted and not self.deaf:
-            self.interrupted = False
-            if self.phase == self.running and self.words[CANCEL] == self.todo[0][0]:
-                self.retired = True
-                self.conclude(Cancelled("interrupted"))
-                return True
-        return self.phase()
-
-    # ---- phases, each as far as the next point at which somebody else could look or strike
-
-    def boot(self) -> bool:
-        self.phase = self.receive
-        self.node.ready(self)
-        return True
-
-    def receive(self) -> bool:
-        if not self.inbox:
-            return False
-        head, body = self.inbox.popleft()
-        message = protocol.decode_from_supervisor(head)
-        if not isinstance(message, Batch):
-            self.die(0)
-            return True
-        if body is not None:
-            message.work[0].args = Raw(bytes(memoryview(body)))
-        self.todo.extend(enumerate(message.work, message.first))
-        self.phase = self.take
-        return True
-
-    def take(self) -> bool:
-        self.words[AT] = self.todo[0][0] << 2 | TAKEN
-        self.phase = self.check
-        return True
-
-    def check(self) -> bool:
-        seq, work = self.todo[0]
-        if self.words[RECALL] >= seq or self.retired or self.node.now >= work.deadline:
-            self.answer = Answer(seq, SKIPPED, NIL)
-            self.phase = self.add
-            return True
-        if shared := work.tool in CACHED_TOOLS and work.partition is not None:
-            self.seen = self.node.stamps(work.tool)
-        if shared and not work.renew and self.outcome[0] in ("hit", "stale"):
-            self.remember(work)
-            self.succeed(seq, work, hit=True)
-        else:
-            self.phase = self.start
-        return True
-
-    def remember(self, work: Work) -> None:
-        """What is in its memory, as long as that is true; else what another worker has just put into a store."""
-        version, seen = self.memory.get(self.key(work), (0, ()))
-        self.version = version if seen == self.seen else self.node.version
-
-    def key(self, work: Work) -> tuple[str, str, bytes]:
-        return work.tool, work.partition or "", bytes(work.args)
-
-    def start(self) -> bool:
-        seq, work = self.todo[0]
-        self.words[AT] = seq << 2 | STARTED
-        self.version = self.node.version
-        self.run = self.node.started(self, seq, work)
-        self.phase = self.running
-        return True
-
-    def running(self) -> bool:
-        assert self.run is not None
-        if self.run.tool == "polite" and self.words[CANCEL] == self.todo[0][0] and self.outcome[1] == 10:
-            self.conclude(Cancelled("it noticed"))
-            return True
-        if self.outcome[0] == "hang":
-            return False
-        if self.run.tool in ("change", "swap") and not self.run.altered:
-            self.run.altered = self.node.alter()
-        else:
-            self.conclude({"error": ToolError("it raised"), "retry": Retry("not now")}.get(self.outcome[0]))
-        return True
-
-    def conclude(self, error: ToolringError | None) -> None:
-        """The tool has returned, has raised, or was interrupted: no signal reaches it any more."""
-        self.error = error
-        self.untold = writes([TAG, SOME_TAG]) if self.todo[0][1].tool in ("change", "swap") else []
-        if self.untold:
-            self.phase = self.tell
-        else:
-            self.conclude_told()
-
-    def tell(self) -> bool:
-        """One word after the other, as they are written."""
-        at, stamp = self.untold.pop(0)
-        self.node.words[at] = stamp
-        self.node.note_entries()
-        if not self.untold:
-            assert self.run is not None
-            self.node.known = max(self.node.known, self.run.altered)
-            self.conclude_told()
-        return True
-
-    def conclude_told(self) -> None:
-        if self.error is not None:
-            self.end(self.error)
-        else:
-            self.succeed(*self.todo[0])
-
-    def succeed(self, seq: int, work: Work, hit: bool = False) -> None:
-        kind, micros, size = self.outcome
-        until = flags = 0
-        if work.tool in CACHED_TOOLS and work.partition is not None:
-            # what is given from the cache may be due for renewal, and is not to be held then
-            due = hit and (micros > 10 or kind == "stale")
-            if hit:
-                flags = CACHED | 1 << LAYER_SHIFT | (REFRESH if due else 0) | (STALE if kind == "stale" else 0)
-            else:
-                self.memory[self.key(work)] = self.version, self.seen
-            until = 0 if due or not self.hold else int((self.node.now + self.hold) * 1e6)
-        value = {
-            "n": decode(work.args)["n"],
-            "version": self.version,
-            "pad": b"x" * size,
-            "by": f"{work.session}-{work.id}",
-            "for": work.partition,
-            "until": until,
-        }
-        self.answer = Answer(seq, OK, Raw(encode(value)), micros, flags, until)
-        self.phase = self.add
-        if self.run is not None:
-            self.run.ended = True
-
-    def end(self, error: ToolringError) -> None:
-        self.answer = Answer(self.todo[0][0], ERROR, Raw(encode(error.to_wire())), self.outcome[1])
-        self.phase = self.add
-        if self.run is not None:
-            self.run.ended = True
-            self.run.asks_again = isinstance(error, Retry)
-
-    def add(self) -> bool:
-        answer, value = self.answer, self.answer.value
-        if len(value) > INLINE:
-            self.flush()
-            self.sent.append(
-                (
-                    encode(Done([Answer(answer.id, answer.status, NIL, answer.run_us, answer.flags, answer.until_us)])),
-                    bytes(value),
-                )
-            )
-            self.phase = self.wait
-            return True
-        encoded = encode(answer)
-        if len(encoded) <= LARGEST and self.journal.append(answer.id, encoded):
-            self.parts.append(encoded)
-            self.phase = self.done
-        else:
-            self.flush()
-            self.parts.append(encoded)
-            self.flush()
-            self.phase = self.wait
-        return True
-
-    def wait(self) -> bool:
-        if self.words[ACK] < self.answer.id:
-            return False
-        self.journal.reclaim()
-        self.phase = self.done
-        return True
-
-    def done(self) -> bool:
-        self.words[AT] = self.answer.id << 2 | DONE
-        self.run = None
-        self.todo.popleft()
-        if self.flush_now or not self.todo:
-            self.flush()
-        if self.todo:
-            self.phase = self.take
-        elif self.retired:
-            self.sent.append((encode(Leaving()), b""))
-            self.phase = self.leave
-        else:
-            self.phase = self.receive
-        return True
-
-    def leave(self) -> bool:
-        self.die(0)
-        return True
-
-    def flush(self) -> None:
-        if self.parts:
-            answers = b"\x92\xa4done\xdd" + len(self.parts).to_bytes(4, "big") + b"".join(self.parts)
-            self.sent.append((answers, b""))
-            self.parts = []
-        self.journal.reclaim()
 
 
 class Asked:
@@ -401,6 +130,8 @@ class Asked:
         self.answer: Answer | None = None
         self.cancelled = False
         self.resent = 0
+        self.parts = self.taken = 0
+        self.reconnected = 0
 
     @property
     def code(self) -> str:
@@ -418,7 +149,7 @@ class SimClient:
         self.token = bytes([number]) * 16
         self.numbers = 0
         self.asked: dict[int, Asked] = {}
-        self.unread: deque[Answer] = deque()
+        self.unread: deque[Answer | Part] = deque()
         self.session: Session | None = None
         self.connect()
 
@@ -437,6 +168,11 @@ class SimClient:
             number = self.numbers
             args = Raw(encode({"n": n, "pad": b"a" * size}))
             job = Job(number, name, args, timeout, route, key, mode, partition)
+            streams = self.node.core.tools[name].spec.streams
+            if streams and not key and not mode and n % 4:
+                job.follow = Follow(WINDOW, True)
+            elif n % 5 == 1:
+                job.follow = Follow(0, True)
             limit = self.node.core.limits.default_timeout if timeout is None else timeout
             self.asked[number] = Asked(job, n, self.node.now, self.node.now + limit)
             self.asked[number].version = self.node.known
@@ -454,6 +190,13 @@ class SimClient:
 
     def resend(self) -> None:
         """The connection was lost and is back: what has no answer yet is sent again to the same session."""
+        assert self.session is not None
+        self.node.watch.endings.reconnected(self.session, self.node.now)
+        for asked in self.unanswered():
+            asked.reconnected += 1
+            if asked.parts:  # what may be missing of it nobody knows
+                self.node.cancel(self, asked.job.id)
+                del self.asked[asked.job.id]
         again = self.unanswered()
         for asked in again:
             asked.resent += 1
@@ -481,12 +224,30 @@ class SimClient:
     def read(self) -> None:
         while self.unread:
             answer = self.unread.popleft()
-            asked = self.asked[answer.id]
+            asked = self.asked.get(answer.id)
+            if asked is None:
+                continue  # a stream that it gave up
+            if isinstance(answer, Part):
+                self.take(asked, answer)
+                continue
             if asked.answer is not None:
                 assert asked.resent, f"a second answer to job {answer.id} of {self.name}"
                 continue
             asked.answer = answer
             self.node.check_answer(self, asked)
+
+    def take(self, asked: Asked, part: Part) -> None:
+        """A part, or a word of progress; the node may send more then."""
+        assert asked.job.follow is not None, "nobody asked for it"
+        assert asked.answer is None or asked.resent, "a part after the answer"
+        if part.number:
+            asked.parts += 1
+            assert part.number == asked.parts or asked.resent, "a part is missing"
+            assert decode(part.value) == part.number
+            asked.taken += len(part.value) + PART_BYTES
+            if self.session is not None:
+                self.node.core.streams.more(self.session, asked.job.id, WINDOW + asked.taken)
+                self.node.turn()
 
 
 class Node:
@@ -505,7 +266,7 @@ class Node:
         """Counts the changes of what the cached tools look at."""
         self.known = 0
         """The last change of which the node knows: no call from now on may hear of an earlier world."""
-        self.lanes = Lanes(SLOTS * 2 + 6)
+        self.lanes = Lanes(SLOTS * 2 + 12)
         self.words = Stamps(self.lanes.memory).words
         self.epoch = 0
         """Counts the moments at which something was invalidated that the supervisor may share."""
@@ -514,7 +275,8 @@ class Node:
         """The epoch in which an entry was accepted."""
         self.core = Core(served or tools(), Fleet(groups, self.lanes.all), limits, Stamps(self.lanes.memory))
         self.watch = Watch(self.core, Endings(self.core, GRACE), RestartBudget(5, 10.0), self._is_stopped)
-        self.workers: dict[bytes, SimWorker] = {}
+        self.workers: dict[bytes, Any] = {}
+        """Each a SimWorker, or a SimAsyncWorker."""
         self.exits: deque[tuple[bytes, int]] = deque()
         self.clients = [SimClient(self, number, callers[number % len(callers)]) for number in range(1, clients + 1)]
         self.runs: list[Run] = []
@@ -547,22 +309,26 @@ class Node:
             self.watch.endings.cancel(entry, self.now)
         self.turn()
 
-    def ready(self, worker: SimWorker) -> None:
+    def ready(self, worker: SimProcess) -> None:
         self.watch.ready(worker.record, worker.pid, self.now)
         self.turn()
 
-    def deliver(self, worker: SimWorker) -> None:
+    def deliver(self, worker: SimProcess) -> None:
         """One message of a worker arrives, unless the node has heard of its end."""
         head, body = worker.sent.popleft()
         if worker.record.identity in self.core.fleet.workers:
             message = protocol.decode_from_worker(head)
             if isinstance(message, Leaving):
                 self.watch.leaving(worker.record, self.now)
+            elif isinstance(message, Parts):
+                self.core.streams.told(worker.record, message.parts, self.now)
             else:
                 assert isinstance(message, Done)
                 if body:
                     message.answers[0].value = Raw(body)
                 self.core.returns.answers(worker.record, message.answers, self.now)
+                if message.count:
+                    worker.words[ACK] = message.count
         self.turn()
 
     def hear_exit(self) -> None:
@@ -587,10 +353,14 @@ class Node:
             if record is not None:
                 self.pids += 1
                 record.pid = self.pids
-                self.workers[record.identity] = SimWorker(self, record, self.pids)
+                kind = SimAsyncWorker if record.many else SimWorker
+                self.workers[record.identity] = kind(self, record, self.pids)
         self.turn()
         for entry in self.entries():
             assert entry.deadline > self.now - SCAN_SECONDS, f"{entry.name} is past its deadline"
+            run = entry.worker if entry.state is State.DISPATCHED else None
+            if run is not None and entry.live is not None and run.many:
+                assert entry.live.due > self.now - SCAN_SECONDS, f"{entry.name} has run too long, or said nothing"
 
     def turn(self) -> None:
         self.note_entries()
@@ -599,11 +369,26 @@ class Node:
             for send in self.core.sends:
                 assert send.worker.life is Life.READY, "work for a worker that isn't ready"
                 for at, work in enumerate(send.work, send.first - send.worker.head):
-                    entry = send.worker.line[at]
-                    if entry is not None and type(entry.record) is Flight:
-                        assert work.renew == entry.record.renews, "a renewal that the cache would answer"
+                    self.check_work(send.worker, send.worker.line[at], work)
             self.check_idle()
         self.perform()
+
+    def check_work(self, worker: Worker, entry: Entry | None, work: Work) -> None:
+        """What leaves is for those who still want it, and in the company that it may have."""
+        if entry is None:
+            return
+        if type(entry.record) is Flight:
+            assert work.renew == entry.record.renews, "a renewal that the cache would answer"
+        if entry.members is not None:
+            assert all(member.state is State.BATCHED for member in entry.members), "it runs for one that was answered"
+            assert all(member.deadline > self.now - SCAN_SECONDS for member in entry.members), "past its deadline"
+            assert work.chunk == len(entry.members) == len(decode(entry.args))
+            assert len(entry.members) <= (entry.tool.spec.batch or 0)
+            assert len(entry.members) == 1 or not any(member.alone for member in entry.members), "one that kills"
+        if worker.many and entry.alone:
+            assert [other for other in worker.line if other is not None] == [entry], "one that kills, among others"
+        if worker.many:
+            assert sum(other is not None for other in worker.line) <= worker.many
 
     def perform(self) -> None:
         core = self.core
@@ -611,6 +396,10 @@ class Node:
             worker = self.workers[send.worker.identity]
             worker.inbox.append((encode(Batch(send.first, send.work)), send.body))
         core.sends.clear()
+        for record, message in core.says:
+            if record.identity in self.workers:
+                self.workers[record.identity].inbox.append((encode(message), None))
+        core.says.clear()
         for session in core.dirty:
             self.tell(session)
         core.dirty.clear()
@@ -625,6 +414,7 @@ class Node:
 
     def tell(self, session: Session) -> None:
         """A session's answers go to its client."""
+        parts, session.parts = session.parts, []
         out, session.out = session.out, []
         for answer in out:
             if answer.flags == CACHED:
@@ -632,6 +422,7 @@ class Node:
                 assert until > self.now, "the supervisor gives what it should ask for again"
         for client in self.clients:
             if client.session is session:
+                client.unread.extend(parts)
                 client.unread.extend(decode_answers(out))
 
     # ---- what must hold
@@ -640,16 +431,20 @@ class Node:
         core = self.core
         return [entry for session in [core.house, *core.sessions.values()] for entry in session.jobs.values()]
 
-    def started(self, worker: SimWorker, seq: int, work: Work) -> Run:
+    def started(self, worker: SimProcess, seq: int, work: Work) -> Run:
         """A worker has written STARTED and calls the tool."""
         record, name = worker.record, f"{work.session}-{work.id}"
-        run = Run(name, work.tool, worker)
+        run = Run([name], work.tool, worker)
         if record.identity in self.core.fleet.workers and not self.shut:
-            entry = record.line[seq - record.head]
-            assert entry is not None or worker.words[CANCEL] == seq, f"{name} was taken back and runs all the same"
+            entry = record.line[seq - record.head] if seq >= record.head else None
+            wanted = seq in record.leftovers if record.many else worker.words[CANCEL] == seq
+            assert entry is not None or wanted, f"{name} was taken back and runs all the same"
             run.entry = entry
+            if entry is not None and entry.members is not None:
+                run.jobs = [member.name for member in entry.members]
         if not self.core.tools[work.tool].repeatable:
-            assert not [r for r in self.runs if r.job == name], f"{name} may not be repeated and starts again"
+            again = {job for other in self.runs for job in other.jobs} & set(run.jobs)
+            assert not again, f"{again} may not be repeated and start again"
         self.runs.append(run)
         self.check_run(run)
         return run
@@ -714,9 +509,10 @@ class Node:
         """A client got a final answer: may it be this one?"""
         job, code = asked.job, asked.code
         served = self.core.tools[job.tool]
-        runs = [run for run in self.runs if run.job == f"{client.name}-{job.id}"]
+        runs = [run for run in self.runs if f"{client.name}-{job.id}" in run.jobs]
         if code == "":
             assert asked.answer is not None
+            assert asked.parts == asked.answer.parts or asked.resent, "parts are missing"
             value = decode(asked.answer.value)
             assert value["n"] == asked.n, "the result of another job"
             if job.tool in CACHED_TOOLS:
@@ -728,15 +524,17 @@ class Node:
                     assert not asked.answer.flags & CACHED
                     assert job.key or value["by"] == f"{client.name}-{job.id}", "a nameless result was shared"
         elif code == "OUTCOME_UNKNOWN":
-            assert not served.repeatable
-            lost = any(not run.worker.alive for run in runs) or bool(job.key)
+            assert not served.repeatable or (job.follow is not None and job.follow.stream)
+            lost = any(not run.worker.alive or ended_for_another(run) for run in runs) or bool(job.key)
+            lost = lost or (served.spec.streams and bool(asked.reconnected))
             assert lost or self.shut or asked.resent, "OUTCOME_UNKNOWN though no worker was lost with it"
         elif code == "POISONED":
             assert served.repeatable or not runs
         elif code == "CANCELLED":
             assert asked.cancelled or self.shut or job.key, "cancelled by nobody"
         elif code == "EXPIRED":
-            limits = [limit for limit in (served.timeout, served.queue_timeout) if limit is not None]
+            mine = (served.timeout, served.queue_timeout, served.spec.idle_timeout)
+            limits = [limit for limit in mine if limit is not None]
             due = min([asked.deadline, *(asked.asked + limit for limit in limits)])
             assert job.key or self.now >= due or asked.resent, "expired before its time"
         elif code == "CONFLICT":
@@ -768,6 +566,7 @@ class Node:
         assert all(entry.account.waiting == accounts[id(entry.account)] for entry in entries)
         to_retry = {id(entry) for _, _, entry in core.retries.delayed if entry.state is State.DELAYED}
         assert to_retry == {id(entry) for entry in delayed}
+        assert not any(entry.passed for entry in delayed), "it keeps a permit while it waits to be tried again"
         self.check_valves(entries)
         for entry in waiting:
             assert places[id(entry)] == 1, f"{entry.name} waits in {places[id(entry)]} lines"
@@ -778,6 +577,14 @@ class Node:
             if entry.state is State.DISPATCHED:
                 assert entry.worker is not None
                 assert entry in entry.worker.line
+            if entry.state is State.BATCHED:
+                carrier = entry.carrier
+                assert carrier is not None
+                assert carrier.members is not None
+                assert entry in carrier.members
+                assert core.house.jobs[carrier.id] is carrier
+            if entry.members is not None:
+                assert any(member.state is State.BATCHED for member in entry.members)
             if entry.state is State.JOINED:
                 assert entry.record is not None
                 assert entry in entry.record.waiting
@@ -842,31 +649,39 @@ class Node:
         resent = {
             f"{client.name}-{number}": asked.resent for client in self.clients for number, asked in client.asked.items()
         }
-        for name in {run.job for run in self.runs}:
-            runs = [run for run in self.runs if run.job == name]
-            lost = sum(not run.worker.alive for run in runs)
-            again = sum(run.asks_again for run in runs) if self.core.tools[runs[0].tool].spec.retries else 0
+        by_name: dict[str, list[Run]] = {}
+        for run in self.runs:
+            for name in run.jobs:
+                by_name.setdefault(name, []).append(run)
+        for name, runs in by_name.items():
+            lost = sum(not run.worker.alive or ended_for_another(run) for run in runs)
+            spec = self.core.tools[runs[0].tool].spec
+            again = spec.retries if spec.batch else sum(run.asks_again for run in runs) if spec.retries else 0
             most = 1 + lost + again + resent.get(name, 0)
             assert len(runs) <= most, f"{name} ran {len(runs)} times, {lost} workers were lost with it"
-            killed = sum(not run.worker.alive and not run.ended for run in runs)
-            assert killed <= self.core.limits.deaths * (1 + resent.get(name, 0)), f"{name} killed {killed} workers"
+            killed = sum(not run.worker.alive and not run.ended and not ended_for_another(run) for run in runs)
+            deaths = self.core.limits.deaths * (2 if runs[0].worker.record.many else 1)  # others' are not its own
+            assert killed <= deaths * (1 + resent.get(name, 0)), f"{name} killed {killed} workers"
 
     # ---- the end
 
     def settle(self) -> None:
-        """Let everything come to rest: every job must have its answer then. Nobody wakes those who are stopped."""
+        """Let everything come to rest: every job must have its answer then. Nobody wakes those who are stopped; what
+        blocks an event loop is over."""
         for client in self.clients:
             if client.session is None:
                 client.come_back()
         for _ in range(400):
             for worker in list(self.workers.values()):
-                worker.outcome = ("ok", 10, 0)
+                worker.outcome, worker.deaf = ("ok", 10, 0), worker.deaf and not worker.record.many
                 while worker.step():
                     pass
                 while worker.sent:
                     self.deliver(worker)
             while self.exits:
                 self.hear_exit()
+            for client in self.clients:
+                client.read()
             self.now += 0.05
             self.tick()
             if not self.core.in_hand() and len(self.core.fleet.workers) == len(self.core.fleet.ready):
@@ -903,6 +718,12 @@ class Node:
             asked = told.get(run.job)
             if asked is not None and asked.answer is not None and not self.core.tools[run.tool].repeatable:
                 assert asked.code != "CANCELLED" or asked.cancelled, f"{run.job} was told CANCELLED and then started"
+
+
+def ended_for_another(run: Run) -> bool:
+    """Its worker had many under way, and had to be ended because of one of them."""
+    record = run.worker.record
+    return bool(record.many) and record.reason is not None
 
 
 def decode_answers(answers: list[Answer]) -> list[Answer]:

@@ -10,20 +10,22 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from tests.model.simulation import GROUPS, Node, SimClient, SimWorker, grouped_tools
+from tests.model.sim_workers import SimProcess
+from tests.model.simulation import GROUPS, Node, SimClient, grouped_tools
 from toolring.protocol import CALL, KEEP
 
 WALKS = 300
 
 picks = st.integers(0, 1_000_000)
 NAMES = ["read", "write", "near", "push", "brief", "polite", "few", "slow", "again", "cached", "cached"]
-NAMES += ["large", "small"]
-tool_names = st.sampled_from(NAMES)
+NAMES += ["large", "small", "flow", "quiet", "bulk", "bulk", "bulk_write"]
+ASYNC = ["wait", "wait", "look", "near_look", "brisk", "stubborn", "async_flow", "async_bulk", "async_bulk"]
+tool_names = st.sampled_from(NAMES + ASYNC)
 sizes = st.sampled_from([0, 0, 0, 0, 70_000])
 timeouts = st.sampled_from([None, None, None, 0.05, 1.0])
 routes = st.sampled_from([b"", b"", b"a", b"b", b"c"])
 outcomes = st.tuples(
-    st.sampled_from(["ok", "ok", "ok", "error", "retry", "hit", "hang"]),
+    st.sampled_from(["ok", "ok", "ok", "error", "retry", "hit", "hang", "partly", "later"]),
     st.sampled_from([10, 10, 5000]),
     st.sampled_from([0, 0, 0, 15_000, 40_000, 70_000]),
 )
@@ -43,7 +45,7 @@ class NodeMachine(RuleBasedStateMachine):
         here = [client for client in self.node.clients if client.session is not None]
         return here[pick % len(here)] if here else None
 
-    def worker(self, pick: int) -> SimWorker | None:
+    def worker(self, pick: int) -> SimProcess | None:
         alive = [worker for worker in self.node.workers.values() if worker.alive]
         return alive[pick % len(alive)] if alive else None
 
@@ -215,10 +217,11 @@ def walk(seed: int, length: int = 150) -> None:
     dice = random.Random(seed)
     pick, choice = lambda: dice.randrange(1000), dice.choice
     machine = NodeMachine()
+    names = choice([NAMES, ASYNC, NAMES + ASYNC])
     patient, mortal = dice.random(), dice.choice([0.2, 1, 3])
 
     def outcome() -> tuple[str, int, int]:
-        kind = choice(["ok", "ok", "ok", "error", "retry", "hit", "hang"])
+        kind = choice(["ok", "ok", "ok", "error", "retry", "hit", "hang", "partly", "later"])
         return kind, choice([10, 10, 5000]), choice([0, 0, 0, 0, 0, 15_000, 40_000, 70_000])
 
     def timeout() -> float | None:
@@ -228,7 +231,7 @@ def walk(seed: int, length: int = 150) -> None:
         size = [0] * 20 + [70_000]
         machine.submit(
             pick(),
-            [(choice(NAMES), choice(size), timeout(), choice([b"", b"a", b"b"])) for _ in range(dice.randint(1, 6))],
+            [(choice(names), choice(size), timeout(), choice([b"", b"a", b"b"])) for _ in range(dice.randint(1, 6))],
         )
 
     moves: list[tuple[float, Callable[[], None]]] = [
@@ -237,7 +240,7 @@ def walk(seed: int, length: int = 150) -> None:
             2,
             lambda: machine.submit_named(
                 pick(),
-                choice(["write", "cached"]),
+                choice(["write", "cached", "bulk_write", "wait"]),
                 choice(["", "one", "two", "three"]),
                 choice([CALL, KEEP]),
                 timeout(),

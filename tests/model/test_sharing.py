@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule
 
-from tests.model.simulation import GROUPS, LIMITS, Node, SimWorker, sharing_tools
+from tests.model.sim_workers import SimWorker
+from tests.model.simulation import GROUPS, LIMITS, Node, sharing_tools
 from tests.model.test_core import NodeMachine, outcomes, picks, steps, timeouts
 from toolring.protocol import CALL, KEEP
 from toolring.stamps import SOME_TAG, some_key

@@ -45,9 +45,7 @@ class AsyncHandle(Pending):
                 await stirred
             finally:
                 self.stirred = None
-        told, feed.told = feed.told, False
-        if told and on_progress is not None and feed.progress is not None:
-            on_progress(feed.progress)
+        feed.tell(on_progress)
 
     @property
     def _owner(self) -> AsyncClient:
@@ -232,6 +230,8 @@ class AsyncClient:
             while on_progress is not None and not handle.settled:
                 await handle._told(on_progress)
             await handle._answered()
+            if feed is not None:
+                feed.tell(on_progress)
         except asyncio.CancelledError:
             self._cancel(handle)
             raise

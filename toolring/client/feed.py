@@ -67,6 +67,12 @@ class Feed:
         """Is there anything that its caller has not taken?"""
         return self.told or bool(self.parts) or self.lost
 
+    def tell(self, on_progress: OnProgress | None) -> None:
+        """Tell a caller what it has not heard of the job's progress, if anything."""
+        told, self.told = self.told, False
+        if told and on_progress is not None and self.progress is not None:
+            on_progress(self.progress)
+
     def arrived(self, part: Part) -> None:
         if part.number == PROGRESS:
             self.progress, self.told = Progress(*protocol.decode_value(part.value)), True

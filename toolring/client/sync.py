@@ -248,6 +248,8 @@ class Client:
                 self._hear(handle, on_progress)
             if not handle.settled:
                 self._wait(handle, None)
+            if feed is not None:
+                feed.tell(on_progress)
         except BaseException:
             self._cancel(handle)
             raise
@@ -560,9 +562,7 @@ class Client:
             if self._waiting and not handle.settled:
                 with self._mutex:
                     self._pass_on()
-        told, feed.told = feed.told, False
-        if told and on_progress is not None and feed.progress is not None:
-            on_progress(feed.progress)
+        feed.tell(on_progress)
 
     def _take(self, handle: Handle) -> Any:
         """A stream's next part; the node hears of it, now and then."""

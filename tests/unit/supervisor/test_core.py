@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from msgspec import Raw
 
-from tests.model.simulation import LIMITS, Node, SimClient, SimWorker
+from tests.model.sim_workers import SimWorker
+from tests.model.simulation import LIMITS, Node, SimClient
 from toolring import protocol
 from toolring.errors import ProtocolError
 from toolring.protocol import CALL, INLINE, KEEP, OK, PACK, REPLAYED, Answer, Batch, Job, decode_value
