@@ -16,7 +16,6 @@ from msgspec import Raw
 from toolring import protocol
 from toolring.config import CallerSection
 from toolring.errors import ToolringError
-from toolring.policy.groups import bounds_of
 from toolring.protocol import ERROR, Answer
 from toolring.stamps import Stamps
 from toolring.supervisor.accounts import Accounts
@@ -30,7 +29,7 @@ from toolring.supervisor.placing import Placing, Send
 from toolring.supervisor.retries import Retries
 from toolring.supervisor.returns import Returns
 from toolring.supervisor.streams import Streams
-from toolring.supervisor.valves import Valve, gatherer, valve_of
+from toolring.supervisor.valves import Valve, valve_of
 
 
 class Limits(NamedTuple):
@@ -63,8 +62,6 @@ class Core:
         self.backlog = fleet.backlog
         self.bytes = 0
         self.next_deadline = float("inf")
-        self.next_batch = float("inf")
-        """When calls will have waited for company long enough."""
         self.draining = False
         self.healthy = True
         self.accepted = 0
@@ -92,13 +89,8 @@ class Core:
         """Find each tool its group; all valves, those of groups last, since a job passes its tool's first."""
         found: list[Valve] = []
         for tool in self.tools.values():
-            spec = tool.spec
-            group = tool.group = self.fleet.group_of(spec)
-            bounds = bounds_of(spec)
-            if spec.batch:
-                own: Valve | None = gatherer(spec, bounds, group, self.backlog)
-            else:
-                own = valve_of(f"tool {tool.name}", bounds, self.backlog)
+            group = tool.group = self.fleet.group_of(tool.spec)
+            own = valve_of(tool.spec, group, self.backlog)
             tool.valves = tuple(valve for valve in (own, group.valve) if valve is not None)
             found += [own] if own is not None else []
         return found + [group.valve for group in self.fleet.groups if group.valve is not None]

@@ -10,20 +10,17 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from enum import IntEnum
 from itertools import count
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from toolring.lane import SHIELD, STARTED, TAKEN, TURNED, Lane
 from toolring.policy import groups as policy
 from toolring.spec import ToolSpec
 from toolring.supervisor.backlog import Backlog
 from toolring.supervisor.ledger import Entry
-from toolring.supervisor.valves import valve_of
+from toolring.supervisor.valves import CREDIT, Valve
 
 if TYPE_CHECKING:
     from toolring.supervisor.catalogue import ServedTool
-
-CREDIT: Final = 0.002
-"""Seconds of expected work up to which a worker is given more, measured before the next job is added."""
 
 
 class Life(IntEnum):
@@ -213,7 +210,7 @@ class Group:
         """Runs that one worker has under way at once; 0: it runs one after the other."""
         self.share = CREDIT * (1 + 1e-9) / self.many if self.many else 0.0
         """Where a worker runs many at once, what each is charged: its credit is used up when its places are."""
-        self.valve = valve_of(f"group {plan.name}", plan.bounds, backlog)
+        self.valve = Valve(f"group {plan.name}", plan.bounds, backlog) if plan.bounds.limit_anything else None
         self.slots = [Slot(next(numbers), self, backlog) for _ in range(plan.workers)]
         self.ready: list[Worker] = []
         """Those that can take jobs. Rebuilt on every change, read on every dispatch."""

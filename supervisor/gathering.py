@@ -18,7 +18,6 @@ from toolring import protocol
 from toolring.errors import InvalidResult
 from toolring.protocol import ERROR, OK, Answer
 from toolring.supervisor.backlog import refund
-from toolring.supervisor.fleet import CREDIT
 from toolring.supervisor.ledger import Entry, Event, State, step
 from toolring.supervisor.valves import Valve
 
@@ -39,21 +38,26 @@ class Gathering:
 
     # ---- before the run
 
-    def open(self, valve: Valve, now: float) -> float:
-        """Let through what has waited long enough, or is enough; when to look again (seconds)."""
-        line = valve.line
+    def open(self, valve: Valve, now: float) -> bool:
+        """Let through what has waited long enough, or is enough; False: nothing."""
+        line, went = valve.line, False
         while line.size and valve.open(now) and self._may_go(valve, now):
             members = self._company(valve, now)
             if not members:
                 break
+            went = True
             if members[0].chunk:
                 refund(members[0])  # it pays when it is given to a worker
                 self._core.placing.let_through(members[0], valve, now)
             else:
                 self._carry(members, valve, now)
             valve.since = now if line.size else inf
-        due = valve.since + valve.delay
-        return due if line.size and due > now else inf
+        return went
+
+    def due(self, now: float) -> float:
+        """When the first of those that wait for company will have waited long enough (seconds); inf: nobody does."""
+        dues = [valve.since + valve.delay for valve in self._core.valves if valve.batch and valve.line.size]
+        return min((due for due in dues if due > now), default=inf)
 
     def _company(self, valve: Valve, now: float) -> list[Entry]:
         """Those that go together; a chunk is a company by itself."""
@@ -70,9 +74,7 @@ class Gathering:
 
     def _may_go(self, valve: Valve, now: float) -> bool:
         """Is somebody free, and are there enough, or do they wait for long? Until then more may join them."""
-        valve.formed = [entry for entry in valve.formed if entry.state is State.QUEUED and entry.passed]
-        free = sum(worker.load < CREDIT for worker in valve.group.ready)
-        if len(valve.formed) >= max(1, free):
+        if valve.crowded():
             return False
         line, batch = valve.line, valve.batch
         enough = line.size >= batch and sum(1 for _ in islice(line, batch)) == batch  # in size are those answered, too
@@ -94,7 +96,6 @@ class Gathering:
         for each in first.tool.valves:
             each.waiting += 1
         self.load(carrier)
-        valve.formed.append(carrier)
         core.placing.let_through(carrier, valve, now)
 
     def load(self, carrier: Entry) -> None:

@@ -105,7 +105,7 @@ class Loop:
         self.core.placing.dispatch(now)
         if now >= self._next_tick:
             self._tick(now)
-        self._next_tick = min(self._next_tick, self.core.next_batch)
+        self._next_tick = min(self._next_tick, self.core.gathering.due(now))
         self.perform(now)
         return woken
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from toolring.policy.ring import hash64
 from toolring.protocol import INLINE, NIL, PACK, Work
 from toolring.supervisor.backlog import Line, refund
-from toolring.supervisor.fleet import CREDIT, Group, Slot, Worker
+from toolring.supervisor.fleet import Group, Slot, Worker
 from toolring.supervisor.ledger import TABLE, Entry, Event, State, step
 from toolring.supervisor.streams import Live
-from toolring.supervisor.valves import Valve
+from toolring.supervisor.valves import CREDIT, Valve
 
 if TYPE_CHECKING:
     from toolring.supervisor.core import Core
@@ -62,16 +62,20 @@ class Placing:
         else:
             self._queue(entry, first)
 
-    def _open(self, valve: Valve, now: float) -> None:
-        """Let through what a valve's limits allow."""
-        line = valve.line
+    def _open(self, valve: Valve, now: float) -> bool:
+        """Let through what a valve's limits allow; False: nothing."""
+        if valve.batch:
+            return self._core.gathering.open(valve, now)
+        line, went = valve.line, False
         fits = valve.fits if valve.memory else None
         while line.size and valve.open(now) and (entry := line.take(now, free=True, fits=fits)) is not None:
             self.let_through(entry, valve, now)
+            went = True
+        return went
 
     def let_through(self, entry: Entry, valve: Valve, now: float) -> None:
         """It has a permit, and goes on."""
-        valve.passed(entry.tool, now)
+        valve.let_through(entry, now)
         entry.passed += 1
         self._further(entry, True)
 
@@ -140,14 +144,19 @@ class Placing:
         core = self._core
         if core.retries.delayed:
             core.retries.due(now)
-        core.next_batch = inf
+        while self._round(now):
+            pass
+
+    def _round(self, now: float) -> bool:
+        """Open what may be open, give work to those who are free. True if something moved, and more may now: of some
+        tools no more is let through at once than there are workers for."""
+        core = self._core
+        sent, went = len(core.sends), False
         for valve in core.valves:
-            if valve.batch:
-                core.next_batch = min(core.next_batch, core.gathering.open(valve, now))
-            else:
-                self._open(valve, now)
+            went = self._open(valve, now) or went
         for group in core.fleet.groups:
             self._dispatch_in(group, now)
+        return (went or len(core.sends) > sent) and any(valve.paced and valve.line.size for valve in core.valves)
 
     def _dispatch_in(self, group: Group, now: float) -> None:
         ready, line = group.ready, group.line

@@ -10,10 +10,11 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, Final, cast
 
-from toolring.policy.groups import Bounds
+from toolring.policy.groups import Bounds, bounds_of
 from toolring.policy.limits import Fixed, Gradient, RateLimit
 from toolring.spec import ToolSpec
 from toolring.supervisor.backlog import Backlog
+from toolring.supervisor.ledger import State
 
 if TYPE_CHECKING:
     from toolring.supervisor.catalogue import ServedTool
@@ -22,16 +23,18 @@ if TYPE_CHECKING:
 
 _NOWHERE = cast("Group", None)
 MOST_ADAPTIVE: Final = 1000
+CREDIT: Final = 0.002
+"""Seconds of expected work up to which a worker is given more, measured before the next job is added."""
 
 
 class Valve:
     """The limits of one tool or group, and who waits for them."""
 
     __slots__ = (
+        "ahead",
         "backlog",
         "batch",
         "delay",
-        "formed",
         "group",
         "limit",
         "line",
@@ -69,10 +72,10 @@ class Valve:
         self.delay = 0.0
         self.since = inf
         """When the first of those that wait for company came."""
-        self.formed: list[Entry] = []
-        """Carriers that may not have left yet."""
+        self.ahead: list[Entry] = []
+        """Those that were let through and may wait for a worker still, where it matters how many do."""
         self.group: Group = _NOWHERE
-        """Whose workers run them."""
+        """Whose workers run them, if it is a tool's."""
 
     @property
     def full(self) -> bool:
@@ -83,17 +86,29 @@ class Valve:
         limit = self.limit
         if limit is not None and self.running >= limit.limit:
             return False
-        return self.rate is None or self.rate.available(now) > 0
+        return self.rate is None or (self.rate.available(now) > 0 and not self.crowded())
+
+    @property
+    def paced(self) -> bool:
+        """Does it matter how many that it let through wait for a worker?"""
+        return self.rate is not None or self.batch > 0
+
+    def crowded(self) -> bool:
+        """Do as many wait behind it as there are workers for? More would begin together later, at whatever rate."""
+        self.ahead = [entry for entry in self.ahead if entry.state is State.QUEUED and entry.passed]
+        return len(self.ahead) >= max(1, sum(worker.load < CREDIT for worker in self.group.ready))
 
     def fits(self, entry: Entry) -> bool:
         """Is there memory for this one?"""
         return not self.memory or self.used + entry.tool.memory <= self.memory
 
-    def passed(self, tool: ServedTool, now: float) -> None:
+    def let_through(self, entry: Entry, now: float) -> None:
         self.running += 1
-        self.used += tool.memory
+        self.used += entry.tool.memory
         if self.rate is not None:
             self.rate.take(now)
+        if self.paced:
+            self.ahead.append(entry)
 
     def returned(self, tool: ServedTool) -> None:
         self.running -= 1
@@ -117,14 +132,12 @@ class Valve:
         return max(by_number, by_rate)
 
 
-def gatherer(spec: ToolSpec, bounds: Bounds, group: Group, backlog: Backlog) -> Valve:
-    """The valve of a tool that takes many calls at once, with its limits, if it has any; they count runs, not calls."""
-    valve = Valve(f"tool {spec.name}", bounds, backlog)
-    valve.batch, valve.delay, valve.group = spec.batch or 1, spec.batch_delay, group
+def valve_of(tool: ToolSpec, group: Group, backlog: Backlog) -> Valve | None:
+    """A tool's own; None without limits. One that takes many calls at once has one in any case, where they wait for
+    each other; its limits count runs, not calls."""
+    bounds = bounds_of(tool)
+    if not (tool.batch or bounds.limit_anything):
+        return None
+    valve = Valve(f"tool {tool.name}", bounds, backlog)
+    valve.batch, valve.delay, valve.group = tool.batch or 0, tool.batch_delay, group
     return valve
-
-
-def valve_of(of: str, bounds: Bounds, backlog: Backlog) -> Valve | None:
-    """None where nothing is limited."""
-    limited = bounds.concurrency or bounds.adaptive or bounds.rate or bounds.backlog is not None or bounds.memory
-    return Valve(of, bounds, backlog) if limited else None

@@ -76,6 +76,7 @@ def tools() -> dict[str, ServedTool]:
         tool("slow", RoundRobin(SLOTS), read_only=True, rate=5.0, burst=2, queue_timeout=1.0),
         tool("polite", asks=True, concurrency=2),
         tool("again", idempotent=True, retries=2, concurrency=1),
+        tool("supple", adaptive=True, concurrency=4),
         tool("cached", RingOverflow(SLOTS), read_only=True, cache=60.0, tags=("t",)),
     ]
     return {one.name: one for one in made}
@@ -280,6 +281,7 @@ class Node:
         self.exits: deque[tuple[bytes, int]] = deque()
         self.clients = [SimClient(self, number, callers[number % len(callers)]) for number in range(1, clients + 1)]
         self.runs: list[Run] = []
+        self.starts: dict[str, list[float]] = {}
         self.pids = 0
         self.shut = False
         self.key_cancelled: set[str] = set()
@@ -447,7 +449,17 @@ class Node:
             assert not again, f"{again} may not be repeated and start again"
         self.runs.append(run)
         self.check_run(run)
+        self.check_rate(work.tool)
         return run
+
+    def check_rate(self, name: str) -> None:
+        """In no span of time are there more starts than rate and burst allow, but for those that workers held."""
+        spec = self.core.tools[name].spec
+        starts = self.starts.setdefault(name, [])
+        starts.append(self.now)
+        for first, since in enumerate(starts if spec.rate else ()):
+            most = (spec.burst or 1) + (spec.rate or 0) * (self.now - since) + SLOTS
+            assert len(starts) - first <= most, f"{len(starts) - first} starts of {name} in {self.now - since} s"
 
     def check_run(self, run: Run) -> None:
         """Is it for more than one caller, then no other like it may be under way, but for another reason."""
@@ -504,6 +516,13 @@ class Node:
         for worker in idle:
             waits = [*worker.slot.group.line, *worker.slot.waiting]
             assert not waits, f"worker {worker.name} idles while {len(waits)} jobs wait"
+        for valve in core.valves:
+            waits = list(valve.line)
+            if not waits or not valve.open(self.now) or not all(valve.fits(entry) for entry in waits):
+                continue
+            assert valve.batch, f"{valve.of} is open while {len(waits)} jobs wait"
+            ripe = len(waits) >= valve.batch or self.now >= valve.since + valve.delay
+            assert valve.crowded() or not ripe, f"{len(waits)} wait for company at {valve.of}"
 
     def check_answer(self, client: SimClient, asked: Asked) -> None:
         """A client got a final answer: may it be this one?"""
@@ -543,7 +562,8 @@ class Node:
             assert self.core.draining
         else:
             assert code in ("BUSY", "UNHEALTHY", "TOOL_ERROR", "RETRY"), code
-            assert code != "RETRY" or not served.spec.retries or len(runs) <= served.spec.retries + 1
+            retries = served.spec.retries
+            assert code != "RETRY" or not retries or asked.resent or len(runs) <= retries + 1
 
     def check_books(self) -> None:
         """The core's sums and places agree with its jobs."""

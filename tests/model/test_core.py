@@ -18,7 +18,7 @@ WALKS = 300
 
 picks = st.integers(0, 1_000_000)
 NAMES = ["read", "write", "near", "push", "brief", "polite", "few", "slow", "again", "cached", "cached"]
-NAMES += ["large", "small", "flow", "quiet", "bulk", "bulk", "bulk_write"]
+NAMES += ["supple", "large", "small", "flow", "quiet", "bulk", "bulk", "bulk_write"]
 ASYNC = ["wait", "wait", "look", "near_look", "brisk", "stubborn", "async_flow", "async_bulk", "async_bulk"]
 tool_names = st.sampled_from(NAMES + ASYNC)
 sizes = st.sampled_from([0, 0, 0, 0, 70_000])

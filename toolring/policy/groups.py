@@ -25,6 +25,10 @@ class Bounds(NamedTuple):
     backlog: int | None = None
     memory: int = 0
 
+    @property
+    def limit_anything(self) -> bool:
+        return self != Bounds()
+
 
 class Group(NamedTuple):
     """Processes that run the same tools. ``per_worker``: runs that one has under way at once, 0 for those that run
