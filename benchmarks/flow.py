@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import median
 from time import monotonic, perf_counter
 from typing import Any
 
@@ -135,6 +136,44 @@ def beside_a_glutton(client: Client, address: str, rate: float, seconds: float) 
     return found
 
 
+def refusals(client: Client, rate: float, seconds: float) -> list[float]:
+    """Seconds until a caller hears BUSY, while another keeps the backlog full."""
+    stop = threading.Event()
+
+    def press() -> None:
+        with Client(client.address) as other:
+            while not stop.wait(0.02):
+                for _ in range(round(0.02 * rate)):
+                    other.submit("slow", timeout=TIMEOUT)
+
+    found: list[float] = []
+    pressing = threading.Thread(target=press)
+    pressing.start()
+    end = monotonic() + seconds
+    while monotonic() < end:
+        began = perf_counter()
+        try:
+            client.call("slow", timeout=TIMEOUT)
+        except Busy:
+            found.append(perf_counter() - began)
+        except Expired:
+            pass
+    stop.set()
+    pressing.join()
+    return found
+
+
+def retries(client: Client, calls: int) -> float:
+    """Runs for each call of a tool that fails for everybody, and would be tried again three times."""
+    before = client.status()["tools"]["down"]["retried"]
+    began = perf_counter()
+    for error in client.map("down", ({} for _ in range(calls)), errors="return"):
+        assert error.code == "RETRY"
+    spent = perf_counter() - began
+    retried = client.status()["tools"]["down"]["retried"] - before
+    return 1 + max(0.0, retried - spent - 20) / calls  # but for the floor: one a second, and what a pause has saved
+
+
 def chunks(client: Client, rounds: int, calls: int) -> list[list[str]]:
     """Calls/s of a chunked map beside those of multiprocessing.Pool.imap with the same chunks."""
     arguments = [{"text": f"{number:0100d}"} for number in range(calls)]
@@ -176,7 +215,8 @@ Two workers, a tool that sleeps 20 ms, every setting as it comes. How the queue 
 Twice as many jobs as can be done arrive for {seconds:.0f} s, each with a deadline of 2 s. Goodput is answers in time
 per second, beside the jobs/s of a client that keeps both workers busy. Then callers whose deadline is 30 ms, under the
 same load. Then one whose calls arrive by chance at a tenth of what can be done: by itself, and beside one who always
-has a thousand jobs in hand.
+has a thousand jobs in hand. Then, with a backlog of 40, how soon a refusal is heard; and how often a tool is run that
+fails for everybody, beside the floor of one retry a second.
 
 {flow}
 
@@ -206,6 +246,10 @@ def main() -> None:
             (modest(client, best / 10, seconds / 4), beside_a_glutton(client, client.address, best / 10, seconds / 4))
             for _ in range(rounds)
         ]
+    with node(2, TOOLRING_LIMITS_BACKLOG="40") as client:
+        heard_busy = refusals(client, 2 * best, seconds / 5)
+        busy = [quantile(heard_busy, share) * 1e3 for share in (0.5, 0.99)]
+        runs = median(retries(client, 3000) for _ in range(rounds))
     tails = [(quantile(alone, 0.99), quantile(beside, 0.99)) for alone, beside in pairs]
     rows = [
         ["", "seen", "target"],
@@ -216,6 +260,9 @@ def main() -> None:
         ["a modest caller's p99 by itself, ms", report.spread([alone * 1e3 for alone, _ in tails]), ""],
         ["... beside a glutton, ms", report.spread([beside * 1e3 for _, beside in tails]), ""],
         ["ratio", report.spread([beside / alone for alone, beside in tails]), "≤ 2.5"],
+        ["BUSY, with a full backlog, p50 and p99, ms", f"{busy[0]:.2f}, {busy[1]:.2f}", "fast"],
+        ["... ÷ the 20 ms of a run", f"{busy[0] / 20:.3f}, {busy[1] / 20:.3f}", ""],
+        ["runs for each call of a tool that is down, with retries=3", f"{runs:.3f}", "≤ 1.1"],
     ]
     print(report.plain(rows))
     if options.docs:

@@ -127,9 +127,10 @@ class Watch:
             worker.at = word
             worker.at_since = now
         seq, state = word >> 2, word & 3
-        if (seq > worker.head or (seq == worker.head and state == DONE)) and now - worker.progress > LATE_SECONDS:
-            core.returns.harvest(worker, now)
         quiet = now - max(worker.at_since, worker.progress)
+        if (seq > worker.head or (seq == worker.head and state == DONE)) and quiet > LATE_SECONDS:
+            core.returns.harvest(worker, now)
+            quiet = now - max(worker.at_since, worker.progress)
         if state == STARTED:
             self._look_at_run(worker, seq, quiet, now)
         elif quiet > BEGIN_SECONDS and worker.line:

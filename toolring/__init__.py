@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from toolring.client.aio import AsyncHandle as AsyncHandle
     from toolring.client.aio import AsyncStream as AsyncStream
     from toolring.client.feed import Progress as Progress
+    from toolring.client.handles import Handle as Handle
+    from toolring.client.handles import Stream as Stream
     from toolring.client.sync import Client as Client
-    from toolring.client.sync import Handle as Handle
-    from toolring.client.sync import Stream as Stream
     from toolring.context import Context as Context
     from toolring.context import remaining as remaining
     from toolring.declare import Tool as Tool
@@ -33,10 +33,10 @@ _HOMES = {
     "AsyncStream": "toolring.client.aio",
     "Client": "toolring.client.sync",
     "Context": "toolring.context",
-    "Handle": "toolring.client.sync",
+    "Handle": "toolring.client.handles",
     "Progress": "toolring.client.feed",
     "Retry": "toolring.errors",
-    "Stream": "toolring.client.sync",
+    "Stream": "toolring.client.handles",
     "Tool": "toolring.declare",
     "ToolSpec": "toolring.spec",
     "ToolringError": "toolring.errors",

@@ -1,4 +1,4 @@
-"""The lane: a page of shared memory beside each worker that outlives it.
+"""The lane: some shared memory beside each worker that outlives it.
 
 It holds what messages can't promise once a process may die at any instant: which job has STARTED, which jobs are
 taken back, and the answers that the supervisor hasn't acknowledged yet (the journal). Each word is an aligned
@@ -33,7 +33,7 @@ from typing import Final
 
 from toolring import stamps
 
-LANE_BYTES: Final = 64 << 10
+LANE_BYTES: Final = 256 << 10
 JOURNAL_START: Final = 128
 JOURNAL_BYTES: Final = LANE_BYTES - JOURNAL_START
 
@@ -60,7 +60,7 @@ DONE: Final = 3
 
 
 class Lane:
-    """One worker's page. The same class serves both sides; each writes its own words only."""
+    """One worker's share of it. The same class serves both sides; each writes its own words only."""
 
     __slots__ = ("bytes", "index", "words")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -19,7 +19,7 @@ from msgspec import Raw
 from toolring import protocol
 from toolring.context import Context, in_task
 from toolring.errors import Cancelled, ToolError, ToolringError, UnknownTool, WorkerOutOfMemory, from_wire
-from toolring.lane import AT, RECALL, SHIELD, STARTED, STEP, TAKEN, Lane
+from toolring.lane import AT, RECALL, SHIELD, STARTED, TAKEN, Lane
 from toolring.protocol import ERROR, NIL, OK, SKIPPED, STREAMED, Answer, Part, Work
 from toolring.workers.cache.results import Found, Question, ResultCache
 from toolring.workers.failures import cause, failure, refine
@@ -38,70 +38,7 @@ from toolring.workers.runnable import (
     together,
     until,
 )
-
-
-class Run:
-    """One attempt that is under way."""
-
-    __slots__ = ("begun", "halted", "outlet", "runnable", "seq", "shields", "start", "taken", "task", "work")
-
-    def __init__(self, seq: int, work: Work, runnable: Runnable, outlet: Outlet) -> None:
-        self.seq = seq
-        self.work = work
-        self.runnable = runnable
-        self.outlet = outlet
-        self.start = time.monotonic()
-        self.begun = False
-        self.halted = False
-        """It was told to end."""
-        self.shields = 0
-        self.taken = asyncio.Event()
-        """Its caller has taken in more of its parts."""
-        self.task: asyncio.Task[None] | None = None
-
-    def halt(self) -> None:
-        """Cancel it, or let it be cancelled once its critical section is over; not begun yet, it looks by itself."""
-        self.halted = True
-        if self.begun and not self.shields and self.task is not None:
-            self.task.cancel()
-
-    def more(self, granted: int) -> None:
-        self.outlet.granted = max(self.outlet.granted, granted)
-        self.taken.set()
-
-
-class Steps(Coroutine[Any, Any, None]):
-    """A job's coroutine, which writes into the lane while its code runs: if the process dies of it, or it holds up the
-    event loop, it is known which of many it was."""
-
-    __slots__ = ("_close", "_send", "_seq", "_throw", "_words")
-
-    def __init__(self, coroutine: Coroutine[Any, Any, None], words: memoryview, seq: int) -> None:
-        self._send = coroutine.send
-        self._throw = coroutine.throw
-        self._close = coroutine.close
-        self._words = words
-        self._seq = seq
-
-    def send(self, value: Any) -> Any:
-        self._words[STEP] = self._seq
-        try:
-            return self._send(value)
-        finally:
-            self._words[STEP] = 0
-
-    def throw(self, *error: Any) -> Any:
-        self._words[STEP] = self._seq
-        try:
-            return self._throw(*error)
-        finally:
-            self._words[STEP] = 0
-
-    def close(self) -> None:
-        self._close()
-
-    def __await__(self) -> Generator[Any, Any, None]:
-        raise TypeError("a job is run by its task only")
+from toolring.workers.task import Answered, Run, Steps
 
 
 class AsyncRunner:
@@ -193,7 +130,7 @@ class AsyncRunner:
             answer = Answer(seq, OK, await coroutine)
         except ToolringError as error:
             answer = failure(seq, error, work)
-        except _Answered as given:
+        except Answered as given:
             answer = given.answer
         except BaseException as error:  # of toolring's own making: the caller must hear of it, too
             answer = failure(seq, refine(work, error), work)
@@ -278,7 +215,7 @@ class AsyncRunner:
         if cache.shared and not run.work.renew:
             for step in cache.claims(question, run.work.deadline):
                 if isinstance(step, Found):
-                    raise _Answered(found_answer(run.seq, step, run.start))
+                    raise Answered(found_answer(run.seq, step, run.start))
                 await self._pause(run, step)
             claimed = True
         began = time.monotonic()
@@ -293,7 +230,7 @@ class AsyncRunner:
         finally:
             if claimed:
                 cache.release(question)
-        raise _Answered(Answer(run.seq, OK, value, 0, 0, until(hold)))
+        raise Answered(Answer(run.seq, OK, value, 0, 0, until(hold)))
 
     async def _pause(self, run: Run, seconds: float) -> None:
         try:
@@ -338,7 +275,7 @@ class AsyncRunner:
         else:
             try:
                 return await self._cached(run, cache, question, arguments)
-            except _Answered as given:
+            except Answered as given:
                 answer = given.answer
         if answer.status != OK:
             raise from_wire(protocol.decode_value(answer.value))
@@ -403,10 +340,3 @@ class AsyncRunner:
             lower()
             if not any(other.shields for other in self.runs.values()):
                 words[SHIELD] = 0
-
-
-class _Answered(Exception):
-    """Carries an answer that is more than a value."""
-
-    def __init__(self, answer: Answer) -> None:
-        self.answer = answer

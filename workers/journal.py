@@ -12,7 +12,7 @@ from typing import Final
 
 from toolring.lane import ACK, JOURNAL, JOURNAL_BYTES, JOURNAL_START, Lane
 
-LARGEST: Final = JOURNAL_BYTES // 4
+LARGEST: Final = 16 << 10
 """Bytes of an answer that is still journalled; a larger one waits for its acknowledgement instead."""
 
 

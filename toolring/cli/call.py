@@ -11,7 +11,7 @@ import sys
 from typing import Any
 
 from toolring.cli.options import add_address
-from toolring.cli.output import plain, show
+from toolring.cli.output import as_line, show
 from toolring.errors import InvalidArguments
 from toolring.spec import ToolSpec
 
@@ -62,9 +62,9 @@ def run(options: argparse.Namespace) -> int:
 
 def _print(what: str, value: Any, as_json: bool, compact: bool = False) -> None:
     if as_json:
-        print(json.dumps({what: plain(value)}, ensure_ascii=False), flush=True)
+        print(as_line({what: value}), flush=True)
     elif compact and not isinstance(value, str | bytes):
-        print(json.dumps(plain(value), ensure_ascii=False), flush=True)
+        print(as_line(value), flush=True)
     else:
         show(value, sys.stdout)
         sys.stdout.flush()

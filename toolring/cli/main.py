@@ -15,6 +15,7 @@ from toolring.errors import ToolringError
 COMMANDS = {
     "serve": "start a node: a supervisor and its workers",
     "call": "run a tool and print its result",
+    "map": "run a tool for each line of a file, or of standard input",
     "list": "list the tools that a node serves",
     "inspect": "show a tool's description, arguments and policy",
     "queue": "show what waits, for which limit, and for how long",
@@ -77,16 +78,26 @@ def _run(words: list[str]) -> int:
             one.description = module.__doc__
             module.arguments(one)
     options, rest = top.parse_known_args(words)
-    stray = [word for word in rest if word.startswith("-")]
-    positional = {"call": "arguments", "serve": "targets"}.get(options.command or "")
-    if stray or (rest and positional is None):
+    stray = [word for word in rest if word.startswith("-") and word != "-"]
+    if stray or not _room_for(rest, options):
         top.error(f"unrecognized arguments: {' '.join(stray or rest)}")
-    if rest and positional is not None:  # words on both sides of an option
-        getattr(options, positional).extend(rest)
     if options.command is None:
         top.print_help()
         return 2
     return int(import_module(f"toolring.cli.{options.command}").run(options))
+
+
+def _room_for(rest: list[str], options: argparse.Namespace) -> bool:
+    """Words on both sides of an option: argparse leaves the later ones over. False if the command takes no more."""
+    name = {"call": "arguments", "map": "file", "serve": "targets"}.get(options.command or "", "")
+    given = getattr(options, name, None)
+    if isinstance(given, list):
+        given.extend(rest)
+        return True
+    if name and given is None and len(rest) == 1:
+        setattr(options, name, rest[0])
+        return True
+    return not rest
 
 
 if __name__ == "__main__":

@@ -27,6 +27,11 @@ def plain(value: Any) -> Any:
     return str(value)
 
 
+def as_line(value: Any) -> str:
+    """A value as JSON in one line. What standard output can't encode is escaped as JSON does it, so it stays JSON."""
+    return json.dumps(plain(value), ensure_ascii=not str(sys.stdout.encoding).lower().startswith("utf"))
+
+
 def show(result: Any, to: TextIO) -> None:
     """A result for a person: text as it is, the rest as indented JSON."""
     if isinstance(result, str):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -41,8 +41,7 @@ class Bar:
 
     def _draw(self) -> None:
         self._drawn = self._clock()
-        self._stream.write(f"\r{self.line()}\x1b[K")
-        self._stream.flush()
+        _redraw(self._stream, self.line())
 
     def line(self) -> str:
         spent = max(1e-9, self._clock() - self._began)
@@ -70,13 +69,11 @@ class Gauge:
     def show(self, progress: Progress) -> None:
         """Draw it over the last."""
         done, total, message = progress
-        text = " ".join(message.split())
+        said = "".join(char for char in " ".join(message.split()) if char.isprintable())  # or it steers the terminal
+        text = f"{_number(done)}  {said}"
         if total:
-            text = f"{_bar(min(1.0, max(0.0, done / total)))} {done:g}/{total:g}  {text}"
-        else:
-            text = f"{done:g}  {text}"
-        self._stream.write(f"\r{text[: shutil.get_terminal_size().columns - 1]}\x1b[K")
-        self._stream.flush()
+            text = f"{_bar(min(1.0, max(0.0, done / total)))} {_number(done)}/{_number(total)}  {said}"
+        _redraw(self._stream, text)
         self._drawn = True
 
     def clear(self) -> None:
@@ -84,6 +81,24 @@ class Gauge:
             self._stream.write("\r\x1b[K")
             self._stream.flush()
             self._drawn = False
+
+
+def _redraw(stream: TextIO, text: str) -> None:
+    """Write over what is on the line, no further than its end: what wraps is not written over."""
+    stream.write(f"\r{text[: _columns(stream) - 1]}\x1b[K")
+    stream.flush()
+
+
+def _columns(stream: TextIO) -> int:
+    """Of the terminal that is drawn on: standard output may be something else."""
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or 80
+    except (OSError, ValueError):
+        return 80
+
+
+def _number(value: float) -> str:
+    return f"{value:,.2f}" if value % 1 else f"{value:,.0f}"
 
 
 def _bar(share: float) -> str:

@@ -40,6 +40,21 @@ def test_bad_usage_is_status_2(words: list[str], capsys: pytest.CaptureFixture[s
     assert "usage:" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "words", [["list", "x"], ["list", "--json", "x"], ["status", "-"], ["call", "x", "a=1", "--fly"]]
+)
+def test_what_a_command_has_no_room_for_is_refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(words)
+    assert caught.value.code == 2
+    assert "unrecognized arguments" in capsys.readouterr().err
+
+
+def test_a_dash_is_a_word(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["map", "x", "--address", "tcp://0.0.0.0:1", "-"]) == 3
+    assert "ADDRESS" in capsys.readouterr().err
+
+
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--version"])

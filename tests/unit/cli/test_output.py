@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from toolring.cli.output import paint, plain, report, show, table
+from toolring.cli.output import as_line, paint, plain, report, show, table
 from toolring.errors import LoadError, ToolError
 
 
@@ -44,6 +44,21 @@ def test_results_become_what_json_can_hold() -> None:
     value = {1: (1, 2), "b": b"\0\xff", "when": datetime.date(2020, 1, 2), "none": None, "n": 1.5}
     assert plain(value) == {"1": [1, 2], "b": "AP8=", "when": "2020-01-02", "none": None, "n": 1.5}
     json.dumps(plain(value))
+
+
+@pytest.mark.parametrize(
+    ("encoding", "line"),
+    [
+        ("utf-8", '{"ä": ["😀", "AA=="]}'),
+        ("UTF8", '{"ä": ["😀", "AA=="]}'),
+        ("ascii", '{"\\u00e4": ["\\ud83d\\ude00", "AA=="]}'),
+    ],
+)
+def test_a_line_of_json_stays_json_in_any_locale(encoding: str, line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding))
+    assert as_line({"ä": ("😀", b"\0")}) == line
+    assert json.loads(line) == {"ä": ["😀", "AA=="]}
+    assert "\n" not in as_line({"text": "a\nb"})
 
 
 def test_text_is_shown_as_it_is_and_the_rest_as_json() -> None:
