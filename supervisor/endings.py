@@ -141,7 +141,8 @@ class Endings:
         One of many can't be interrupted by itself: the worker has to end.
         """
         if worker.many:
-            if left.until is not None and now >= left.until and not worker.shielded(now, self.grace.shield):
+            over = left.until is not None and now >= left.until
+            if over and not worker.shielded(now, (left.until or now) + self.grace.shield):
                 self.condemn(worker, now, f"{left.tool.name} does not end")
             return
         if left.until is not None and now >= left.until and worker.lane.at() < (seq, DONE):

@@ -150,11 +150,9 @@ class Worker:
         at, state = self.lane.at()
         return seq < at or (seq == at and state >= STARTED)
 
-    def shielded(self, now: float, most: float) -> bool:
-        """Does a tool ask not to be ended now? It is heard for so many seconds at most, from the first time on."""
-        if self.shield_end is None:
-            self.shield_end = now + most
-        return now < min(self.shield_end, self.lane.words[SHIELD] * 1e-6)
+    def shielded(self, now: float, until: float) -> bool:
+        """Does a tool ask not to be ended now? It is heard until then at most."""
+        return now < min(until, self.lane.words[SHIELD] * 1e-6)
 
     def blocked(self, now: float) -> float:
         """Seconds for which an event loop hasn't turned that has something under way."""

@@ -177,14 +177,17 @@ class Watch:
     def _see_off(self, worker: Worker, now: float) -> None:
         """A worker that gets nothing more: until it has left by itself, or those that run in it have had their time."""
         due = now >= worker.next_ending
-        if worker.many and worker.reason is not None:  # one of its jobs doesn't end, so it doesn't leave by itself
-            blocked = worker.blocked(now) > BLOCKED_SECONDS
-            if due or blocked or not worker.busy:
-                self.endings.give_up_neighbours(worker, now)
-                if blocked:
-                    worker.endings = self._interrupts  # its event loop hears nothing
-        elif due:
-            self.endings.end(worker, worker.lane.at()[0], now, "did not leave by itself")
+        if not worker.many:
+            if due:
+                self.endings.end(worker, worker.lane.at()[0], now, "did not leave by itself")
+            return
+        condemned = worker.reason is not None  # one of its jobs doesn't end, so it doesn't leave by itself
+        blocked = worker.blocked(now) > BLOCKED_SECONDS
+        if due or (condemned and (blocked or not worker.busy)):
+            worker.reason = worker.reason or "did not leave by itself"
+            self.endings.give_up_neighbours(worker, now)
+            if blocked:
+                worker.endings = self._interrupts  # its event loop hears nothing
 
     @property
     def _interrupts(self) -> int:
@@ -217,7 +220,9 @@ class Watch:
 
     def _press(self, worker: Worker, now: float) -> None:
         """The next step of an ending: the interrupt again, TERM, KILL. A shield puts it off, for so long at most."""
-        if worker.endings < KILL_NOW and worker.shielded(now, self.grace.shield):
+        if worker.shield_end is None:
+            worker.shield_end = now + self.grace.shield
+        if worker.endings < KILL_NOW and worker.shielded(now, worker.shield_end):
             worker.next_ending = now + 0.02
             return
         worker.endings += 1

@@ -32,7 +32,7 @@ class Node(Section, frozen=True):
     bind: str = ""
     """Where clients reach the node; empty: TOOLRING_ADDRESS, or else the ipc socket of this user."""
     workers: int = 0
-    """Worker processes; 0: one for each core."""
+    """Worker processes of each group that says nothing else; 0: one for each core."""
     tools: tuple[str, ...] = ()
     """What is served if the command line names no target; empty: the bundled tools."""
     start_method: str = "auto"

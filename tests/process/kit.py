@@ -280,7 +280,13 @@ def run_cli(
     """One ``toolring`` command, to its end."""
     more = {"TOOLRING_ADDRESS": address} if address else {}
     return subprocess.run(
-        [*COMMAND, *words], capture_output=True, text=True, timeout=timeout, env=environment(**more, **env), check=False
+        [*COMMAND, *words],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env=environment(**more, **env),
+        check=False,
     )
 
 

@@ -50,6 +50,53 @@ def test_or_each_stands_in_its_place(client: Client, chunk: int, tool: str) -> N
     assert [type(result) for n, result in enumerate(results) if n != 3] == [int] * 9
 
 
+@pytest.mark.parametrize("chunk", [1, 4])
+@pytest.mark.parametrize("ordered", [True, False])
+def test_what_never_leaves_the_client_has_its_place_too(client: Client, chunk: int, ordered: bool) -> None:
+    calls: list[dict[str, Any]] = [{"x": n} for n in range(10)]
+    calls[5] = {"x": 2**70}
+    given = list(client.map("echo", calls, chunk=chunk, errors="return", ordered=ordered))
+    results = given if ordered else [result for _, result in sorted(given, key=lambda pair: pair[0])]
+    assert isinstance(results[5], InvalidArguments)
+    assert results[:5] + results[6:] == [0, 1, 2, 3, 4, 6, 7, 8, 9]
+    got: list[Any] = []
+    with pytest.raises(InvalidArguments):
+        got.extend(client.map("echo", calls, chunk=chunk))
+    assert got == [0, 1, 2, 3, 4]
+
+
+def test_the_next_is_read_only_after_a_window_of_one_was_given(client: Client) -> None:
+    read: list[int] = []
+
+    def calls() -> Iterator[dict[str, int]]:
+        for n in range(5):
+            read.append(n)
+            yield {"x": n}
+
+    for result in client.map("echo", calls(), window=1):
+        assert read == list(range(result + 1))
+
+
+def test_what_has_come_is_given_before_more_is_read(client: Client) -> None:
+    """However much there is room for: a source may be slow."""
+    given: list[int] = []
+
+    def answered() -> int:
+        return int(client.status()["tools"]["echo"]["answered"])
+
+    before = answered()
+
+    def calls() -> Iterator[dict[str, int]]:
+        for n in range(50):
+            yield {"x": n}
+            eventually(lambda n=n: answered() > before + n)  # type: ignore[misc]
+            assert len(given) >= n
+
+    for result in client.map("echo", calls(), window=256):
+        given.append(result)
+    assert given == list(range(50))
+
+
 def test_what_a_call_of_a_chunk_raises_is_its_own(client: Client) -> None:
     results = list(client.map("fail", [{"message": str(n)} for n in range(5)], chunk=5, errors="return"))
     assert all(isinstance(result, ToolError) for result in results)

@@ -18,7 +18,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "targets", metavar="TARGET", nargs="*", default=[], help="module, file.py, or either with :name"
     )
     parser.add_argument("--bind", metavar="ADDRESS", help="ipc:///path.sock or tcp://127.0.0.1:PORT")
-    parser.add_argument("--workers", metavar="N", type=int, help="worker processes (default: one for each core)")
+    parser.add_argument("--workers", metavar="N", type=int, help="processes of each group (default: one for each core)")
     parser.add_argument("--log-level", choices=logs.LEVELS)
     parser.add_argument("--log-format", choices=logs.FORMATS)
     add_config(parser)

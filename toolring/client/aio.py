@@ -6,15 +6,15 @@ Requests of one turn of the event loop share a message, and so do the answers th
 from __future__ import annotations
 
 import asyncio
+import math
 import time
-from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sized
 from types import TracebackType
 from typing import Any, Self
 
 from toolring import address as addresses
 from toolring.client.arguments import what_to_invalidate
-from toolring.client.batches import Piece, Plan, again_after
+from toolring.client.batches import Call, Plan, Window
 from toolring.client.feed import WINDOW, Feed, OnProgress, Progress
 from toolring.client.progress import Bar
 from toolring.client.session import BEAT_SECONDS, GRACE_SECONDS, Conversation, Pending, broken, silence, unreachable
@@ -128,13 +128,18 @@ class AsyncStream(AsyncIterator[Any]):
                 self.close()
                 raise broken(handle, "some were lost")
             if feed.parts:
-                return self._client._take(handle)
+                part = self._client._take(handle)
+                if not isinstance(part, Progress):
+                    return part
+                if self._on_progress is not None:
+                    self._on_progress(part)
+                continue
             if handle.settled:
                 if handle.answer is not None and handle.answer.parts > feed.number:
                     raise broken(handle, "some were lost")
                 handle.outcome()
                 raise StopAsyncIteration
-            await handle._told(self._on_progress)
+            await handle._told(None)
 
     @property
     def id(self) -> str | None:
@@ -294,43 +299,34 @@ class AsyncClient:
         priority: str = "normal",
     ) -> AsyncIterator[Any]:
         """Run a tool over many arguments; see ``Client.map``."""
-        plan = Plan(window, chunk, ordered, errors)
+        plan = Plan(name, window, chunk, ordered, errors, timeout, priority)
         await self._connect()
         bar = Bar(len(arguments) if isinstance(arguments, Sized) else None) if progress else None
-        under_way: deque[Piece[AsyncHandle]] = deque()
 
-        def send(calls: list[Mapping[str, Any]], timeout: float | None = timeout) -> AsyncHandle:
-            if chunk == 1:
+        def send(calls: list[Call], timeout: float | None, chunk: bool) -> AsyncHandle:
+            if not chunk:
                 return self._start(name, calls[0], timeout, None, CALL, partition, priority)
             return self._add(self._conversation.chunk(name, calls, timeout, partition, priority), timeout)
 
-        async def finished() -> Iterable[Any]:
-            piece = await _next_of(under_way, ordered)
-            while (after := again_after(piece)) is not None:
-                await asyncio.sleep(after)
-                piece.again(send(piece.calls, piece.left()))
-                if not ordered:
-                    return ()
-                await piece.handle._answered()
-            told = plan.told(piece)
-            under_way.remove(piece)
-            if bar is not None:
-                bar.add(len(piece.calls))
-            return told
-
+        under_way: Window[AsyncHandle] = Window(plan, send, bar)
+        source = _cut(arguments, plan)
+        more = True
         try:
-            async for index, calls in _cut(arguments, plan):
-                if len(under_way) >= plan.jobs:
-                    while len(under_way) > plan.low:
-                        for result in await finished():
-                            yield result
-                under_way.append(Piece(index, calls, send(calls)))
-            while under_way:
-                for result in await finished():
-                    yield result
+            while more or under_way.pieces:
+                while (piece := under_way.ready()) is not None:
+                    for result in under_way.give(piece):
+                        yield result
+                if more and under_way.has_room:
+                    calls = await anext(source, None)
+                    more = calls is not None
+                    if calls is not None:
+                        under_way.add(calls)
+                elif under_way.pieces:
+                    await _wait_for(under_way, ordered)
         finally:
-            for piece in under_way:
-                self._cancel(piece.handle)
+            for piece in under_way.pieces:
+                if piece.handle is not None:
+                    self._cancel(piece.handle)
             if bar is not None:
                 bar.finish()
 
@@ -535,31 +531,29 @@ def _stir(pending: Pending) -> None:
         pending.stirred.set_result(None)
 
 
-async def _next_of(pieces: deque[Piece[AsyncHandle]], ordered: bool) -> Piece[AsyncHandle]:
-    """Wait for the first piece, or for any."""
-    if ordered:
-        await pieces[0].handle._answered()
-        return pieces[0]
-    while True:
-        for piece in pieces:
-            if piece.handle.settled:
-                return piece
-        futures = [piece.handle.future for piece in pieces if piece.handle.future is not None]
-        await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
+async def _wait_for(window: Window[AsyncHandle], ordered: bool) -> None:
+    """Until the first piece is settled, or any, or one is to be sent again."""
+    patience = window.next_look() - time.monotonic()
+    pieces = [window.pieces[0]] if ordered else window.pieces
+    futures = [piece.handle.future for piece in pieces if piece.handle is not None and piece.again_at is None]
+    waiting = [future for future in futures if future is not None]
+    if waiting:
+        limit = None if patience == math.inf else max(0.0, patience)
+        await asyncio.wait(waiting, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+    else:
+        await asyncio.sleep(max(0.0, patience))
 
 
-async def _cut(
-    calls: Iterable[Mapping[str, Any]] | AsyncIterable[Mapping[str, Any]], plan: Plan
-) -> AsyncIterator[tuple[int, list[Mapping[str, Any]]]]:
+async def _cut(calls: Iterable[Call] | AsyncIterable[Call], plan: Plan) -> AsyncIterator[list[Call]]:
     if not isinstance(calls, AsyncIterable):
         for piece in plan.cut(calls):
             yield piece
         return
-    index, held = 0, list[Mapping[str, Any]]()
+    held: list[Call] = []
     async for call in calls:
         held.append(call)
         if len(held) == plan.chunk:
-            yield index, held
-            index, held = index + len(held), []
+            yield held
+            held = []
     if held:
-        yield index, held
+        yield held

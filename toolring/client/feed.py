@@ -44,7 +44,8 @@ class Feed:
         self._taken = 0
         self.number = 0
         """Parts that have arrived."""
-        self.parts: deque[Raw] = deque()
+        self.parts: deque[Raw | Progress] = deque()
+        """Those that wait to be taken; of a stream, words of progress have their place among them."""
         self.lost = False
         """Some did not arrive: they were sent on a connection that is no more."""
         self.progress: Progress | None = None
@@ -70,20 +71,25 @@ class Feed:
     def tell(self, on_progress: OnProgress | None) -> None:
         """Tell a caller what it has not heard of the job's progress, if anything."""
         told, self.told = self.told, False
-        if told and on_progress is not None and self.progress is not None:
+        if told and not self.streams and on_progress is not None and self.progress is not None:
             on_progress(self.progress)
 
     def arrived(self, part: Part) -> None:
         if part.number == PROGRESS:
-            self.progress, self.told = Progress(*protocol.decode_value(part.value)), True
+            self.progress = Progress(*protocol.decode_value(part.value))
+            self.told = True
+            if self.streams:
+                self.parts.append(self.progress)
             return
         self.number += 1
         self.lost = self.lost or part.number != self.number
         self.parts.append(part.value)
 
     def take(self) -> Any:
-        """The next part, decoded; there must be one."""
+        """The next part, decoded, or a Progress that came before it; there must be one."""
         value = self.parts.popleft()
+        if isinstance(value, Progress):
+            return value
         self._taken += len(value) + PART_BYTES
         return protocol.decode_value(value)
 

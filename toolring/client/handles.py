@@ -92,13 +92,18 @@ class Stream(Iterator[Any]):
                 self.close()
                 raise broken(handle, "some were lost")
             if feed.parts:
-                return self._client._take(handle)
+                part = self._client._take(handle)
+                if not isinstance(part, Progress):
+                    return part
+                if self._on_progress is not None:
+                    self._on_progress(part)
+                continue
             if handle.settled:
                 if handle.answer is not None and handle.answer.parts > feed.number:
                     raise broken(handle, "some were lost")
                 handle.outcome()
                 raise StopIteration
-            self._client._hear(handle, self._on_progress)
+            self._client._hear(handle, None)
 
     @property
     def id(self) -> str:

@@ -20,7 +20,7 @@ from typing import Any, Final, Self
 
 from toolring import address as addresses
 from toolring.client.arguments import what_to_invalidate
-from toolring.client.batches import Piece, Plan, again_after
+from toolring.client.batches import Call, Plan, Window
 from toolring.client.feed import WINDOW, Feed, OnProgress
 from toolring.client.handles import Handle, Stream
 from toolring.client.progress import Bar
@@ -220,57 +220,48 @@ class Client:
             partition: as in ``call``.
             priority: as in ``call``.
         """
-        plan = Plan(window, chunk, ordered, errors)
+        plan = Plan(name, window, chunk, ordered, errors, timeout, priority)
         bar = Bar(len(arguments) if isinstance(arguments, Sized) else None) if progress else None
-        under_way: deque[Piece[Handle]] = deque()
 
-        def send(calls: list[Mapping[str, Any]], timeout: float | None = timeout) -> Handle:
-            if chunk == 1:
+        def send(calls: list[Call], timeout: float | None, chunk: bool) -> Handle:
+            if not chunk:
                 return self._submit(name, calls[0], timeout, None, CALL, partition, priority)
             return self._submit_chunk(name, calls, timeout, partition, priority)
 
-        def finished() -> Iterable[Any]:
-            piece = self._next_of(under_way, ordered)
-            while (after := again_after(piece)) is not None:
-                time.sleep(after)
-                piece.again(send(piece.calls, piece.left()))
-                if not ordered:
-                    return ()
-                self._wait(piece.handle, None)
-            told = plan.told(piece)
-            under_way.remove(piece)
-            if bar is not None:
-                bar.add(len(piece.calls))
-            return told
-
+        under_way: Window[Handle] = Window(plan, send, bar)
+        source = plan.cut(arguments)
+        more = True
         try:
-            for index, calls in plan.cut(arguments):
-                if len(under_way) >= plan.jobs:
-                    while len(under_way) > plan.low:
-                        yield from finished()
-                under_way.append(Piece(index, calls, send(calls)))
-            while under_way:
-                yield from finished()
+            while more or under_way.pieces:
+                while (piece := under_way.ready()) is not None:
+                    yield from under_way.give(piece)
+                if more and under_way.has_room:
+                    calls = next(source, None)
+                    more = calls is not None
+                    if calls is not None:
+                        under_way.add(calls)
+                elif under_way.pieces:
+                    self._wait_for(under_way, ordered)
         finally:
-            for piece in under_way:
-                if not piece.handle.settled:
+            for piece in under_way.pieces:
+                if piece.handle is not None and not piece.settled:
                     self._cancel(piece.handle)
             if bar is not None:
                 bar.finish()
 
-    def _next_of(self, pieces: deque[Piece[Handle]], ordered: bool) -> Piece[Handle]:
-        """Wait for the first piece, or for any."""
-        if ordered:
-            self._wait(pieces[0].handle, None)
-            return pieces[0]
-        while True:
-            for piece in pieces:
-                if piece.handle.settled:
-                    return piece
-                if time.monotonic() > piece.handle.deadline + GRACE_SECONDS:
-                    self._give_up(piece.handle)
-                    return piece
-            self._rest(BEAT_SECONDS, lambda: any(piece.handle.settled for piece in pieces))
+    def _wait_for(self, window: Window[Handle], ordered: bool) -> None:
+        """Until the first piece is settled, or any, or one is to be sent again."""
+        moment = time.monotonic()
+        patience = min(BEAT_SECONDS, max(0.0, window.next_look() - moment))
+        first = window.pieces[0].handle
+        if ordered and first is not None and window.pieces[0].again_at is None:
+            self._wait(first, None)
+            return
+        for piece in window.pieces:
+            if piece.handle is not None and not piece.settled and moment > piece.handle.deadline + GRACE_SECONDS:
+                self._give_up(piece.handle)
+                return
+        self._rest(patience, lambda: any(piece.settled and piece.again_at is None for piece in window.pieces))
 
     def _submit_chunk(
         self, name: str, calls: list[Mapping[str, Any]], timeout: float | None, partition: str, priority: str
