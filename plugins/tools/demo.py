@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
+from collections.abc import Iterator
 
 from toolring.context import Context
 from toolring.declare import tool
@@ -20,6 +22,21 @@ def nap(context: Context, seconds: float = 0.1) -> dict[str, float | int]:
     """Sleep, then tell which process slept and which attempt it was."""
     time.sleep(seconds)
     return {"pid": os.getpid(), "attempt": context.attempt, "seconds": seconds}
+
+
+@tool(read_only=True, open_world=False)
+async def async_nap(seconds: float = 0.1) -> int:
+    """Wait without keeping a process; tell which one it was."""
+    await asyncio.sleep(seconds)
+    return os.getpid()
+
+
+@tool(read_only=True, open_world=False)
+def spell(text: str, seconds: float = 0.05) -> Iterator[str]:
+    """Yield one letter after the other, slowly."""
+    for letter in text:
+        yield letter
+        time.sleep(seconds)
 
 
 @tool(read_only=True, open_world=False)

@@ -77,6 +77,12 @@ def test_no_call_was_lost_and_the_hang_ended_at_its_deadline(demo: Demo) -> None
     assert 0 < demo.summary["p50_us"] <= demo.summary["p99_us"]
 
 
+def test_async_tools_and_a_stream(demo: Demo) -> None:
+    assert demo.summary["async_answers"] == 100
+    assert demo.summary["async_processes"] == 2
+    assert demo.summary["streamed"] == "toolring"
+
+
 def test_the_cache_answered_and_errors_came_by_type(demo: Demo) -> None:
     assert demo.summary["cache_hits"] > 0
     assert demo.summary["tools"]["search"]["cached"] >= demo.summary["cache_hits"]

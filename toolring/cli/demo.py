@@ -44,12 +44,13 @@ def _run(options: argparse.Namespace, directory: str) -> int:
     address = f"ipc://{directory}/node.sock"
     summary: dict[str, Any] = {"errors": {}}
     with _node(address, options.workers, directory) as node, Client(address) as client:
-        pids = [worker["pid"] for worker in client.status()["workers"]]
+        pids = [worker["pid"] for worker in _workers(client)]
         summary.update(address=address, supervisor=node.pid, pids_before=pids)
-        _say(f"A node with {options.workers} workers listens at {address}; worker pids {pids}")
+        _say(f"A node with {options.workers} workers, and as many for async tools, listens at {address}; pids {pids}")
         _code(client)
         _command_line(address)
         _cache(client, summary)
+        _live(client, summary)
         _errors(client, summary)
         _killed(client, summary)
         _hung(client, summary)
@@ -144,6 +145,25 @@ def _answered(client: Any, name: str, arguments: dict[str, Any]) -> Any:
     return handle
 
 
+def _workers(client: Any) -> list[dict[str, Any]]:
+    """Those for plain tools; async ones have others."""
+    return [worker for worker in client.status()["workers"] if worker["group"] == "default"]
+
+
+def _live(client: Any, summary: dict[str, Any]) -> None:
+    _say("100 async tools that wait 100 ms each, all at once; then what a generator yields, as it comes:")
+    handles = [client.submit("async_nap", {"seconds": 0.1}) for _ in range(100)]
+    pids, spent = _timed(lambda: {handle.result() for handle in handles})
+    print(f"  {len(handles)} answers from {len(pids)} processes after {spent:.2f} s")
+    began = time.perf_counter()
+    letters = []
+    for letter in client.stream("spell", {"text": "toolring"}):
+        letters.append(letter)
+        print(f"  {letter} at {(time.perf_counter() - began) * 1e3:.0f} ms", end="", flush=True)
+    print()
+    summary.update(async_answers=len(handles), async_processes=len(pids), streamed="".join(letters))
+
+
 def _errors(client: Any, summary: dict[str, Any]) -> None:
     _say("Bad calls are refused by name, a tool's own error comes back as one:")
     for name, arguments in (
@@ -169,7 +189,7 @@ def _killed(client: Any, summary: dict[str, Any]) -> None:
     handles = [client.submit("nap", {"seconds": 0.1}) for _ in range(20)]
     victim = None
     while victim is None:
-        victim = next((worker["pid"] for worker in client.status()["workers"] if worker["state"] == "busy"), None)
+        victim = next((worker["pid"] for worker in _workers(client) if worker["state"] == "busy"), None)
     os.kill(victim, signal.SIGKILL)
     results = [handle.result() for handle in handles]
     again = [result for result in results if result["attempt"] > 1]
@@ -184,7 +204,7 @@ def _settled(client: Any, gone: set[int]) -> list[int]:
     """The workers' pids, once all can take jobs and none of ``gone`` is among them."""
     end = time.monotonic() + 30
     while time.monotonic() < end:
-        workers = client.status()["workers"]
+        workers = _workers(client)
         if all(worker["state"] in ("ready", "busy") and worker["pid"] not in gone for worker in workers):
             break
         time.sleep(0.01)
@@ -193,7 +213,7 @@ def _settled(client: Any, gone: set[int]) -> list[int]:
 
 def _hung(client: Any, summary: dict[str, Any]) -> None:
     _say("A tool that never returns, with a deadline of 0.5 s:")
-    before = {worker["pid"] for worker in client.status()["workers"]}
+    before = {worker["pid"] for worker in _workers(client)}
     began = time.perf_counter()
     try:
         client.call("hang", timeout=0.5)
@@ -253,6 +273,7 @@ def _problems(summary: dict[str, Any]) -> list[str]:
     """What was not as promised."""
     checks = {
         "no answer came from the cache": summary["cache_hits"] == 0,
+        "a stream did not come whole": summary["streamed"] != "toolring",
         "not every job was answered although a worker was killed": summary["killed_jobs"] != 20,
         "the killed worker was not replaced": summary["killed"] in summary["pids_after_kill"],
         "the hanging tool was not ended at its deadline": not summary["hang_ended"] or summary["hang_seconds"] > 5,
