@@ -198,6 +198,12 @@ class Loop:
             head = receive()
             body = receive(copy=False)
             worker = workers.get(identity)
+            if body.more:
+                while receive(copy=False).more:
+                    pass
+                if worker is not None:
+                    self.watch.give_up(worker, now, "broke the protocol: a message of more than two frames")
+                continue
             if worker is None:
                 continue  # a late message of a worker that was replaced
             try:

@@ -31,6 +31,8 @@ class Retries:
         spec, budget = tool.spec, tool.budget
         if budget is None or entry.attempt > spec.retries or not retry.may_pass(error, spec.retry_on):
             return False
+        if entry.live is not None and entry.live.parts:
+            return False  # its caller has had some of it
         due = now + max(retry.delay(spec.retry_delay, entry.attempt, self._random), _seconds(error.get("retry_after")))
         if due >= entry.deadline or not budget.take(now):
             return False

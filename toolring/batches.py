@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
@@ -36,15 +37,22 @@ def of_one_call(name: str, parameters: list[Any]) -> tuple[Item, list[Any]]:
             for one in dataclasses.fields(element)
             if one.init
         ]
+        given = {one[0] for one in fields}
+        for needed in inspect.signature(element).parameters.values():
+            if needed.default is needed.empty and needed.name not in given:
+                raise refused(name, f"{element.__name__} needs {needed.name!r}, which is none of its fields")
         return Item(parameter, _maker(element)), fields
     return Item(parameter, lambda arguments: getattr(arguments, parameter)), [(parameter, element)]
 
 
 def _field(name: str, kind: Any, default: Any, factory: Any) -> Any:
-    nothing = (msgspec.NODEFAULT, dataclasses.MISSING)
-    if factory not in nothing:
+    if not _missing(factory):
         return name, kind, msgspec.field(default_factory=factory)
-    return (name, kind) if default in nothing else (name, kind, default)
+    return (name, kind) if _missing(default) else (name, kind, default)
+
+
+def _missing(value: Any) -> bool:
+    return value is msgspec.NODEFAULT or value is dataclasses.MISSING
 
 
 def _maker(element: type) -> Callable[[msgspec.Struct], Any]:

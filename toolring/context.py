@@ -27,8 +27,8 @@ at_hand = _AtHand()
 def remaining() -> float | None:
     """Seconds left until the deadline of the job that this code runs for, never negative; None outside of a tool.
 
-    For what a tool calls in turn. toolring's own clients look here by themselves. Threads of a tool see it, too, unless
-    it is async.
+    For what a tool calls in turn. toolring's own clients look here by themselves. Threads of a tool see it, too; those
+    of an async one if they were made by ``asyncio.to_thread``.
     """
     deadline = in_task.get()
     if deadline is None:
@@ -75,8 +75,10 @@ class Context:
         """Tell the caller how far this is, if it wants to hear; an ``idle_timeout`` begins anew.
 
         It may be called as often as one likes: words that follow each other within a twentieth of a second are
-        dropped. In a tool that takes a chunk or a batch of calls, nobody hears.
+        dropped, unless they say that all is done. Raises TypeError for anything but numbers and a text.
         """
+        if not (isinstance(done, int | float) and isinstance(total, int | float | None) and isinstance(message, str)):
+            raise TypeError(f"progress({done!r}, {total!r}, {message!r}): two numbers and a text are wanted")
         self._tell(done, total, message)
 
     def shield(self, seconds: float = 1.0) -> AbstractContextManager[None]:

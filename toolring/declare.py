@@ -270,6 +270,8 @@ def _is(function: Callable[..., Any], *kinds: Callable[[Any], bool]) -> bool:
 
 def _parameters(name: str, function: Callable[..., Any]) -> tuple[list[Any], str | None]:
     """A function's parameters as fields of a struct, and the name of the one that takes the Context."""
+    if not inspect.isroutine(function) and not inspect.isclass(function):
+        function = getattr(function, "__call__", function)  # noqa: B004  # an object's own hints are its class's
     try:
         hints = get_type_hints(function, include_extras=True)
     except Exception as error:

@@ -31,8 +31,8 @@ from toolring.workers.runnable import (
     calls_of,
     encoded,
     failed,
+    fitted,
     found_answer,
-    joined,
     spread,
     succeeded,
     together,
@@ -100,7 +100,7 @@ class AsyncRunner:
             try:
                 arguments = runnable.decode(work.args)
             except ToolringError as error:
-                self._answer(failure(seq, error, work, run.start))
+                self._done(run, failure(seq, error, work))
                 return
             cache = runnable.cache
             question = None if cache is None else runnable.question(arguments, work)
@@ -116,7 +116,7 @@ class AsyncRunner:
             coroutine = self._calls(run)
         words[AT] = seq << 2 | STARTED
         self.runs[seq] = run
-        run.task = asyncio.create_task(Steps(self._see_to(run, coroutine), words, seq))
+        run.task = asyncio.create_task(Steps(self._see_to(run, coroutine), words, run))
 
     async def _see_to(self, run: Run, coroutine: Any) -> None:
         """To its answer, however it ends."""
@@ -138,8 +138,11 @@ class AsyncRunner:
             if self.forked:
                 os._exit(1)  # a child that the tool forked came back here; the jobs are its parent's
             del self.runs[seq]
+        self._done(run, answer)
+
+    def _done(self, run: Run, answer: Answer) -> None:
         answer.run_us = int((time.monotonic() - run.start) * 1e6)
-        if work.stream:
+        if run.work.stream:
             answer.flags |= STREAMED
             answer.parts = run.outlet.parts
         self._answer(answer)
@@ -150,7 +153,7 @@ class AsyncRunner:
         runnable = run.runnable
         kwargs = {**runnable.keywords(arguments), **self._extras(run)}
         try:
-            value = await self._guarded(run, runnable.call, (), kwargs, self._drain)
+            value = await self._guarded(run, (), kwargs)
         finally:
             if runnable.changes is not None:
                 runnable.changes(arguments)
@@ -161,31 +164,29 @@ class AsyncRunner:
             return encoded(run.work, value, self._max_result)
         except ToolringError:
             raise
+        except MemoryError as error:
+            raise self._out_of_memory(run.work, error) from None
         except BaseException as error:
             raise refine(run.work, error) from None
 
-    async def _guarded(
-        self,
-        run: Run,
-        call: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        drain: Callable[[Run, Any], Any],
-    ) -> Any:
+    def _out_of_memory(self, work: Work, error: MemoryError) -> WorkerOutOfMemory:
+        self.retired = True
+        return WorkerOutOfMemory(f"{work.tool}: out of memory", **cause(error))
+
+    async def _guarded(self, run: Run, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The one place where a tool's code runs. Raises a ToolringError for whatever goes wrong."""
-        work = run.work
+        work, runnable = run.work, run.runnable
         try:
-            made = call(*args, **kwargs)
-            if not run.runnable.concurrent:
+            made = runnable.call(*args, **kwargs)
+            if not runnable.concurrent:
                 return made
-            return await (drain(run, made) if run.runnable.streams else made)
+            return await (self._drain(run, made) if runnable.streams else made)
         except asyncio.CancelledError as error:
             if run.halted:
                 raise Cancelled(f"{work.tool}: cancelled") from None
             raise refine(work, error) from None  # of its own making, or of a task that it waited for
         except MemoryError as error:
-            self.retired = True
-            raise WorkerOutOfMemory(f"{work.tool}: out of memory", **cause(error)) from None
+            raise self._out_of_memory(work, error) from None
         except ToolringError as error:
             error.facts.setdefault("tool", work.tool)
             raise
@@ -245,7 +246,7 @@ class AsyncRunner:
             parts = await self._together(run)
         else:
             parts = await self._chunk(run)
-        return joined(run.work, parts, self._max_result)
+        return fitted(run.seq, run.work, parts, self._max_result)
 
     async def _chunk(self, run: Run) -> list[bytes]:
         """One call after the other, each as if it had come alone."""
@@ -258,7 +259,7 @@ class AsyncRunner:
             try:
                 parts.append(succeeded(await self._one_of(run, runnable, call)))
             except ToolringError as error:
-                if self.retired or isinstance(error, Cancelled):
+                if self.retired or run.halted:
                     raise
                 parts.append(failed(run.seq, error, work))
         return parts
@@ -286,9 +287,13 @@ class AsyncRunner:
         seq, work, runnable = run.seq, run.work, run.runnable
         batch = together(seq, work, runnable)
         for items, places in batch.runs(runnable.batch):
+            if run.halted:
+                raise Cancelled(f"{work.tool}: ended before all of its calls had run")
             try:
-                results = await self._guarded(run, runnable.call, (items,), self._extras(run), self._drain)
-                spread(seq, work, batch, places, results)
+                results = await self._guarded(run, (items,), self._extras(run))
+                spread(seq, work, batch, places, self._max_result, results)
+            except MemoryError as error:
+                raise self._out_of_memory(work, error) from None
             except ToolringError as error:
                 if self.retired or run.halted:
                     raise
@@ -319,24 +324,16 @@ class AsyncRunner:
         """Puts the cancellation of one job off; the supervisor sees how long in the lane."""
         if not 0 < seconds <= MOST_SECONDS:
             raise ValueError(f"shield({seconds!r}): more than 0 seconds, and at most {MOST_SECONDS:g}")
-        words = self._words
-        words[SHIELD] = max(words[SHIELD], int((time.monotonic() + seconds) * 1e6))
-        raised = [True]
-
-        def lower() -> None:
-            """By the section's end or by its time, whichever is first."""
-            if raised:
-                raised.clear()
-                run.shields -= 1
-                if run.halted:
-                    run.halt()
-
-        run.shields += 1
-        over = asyncio.get_running_loop().call_later(seconds, lower)
+        shield = int((time.monotonic() + seconds) * 1e6)
+        run.shields.append(shield)
+        self._tell_shields()
+        over = asyncio.get_running_loop().call_later(seconds, run.lower, shield)
         try:
             yield
         finally:
             over.cancel()
-            lower()
-            if not any(other.shields for other in self.runs.values()):
-                words[SHIELD] = 0
+            run.lower(shield)
+            self._tell_shields()
+
+    def _tell_shields(self) -> None:
+        self._words[SHIELD] = max((shield for run in self.runs.values() for shield in run.shields), default=0)

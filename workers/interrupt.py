@@ -2,7 +2,7 @@
 
 The exception can only be raised while the very attempt that it is meant for is armed. The order of the stores
 matters: CPython checks for signals at calls, function entries and backward jumps, and there is none of these
-between the end of a tool and ``armed = 0`` (see runner.execute). The storm test belongs to every Python version.
+between the end of a tool and ``armed = 0`` (see Runner._run). The storm test belongs to every Python version.
 """
 
 from __future__ import annotations
@@ -27,10 +27,13 @@ class JobInterrupted(BaseException):
 class Armed:
     """The sequence number of the attempt that may be interrupted now; 0: none."""
 
-    __slots__ = ("seq", "shields")
+    __slots__ = ("missed", "sending", "seq", "shields")
 
     def __init__(self) -> None:
         self.seq = 0
+        self.sending = False
+        """A message is on its way out in pieces: nothing is raised in its midst, but right after it."""
+        self.missed = False
         self.shields = 0
         """How many of the tool's shields are up: as long as there is one, nothing is raised."""
 
@@ -70,7 +73,11 @@ def install(armed: Armed, lane: Lane) -> None:
         seq = armed.seq
         if seq == 0 or words[CANCEL] != seq or armed.shields:
             return
-        if not _cleaning_up(sys.exc_info()[1]):
+        if _cleaning_up(sys.exc_info()[1]):
+            return
+        if armed.sending:
+            armed.missed = True
+        else:
             raise JobInterrupted
 
     signal.signal(INTERRUPT, interrupt)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from math import inf
 from typing import Any, Final
 
 from msgspec import Raw
@@ -13,7 +14,7 @@ from toolring.protocol import ALIVE, NIL, PART_BYTES, PROGRESS, Part, Work
 from toolring.workers.runnable import encoded, joined, within
 
 PROGRESS_SECONDS: Final = 0.05
-"""Words of progress are no closer together than this, but for the last."""
+"""Words of progress are no closer together than this, but for those that all is done."""
 
 
 class Outlet:
@@ -22,14 +23,27 @@ class Outlet:
     If its caller wants no parts, what a generator yields is collected here instead.
     """
 
-    __slots__ = ("_collected", "_limit", "_next", "_post", "_seq", "_size", "_work", "granted", "parts", "sent")
+    __slots__ = (
+        "_alive",
+        "_collected",
+        "_limit",
+        "_post",
+        "_seq",
+        "_size",
+        "_told",
+        "_work",
+        "granted",
+        "parts",
+        "sent",
+    )
 
     def __init__(self, seq: int, work: Work, post: Callable[[Part], None], limit: int) -> None:
         self._seq = seq
         self._work = work
         self._post = post
         self._limit = limit
-        self._next = 0.0
+        self._told = self._alive = -inf
+        """When it last told of its progress, and that it is alive."""
         self._collected: list[bytes] = []
         self._size = 0
         self.granted = work.stream
@@ -59,7 +73,8 @@ class Outlet:
         if self._size > self._limit:
             within(self._work, b"".join([*self._collected, bytes(body)]), self._limit)
         self._collected.append(bytes(body))
-        if self._due():
+        if self._work.progress and (now := time.monotonic()) - self._alive >= PROGRESS_SECONDS:
+            self._alive = now
             self._post(Part(self._seq, ALIVE, NIL))
 
     def result(self, returned: Any) -> Raw:
@@ -69,14 +84,11 @@ class Outlet:
         return joined(self._work, self._collected, self._limit)
 
     def tell(self, done: float, total: float | None, message: str) -> None:
-        """Send a word of progress, if somebody listens and the last is not too young."""
-        if not isinstance(done, int | float) or not isinstance(total, int | float | None):
-            raise TypeError(f"progress({done!r}, {total!r}): numbers are wanted")
-        if self._due() or (self._work.progress and done == total):
-            self._post(Part(self._seq, PROGRESS, Raw(protocol.encode([done, total, str(message)[:1000]]))))
-
-    def _due(self) -> bool:
-        if not self._work.progress or (now := time.monotonic()) < self._next:
-            return False
-        self._next = now + PROGRESS_SECONDS
-        return True
+        """Send a word of progress, if somebody listens, and the last is not too young or this says that all is done."""
+        if not self._work.progress:
+            return
+        now = time.monotonic()
+        if now - self._told >= PROGRESS_SECONDS or done == total:
+            self._told = now
+            text = message[:1000].encode("utf-8", "backslashreplace").decode()
+            self._post(Part(self._seq, PROGRESS, Raw(protocol.encode([done, total, text]))))

@@ -105,6 +105,19 @@ def joined(work: Work, parts: Sequence[bytes], limit: int) -> Raw:
     return within(work, b"".join((b"\xdd", len(parts).to_bytes(4, "big"), *parts)), limit)
 
 
+def fitted(seq: int, work: Work, parts: list[bytes], limit: int) -> Raw:
+    """The answers of many calls as one array. If they are too much together, the largest are errors instead."""
+    size = sum(map(len, parts))
+    for place in sorted(range(len(parts)), key=lambda place: len(parts[place]), reverse=True):
+        if size + 5 <= limit:
+            break
+        size -= len(parts[place])
+        text = f"{work.tool}: the results of {len(parts)} calls together exceed the limit of {limit} bytes"
+        parts[place] = failed(seq, TooLarge(text, size=len(parts[place]) - 2, limit=limit), work)
+        size += len(parts[place])
+    return joined(work, parts, limit)
+
+
 def found_answer(seq: int, found: Found, start: float) -> Answer:
     """The answer from a cache; ``start`` is when the attempt began."""
     spent = int((time.monotonic() - start) * 1e6)
@@ -179,7 +192,7 @@ def together(seq: int, work: Work, runnable: Runnable) -> Together:
     return found
 
 
-def spread(seq: int, work: Work, batch: Together, places: Sequence[int], results: Any) -> None:
+def spread(seq: int, work: Work, batch: Together, places: Sequence[int], limit: int, results: Any) -> None:
     """Give each call of one run its result, or its error. Raises InvalidResult if there are not as many."""
     if not isinstance(results, list | tuple) or len(results) != len(places):
         got = f"{len(results)} results" if isinstance(results, list | tuple) else f"a {type(results).__name__}"
@@ -189,12 +202,11 @@ def spread(seq: int, work: Work, batch: Together, places: Sequence[int], results
             batch.parts[place] = failed(seq, of_the_tool(work, result), work)
             continue
         try:
-            body = _encode(result)
-            if type(result) is Raw:
-                check_raw(work, body)
-            batch.parts[place] = succeeded(body)
+            batch.parts[place] = succeeded(encoded(work, result, limit))
         except (JobInterrupted, MemoryError):
             raise
+        except ToolringError as error:
+            batch.parts[place] = failed(seq, error, work)
         except BaseException as error:
             batch.parts[place] = failed(seq, refine(work, error), work)
 

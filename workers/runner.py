@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 from msgspec import Raw
@@ -34,8 +34,8 @@ from toolring.workers.runnable import (
     calls_of,
     check_count,
     failed,
+    fitted,
     found_answer,
-    joined,
     spread,
     succeeded,
     together,
@@ -45,6 +45,7 @@ from toolring.workers.runnable import (
 
 _astuple = msgspec.structs.astuple
 _encode = protocol.encode
+_NOTHING: Final[dict[str, Any]] = {}
 
 
 class Channel(Protocol):
@@ -117,7 +118,7 @@ class Runner:
 
     def _followed(self, seq: int, work: Work, runnable: Runnable, start: float) -> Answer:
         """An attempt of which somebody wants to hear before it is over."""
-        outlet = self._outlet = Outlet(seq, work, self._channel.post, self._max_result)
+        outlet = self._outlet = Outlet(seq, work, self._post, self._max_result)
         try:
             answer = self._attempt(seq, work, runnable, start)
         finally:
@@ -127,10 +128,21 @@ class Runner:
             answer.parts = outlet.parts
         return answer
 
+    def _post(self, part: Part) -> None:
+        """Send a part to its end: half a message would be taken for the first half of the next."""
+        armed = self._armed
+        armed.missed, armed.sending = False, True
+        try:
+            self._channel.post(part)
+        finally:
+            armed.sending = False
+        if armed.missed:
+            raise JobInterrupted
+
     def _attempt(self, seq: int, work: Work, runnable: Runnable, start: float) -> Answer:
         try:
             if work.chunk:
-                value = joined(work, self._calls(seq, work, runnable, start), self._max_result)
+                value = fitted(seq, work, self._calls(seq, work, runnable, start), self._max_result)
                 return Answer(seq, OK, value, int((time.monotonic() - start) * 1e6))
             arguments = runnable.decode(work.args)
             cache = runnable.cache
@@ -158,7 +170,7 @@ class Runner:
         except Exception:
             return None  # one by one it will be known which is wrong
         check_count(work, len(calls))
-        armed, call = self._armed, runnable.call
+        armed, call, most = self._armed, runnable.call, self._max_result + 2
         parts: list[bytes] = []
         add = parts.append
         at_hand.deadline = work.deadline
@@ -172,6 +184,8 @@ class Runner:
                         body = _encode((0, result))
                         if type(result) is Raw:
                             check_raw(work, _encode(result))
+                        if len(body) > most:
+                            within(work, body[2:], self._max_result)
                         add(body)
                     except (JobInterrupted, MemoryError):
                         raise
@@ -180,6 +194,7 @@ class Runner:
                         add(failed(seq, refined, work))
             finally:
                 armed.seq = 0
+                at_hand.deadline = None
                 if self.forked:
                     os._exit(1)
         except JobInterrupted:
@@ -221,9 +236,13 @@ class Runner:
         """All calls in one run of the function, or in as few as it allows."""
         batch = together(seq, work, runnable)
         for items, places in batch.runs(runnable.batch):
+            if self._words[CANCEL] == seq:
+                raise Cancelled(f"{work.tool}: ended before all of its calls had run")
             args, kwargs = (items,), self._extras(seq, work, runnable)
             try:
-                self._run(seq, work, runnable, args, kwargs, None, partial(spread, seq, work, batch, places))
+                self._run(
+                    seq, work, runnable, args, kwargs, None, partial(spread, seq, work, batch, places, self._max_result)
+                )
             except ToolringError as error:
                 if self.retired:
                     raise
@@ -280,12 +299,12 @@ class Runner:
     def _execute(self, seq: int, work: Work, runnable: Runnable, arguments: msgspec.Struct) -> Raw:
         """Call the tool and encode what it returns. Raises a ToolringError for whatever goes wrong."""
         if runnable.positional:
-            body = self._run(seq, work, runnable, _astuple(arguments), {}, arguments, None)
+            body = self._run(seq, work, runnable, _astuple(arguments), _NOTHING, arguments, None)
         else:
             kwargs = {**runnable.keywords(arguments), **self._extras(seq, work, runnable)}
             finish = partial(self._drain, seq, work) if runnable.streams else None
             body = self._run(seq, work, runnable, (), kwargs, arguments, finish)
-        return within(work, body, self._max_result)
+        return Raw(body) if len(body) <= self._max_result else within(work, body, self._max_result)
 
     def _run(
         self,
@@ -333,7 +352,7 @@ class Runner:
 
     def _drain(self, seq: int, work: Work, generator: Iterator[Any]) -> Raw:
         """Hand on what a generator yields, as fast as it is taken, or collect it."""
-        outlet = self._outlet or Outlet(seq, work, self._channel.post, self._max_result)
+        outlet = self._outlet or Outlet(seq, work, self._post, self._max_result)
         outlet.begin()
         try:
             while True:

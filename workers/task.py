@@ -16,7 +16,19 @@ from toolring.workers.runnable import Runnable
 class Run:
     """One attempt that is under way."""
 
-    __slots__ = ("begun", "halted", "outlet", "runnable", "seq", "shields", "start", "taken", "task", "work")
+    __slots__ = (
+        "begun",
+        "halted",
+        "outlet",
+        "put_off",
+        "runnable",
+        "seq",
+        "shields",
+        "start",
+        "taken",
+        "task",
+        "work",
+    )
 
     def __init__(self, seq: int, work: Work, runnable: Runnable, outlet: Outlet) -> None:
         self.seq = seq
@@ -27,7 +39,10 @@ class Run:
         self.begun = False
         self.halted = False
         """It was told to end."""
-        self.shields = 0
+        self.put_off = False
+        """It is to be cancelled once no shield is up."""
+        self.shields: list[int] = []
+        """Until when each of those holds that are up (microseconds of CLOCK_MONOTONIC)."""
         self.taken = asyncio.Event()
         """Its caller has taken in more of its parts."""
         self.task: asyncio.Task[None] | None = None
@@ -35,8 +50,16 @@ class Run:
     def halt(self) -> None:
         """Cancel it, or let it be cancelled once its critical section is over; not begun yet, it looks by itself."""
         self.halted = True
-        if self.begun and not self.shields and self.task is not None:
+        self.put_off = bool(self.shields)
+        if self.begun and not self.put_off and self.task is not None:
             self.task.cancel()
+
+    def lower(self, shield: int) -> None:
+        """A shield is over, by its section's end or by its time, whichever is first."""
+        if shield in self.shields:
+            self.shields.remove(shield)
+            if self.put_off and not self.shields:
+                self.halt()
 
     def more(self, granted: int) -> None:
         self.outlet.granted = max(self.outlet.granted, granted)
@@ -47,24 +70,27 @@ class Steps(Coroutine[Any, Any, None]):
     """A job's coroutine, which writes into the lane while its code runs: if the process dies of it, or it holds up the
     event loop, it is known which of many it was."""
 
-    __slots__ = ("_close", "_send", "_seq", "_throw", "_words")
+    __slots__ = ("_close", "_run", "_send", "_throw", "_words")
 
-    def __init__(self, coroutine: Coroutine[Any, Any, None], words: memoryview, seq: int) -> None:
+    def __init__(self, coroutine: Coroutine[Any, Any, None], words: memoryview, run: Run) -> None:
         self._send = coroutine.send
         self._throw = coroutine.throw
         self._close = coroutine.close
         self._words = words
-        self._seq = seq
+        self._run = run
 
     def send(self, value: Any) -> Any:
-        self._words[STEP] = self._seq
+        self._words[STEP] = self._run.seq
         try:
             return self._send(value)
         finally:
             self._words[STEP] = 0
 
     def throw(self, *error: Any) -> Any:
-        self._words[STEP] = self._seq
+        if not self._run.begun:  # somebody cancels every task that there is: its caller must hear of it all the same
+            self._run.halted = True
+            return self.send(None)
+        self._words[STEP] = self._run.seq
         try:
             return self._throw(*error)
         finally:

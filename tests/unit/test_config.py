@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from toolring.config import Config, decided, flat, load
+from toolring.config import Config, GroupSection, decided, flat, load, overrides
 from toolring.errors import ConfigError
 
 
@@ -282,3 +283,106 @@ def test_what_is_wrong_in_a_callers_section_is_named(tmp_path: Path, text: str, 
     with pytest.raises(ConfigError) as caught:
         load(written(tmp_path, text), environment={})
     assert says in str(caught.value)
+
+
+# ---- groups of workers
+
+
+def test_a_groups_section_is_kept_with_its_sources(tmp_path: Path) -> None:
+    text = """
+        [groups.heavy]
+        workers = 4
+        tools = ["a", "b"]
+        memory = 1_000_000_000
+        backlog = 50
+
+        [groups.async]
+        per_worker = 500
+        concurrency = 20
+        adaptive = true
+
+        [groups."a.b"]
+        workers = 1
+    """
+    file = written(tmp_path, text)
+    loaded = load(file, environment={})
+    assert loaded.config.groups == {
+        "heavy": GroupSection(workers=4, tools=("a", "b"), memory=1_000_000_000, backlog=50),
+        "async": GroupSection(per_worker=500, concurrency=20, adaptive=True),
+        "a.b": GroupSection(workers=1),
+    }
+    groups = {name: source for name, source in loaded.sources.items() if name.startswith("groups.")}
+    assert set(groups.values()) == {f"file {file}"}
+    assert set(groups) == {
+        *("groups.heavy.workers", "groups.heavy.tools", "groups.heavy.memory", "groups.heavy.backlog"),
+        *("groups.async.per_worker", "groups.async.concurrency", "groups.async.adaptive", "groups.a.b.workers"),
+    }
+    values = flat(loaded.config)
+    assert (values["groups.heavy.memory"], values["groups.async.per_worker"]) == (1_000_000_000, 500)
+    assert values["groups.a.b.per_worker"] == 0, "what it leaves out is told, too"
+
+
+@pytest.mark.parametrize(
+    ("text", "says", "key"),
+    [
+        ("[groups.heavy]\nworker = 2\n", "unknown key groups.heavy.worker; did you mean workers?", "worker"),
+        ("[groups]\nheavy = 2\n", "groups.heavy must be a section, [groups.heavy]", "groups.heavy"),
+        ("[groups.heavy]\nworkers = 1.5\n", "Expected `int`", "groups.heavy.workers"),
+        ("[groups.heavy]\nworkers = true\n", "Expected `int`", "groups.heavy.workers"),
+        ("[groups.heavy]\nworkers = -1\n", "must be at least 0", "groups.heavy.workers"),
+        ("[groups.heavy]\nworkers = 1025\n", "must be at most 1024", "groups.heavy.workers"),
+        ("[groups.heavy]\nmemory = -1\n", "must be at least 0", "groups.heavy.memory"),
+        ("[groups.heavy]\nper_worker = -1\n", "must be at least 0", "groups.heavy.per_worker"),
+        ("[groups.heavy]\nadaptive = 1\n", "Expected `bool`", "groups.heavy.adaptive"),
+        ("[groups.heavy]\ntools = 'a'\n", "Expected `array`", "groups.heavy.tools"),
+        ("[groups.heavy]\ntools = [1]\n", "Expected `str`", "groups.heavy.tools"),
+    ],
+)
+def test_what_is_wrong_in_a_groups_section_is_named_with_its_file(
+    tmp_path: Path, text: str, says: str, key: str
+) -> None:
+    file = written(tmp_path, text)
+    with pytest.raises(ConfigError) as caught:
+        load(file, environment={})
+    assert says in str(caught.value)
+    assert file in str(caught.value)
+    assert caught.value.facts["key"] == key
+
+
+def test_a_groups_policy_has_no_variable() -> None:
+    with pytest.raises(ConfigError, match="unknown environment variable TOOLRING_GROUPS_HEAVY_WORKERS"):
+        load(environment={"TOOLRING_GROUPS_HEAVY_WORKERS": "7"})
+
+
+@pytest.mark.parametrize(
+    ("text", "decides"),
+    [
+        ("", {}),
+        ("[tools.a]\n", {}),
+        ("[tools.a]\nmemory = 5\ngroup = 'x'\n", {"a": {"memory": 5, "group": "x"}}),
+        ("[groups.x]\nworkers = 1\n", {}),
+        ("[groups.x]\ntools = ['a', 'b', 'a']\n", {"a": {"group": "x"}, "b": {"group": "x"}}),
+        ("[tools.a]\nmemory = 5\n[groups.x]\ntools = ['a']\n", {"a": {"memory": 5, "group": "x"}}),
+        ("[tools.a]\ngroup = 'x'\n[groups.x]\ntools = ['a']\n", {"a": {"group": "x"}}),
+        ("[groups.x]\ntools = ['a']\n[groups.y]\ntools = ['b']\n", {"a": {"group": "x"}, "b": {"group": "y"}}),
+        ("[tools.a]\nidle_timeout = 5\nbatch_delay = 0\n", {"a": {"idle_timeout": 5.0, "batch_delay": 0.0}}),
+    ],
+)
+def test_what_is_decided_of_each_tool(tmp_path: Path, text: str, decides: dict[str, Any]) -> None:
+    config = load(written(tmp_path, text), environment={}).config
+    assert overrides(config) == decides
+    assert overrides(config) == decides, "and nothing is changed by asking"
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("[groups.x]\ntools = ['a']\n[groups.y]\ntools = ['b', 'a']\n", "groups.y.tools"),
+        ("[tools.a]\ngroup = 'x'\n[groups.y]\ntools = ['a']\n", "groups.y.tools"),
+    ],
+)
+def test_a_tool_is_in_one_group(tmp_path: Path, text: str, key: str) -> None:
+    config = load(written(tmp_path, text), environment={}).config
+    with pytest.raises(ConfigError, match=r"the tool 'a' is in the group 'x' and in groups\.y\.tools") as caught:
+        overrides(config)
+    assert caught.value.facts["key"] == key

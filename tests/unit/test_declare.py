@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
-from dataclasses import dataclass
+import functools
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, TypedDict
 
 import msgspec
@@ -352,3 +353,228 @@ def test_a_bad_declaration_is_refused_where_it_stands(function: Any, policy: dic
     with pytest.raises(LoadError, match=says) as caught:
         tool(**policy)(function)
     assert "tool" in caught.value.facts
+
+
+# ---- what kind of function it is
+
+
+class Holder:
+    async def waits(self, n: int) -> int:
+        return n
+
+    def yields(self, n: int) -> Iterator[int]:
+        yield n
+
+    @staticmethod
+    async def static(n: int) -> int:
+        return n
+
+    @classmethod
+    async def made(cls, n: int) -> AsyncIterator[int]:
+        yield n
+
+
+class Waits:
+    """An object that is called as a function is."""
+
+    async def __call__(self, n: int, context: Context) -> int:
+        return n
+
+
+class Yields:
+    def __call__(self, n: int, context: Context) -> Iterator[int]:
+        yield n
+
+
+class Streams:
+    prefix: str = ""
+
+    async def __call__(self, n: int, context: Context) -> AsyncIterator[int]:
+        yield n
+
+
+class Plain:
+    def __call__(self, n: int, context: Context) -> int:
+        return n
+
+
+async def waits(n: int) -> int:
+    return n
+
+
+async def streams(n: int) -> AsyncIterator[int]:
+    yield n
+
+
+def yields(n: int) -> Iterator[int]:
+    yield n
+
+
+def returns_a_generator(n: int) -> Iterator[int]:
+    return iter([n])
+
+
+def logged(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    async def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return await function(*args, **kwargs)
+
+    return wrapper
+
+
+@pytest.mark.parametrize(
+    ("function", "concurrent", "is_stream"),
+    [
+        (fine, False, False),
+        (waits, True, False),
+        (streams, True, True),
+        (yields, False, True),
+        (returns_a_generator, False, False),
+        (logged(waits), True, False),
+        (lambda n: n, False, False),
+        (Holder().waits, True, False),
+        (Holder().yields, False, True),
+        (Holder.static, True, False),
+        (Holder.made, True, True),
+        (Waits(), True, False),
+        (Yields(), False, True),
+        (Streams(), True, True),
+        (Plain(), False, False),
+    ],
+    ids=lambda value: getattr(value, "__qualname__", type(value).__name__) if callable(value) else None,
+)
+def test_its_kind_is_the_functions_own(function: Any, concurrent: bool, is_stream: bool) -> None:
+    spec = tool(name="one")(function).spec
+    assert (spec.concurrent, spec.streams) == (concurrent, is_stream)
+    assert spec.group == ("async" if concurrent else "default")
+
+
+@pytest.mark.parametrize("function", [Waits(), Yields(), Streams(), Plain()], ids=lambda one: type(one).__name__)
+def test_an_object_that_can_be_called_has_the_signature_of_its_call(function: Any) -> None:
+    one = tool(name="one", description="")(function)
+    assert one.spec.parameters["properties"] == {"n": {"type": "integer"}}
+    assert one.context_parameter == "context"
+    assert one.spec.asks
+    with pytest.raises(InvalidArguments):
+        one.decode(encode({"n": "x"}))
+
+
+@pytest.mark.parametrize(
+    ("function", "policy", "group"),
+    [
+        (fine, {}, "default"),
+        (waits, {}, "async"),
+        (streams, {}, "async"),
+        (fine, {"group": "heavy"}, "heavy"),
+        (waits, {"group": "io"}, "io"),
+        (waits, {"group": "default"}, "default"),
+        (fine, {"group": "async"}, "async"),
+    ],
+)
+def test_a_group_is_the_kinds_unless_somebody_says_otherwise(function: Any, policy: dict[str, Any], group: str) -> None:
+    one = tool(**policy)(function) if policy else tool(function)
+    assert one.spec.group == group
+    assert one.under({}).spec.group == group
+    assert one.under({"group": "other"}).spec.group == "other"
+    assert one.under({"group": "other"}).under({}).spec.group == group
+    assert one.under({"memory": 5}).spec.group == group
+
+
+def test_the_spec_says_what_the_function_is_like_under_any_policy() -> None:
+    @tool(idle_timeout=2.0, memory=600)
+    async def one(n: int, context: Context) -> AsyncIterator[int]:
+        yield n
+
+    for spec in (one.spec, one.under({"timeout": 5.0}).spec):
+        assert (spec.concurrent, spec.streams, spec.asks, spec.idle_timeout, spec.memory) == (
+            True,
+            True,
+            True,
+            2.0,
+            600,
+        )
+        assert msgspec.msgpack.decode(msgspec.msgpack.encode(spec), type=type(spec)) == spec
+
+
+# ---- many calls in one run
+
+
+class Question(msgspec.Struct):
+    text: str
+    factor: Annotated[int, Meta(ge=1)] = 1
+    tags: list[str] = []
+
+
+@dataclass
+class Request:
+    point: Point
+    trail: list[int] = field(default_factory=list)
+    note: str | None = None
+
+
+@pytest.mark.parametrize(
+    ("element", "properties", "required"),
+    [
+        (
+            Question,
+            {
+                "text": {"type": "string"},
+                "factor": {"type": "integer", "minimum": 1, "default": 1},
+                "tags": {"type": "array", "items": {"type": "string"}, "default": []},
+            },
+            ["text"],
+        ),
+        (
+            Request,
+            {
+                "point": {"$ref": "#/$defs/Point"},
+                "trail": {"type": "array", "items": {"type": "integer"}, "default": []},
+                "note": {"anyOf": [{"type": "string"}, {"type": "null"}], "default": None},
+            },
+            ["point"],
+        ),
+        (Annotated[str, Meta(min_length=1)], {"items": {"type": "string", "minLength": 1}}, ["items"]),
+        (Any, {"items": {}}, ["items"]),
+    ],
+)
+def test_a_call_of_many_brings_the_fields_of_one(element: Any, properties: Any, required: list[str]) -> None:
+    def many(items: Any, context: Context) -> list[Any]:
+        return items
+
+    many.__annotations__.update(items=list[element], context=Context)
+    one = tool(batch=4, batch_delay=0.01, read_only=True)(many)
+    parameters = dict(one.spec.parameters)
+    definitions = parameters.pop("$defs", {})
+    assert parameters == {
+        "type": "object",
+        "properties": properties,
+        "required": required,
+        "additionalProperties": False,
+    }
+    assert set(definitions) == ({"Point"} if element is Request else set())
+    assert (one.spec.batch, one.spec.batch_delay, one.context_parameter) == (4, 0.01, "context")
+    assert one.item is not None
+    assert one.item.parameter == "items"
+    assert one.under({"batch_delay": 1.0}).item == one.item
+    assert one.under({"batch_delay": 1.0}).spec.batch_delay == 1.0
+
+
+def test_what_a_call_brings_becomes_an_element_of_the_list() -> None:
+    @tool(batch=4)
+    async def asked(questions: list[Question]) -> list[int]:
+        return [len(question.text) * question.factor for question in questions]
+
+    @tool(batch=4)
+    def requested(requests: list[Request]) -> list[Any]:
+        return requests
+
+    assert asked.spec.concurrent
+    assert asked.spec.group == "async"
+    assert asked.item is not None
+    assert asked.item.make(asked.decode(encode({"text": "ab", "factor": 2}))) == Question("ab", 2)
+    assert requested.item is not None
+    assert requested.item.make(requested.decode(encode({"point": {"x": 1}}))) == Request(Point(1, 0))
+    with pytest.raises(InvalidArguments) as caught:
+        asked.decode(encode({"text": "ab", "factor": 0}))
+    assert caught.value.facts["argument"] == "factor"
+    assert requested([Request(Point(1))]) == [Request(Point(1))], "it can be called as the function that it is"

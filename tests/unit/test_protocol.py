@@ -18,9 +18,15 @@ from toolring.protocol import (
     Batch,
     Cancel,
     Done,
+    Follow,
+    Halt,
     Hello,
     Job,
+    Leaving,
     Loads,
+    More,
+    Part,
+    Parts,
     Ping,
     Ready,
     Stop,
@@ -43,6 +49,10 @@ jobs = st.builds(
     route=st.binary(max_size=9),
     key=st.text(max_size=9),
     mode=st.sampled_from([0, 1]),
+    partition=st.text(max_size=9),
+    chunk=st.integers(0, 9),
+    follow=st.none()
+    | st.builds(Follow, stream=numbers, progress=st.booleans(), idle=st.none() | st.floats(0.001, 1e6)),
 )
 from_clients = st.one_of(
     st.builds(
@@ -51,6 +61,7 @@ from_clients = st.one_of(
     st.builds(Submit, jobs=st.lists(jobs, max_size=4)),
     st.builds(Cancel, ids=st.lists(numbers, max_size=4)),
     st.builds(Ping, token=numbers),
+    st.builds(More, id=numbers, granted=numbers),
     st.builds(
         Ask,
         request=numbers,
@@ -92,6 +103,16 @@ def test_messages_between_supervisor_and_worker() -> None:
     assert isinstance(protocol.decode_from_supervisor(protocol.encode(Stop())), Stop)
     assert protocol.decode_from_worker(protocol.encode(Ready(3))) == Ready(3)
     assert protocol.decode_from_worker(protocol.encode(Loads({"rss": 1}))) == Loads({"rss": 1})
+    assert isinstance(protocol.decode_from_worker(protocol.encode(Leaving())), Leaving)
+    for message in (Halt([1, 2]), More(5, 100)):
+        assert protocol.decode_from_supervisor(protocol.encode(message)) == message
+
+
+@given(st.lists(st.builds(Part, id=numbers, number=st.integers(-1, 2**63 - 1), value=raws), max_size=5))
+def test_parts_go_from_worker_to_client_as_they_are(parts: list[Part]) -> None:
+    encoded = protocol.encode(Parts(parts))
+    assert protocol.encode(protocol.decode_from_worker(encoded)) == encoded
+    assert protocol.encode(protocol.decode_from_node(encoded)) == encoded
 
 
 def test_a_spec_travels_in_a_welcome() -> None:
@@ -132,7 +153,10 @@ values: st.SearchStrategy[Any] = st.recursive(
 )
 
 
-@given(st.sampled_from(["hello", "submit", "cancel", "ping", "ask", "done", "nothing"]), st.lists(values, max_size=5))
+@given(
+    st.sampled_from(["hello", "submit", "cancel", "more", "ping", "ask", "done", "parts", "nothing"]),
+    st.lists(values, max_size=5),
+)
 def test_a_verb_with_anything_behind_it(verb: str, rest: list[Any]) -> None:
     try:
         protocol.decode_from_client(msgspec.msgpack.encode([verb, *rest]))
@@ -196,6 +220,18 @@ def test_arguments_stay_as_they_came() -> None:
         (Job(1, "t", Raw(b"\x80"), timeout=0.0), "not a positive"),
         (Job(1, "t", Raw(b"\x80"), timeout=-1.0), "not a positive"),
         (Job(1, "t", Raw(b"\x80"), timeout=float("nan")), "not a positive"),
+        (Job(1, "t", Raw(b"\x80"), queue_timeout=0.0), "queue_timeout 0.0 is not a positive"),
+        (Job(1, "t", Raw(b"\x80"), partition="p" * 257), "at most 256"),
+        (Job(1, "t", Raw(b"\x80"), priority=2), "none of -1 to 1"),
+        (Job(1, "t", Raw(b"\x80"), chunk=-1), "a chunk of -1 calls"),
+        (Job(1, "t", Raw(b"\x80"), chunk=65_537), "the limit is 65536"),
+        (Job(1, "t", Raw(b"\x80"), follow=Follow(stream=-1)), "-1 bytes of parts"),
+        (Job(1, "t", Raw(b"\x80"), key="k", follow=Follow(stream=1)), "a stream is one call"),
+        (Job(1, "t", Raw(b"\x80"), mode=1, follow=Follow(stream=1)), "a stream is one call"),
+        (Job(1, "t", Raw(b"\x80"), chunk=2, follow=Follow(stream=1)), "a stream is one call"),
+        (Job(1, "t", Raw(b"\x80"), follow=Follow(idle=0.0)), "idle 0.0 is not a positive"),
+        (Job(1, "t", Raw(b"\x80"), follow=Follow(idle=-1.0)), "idle -1.0 is not a positive"),
+        (Job(1, "t", Raw(b"\x80"), follow=Follow(100, True, float("nan"))), "idle nan is not a positive"),
     ],
 )
 def test_jobs_that_are_refused(job: Job, why: str) -> None:
@@ -203,7 +239,51 @@ def test_jobs_that_are_refused(job: Job, why: str) -> None:
     refusal = protocol.refuse_jobs([good, job])
     assert refusal is not None
     assert why in str(refusal)
+    assert "job 1: " in str(refusal)
     assert protocol.refuse_jobs([good]) is None
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        Job(1, "t", Raw(b"\x80"), follow=Follow()),
+        Job(1, "t", Raw(b"\x80"), follow=Follow(1, True, 0.5)),
+        Job(1, "t", Raw(b"\x80"), timeout=0.1, partition="p", priority=1, follow=Follow(2**40)),
+        Job(1, "t", Raw(b"\x80"), key="k", mode=1, follow=Follow(0, True, 1)),
+        Job(1, "t", Raw(b"\x90"), chunk=65_536, follow=Follow(0, True)),
+    ],
+)
+def test_jobs_that_may_be_followed(job: Job) -> None:
+    assert protocol.refuse_jobs([job]) is None
+
+
+@pytest.mark.parametrize(
+    ("sent", "follow"),
+    [
+        ([[]], Follow()),
+        ([[100]], Follow(100)),
+        ([[100, True, 5]], Follow(100, True, 5.0)),
+        ([[0, False, None, "newer"]], Follow()),
+        ([None], None),
+        ([], None),
+    ],
+)
+def test_what_is_left_out_of_a_follow_is_not_wanted(sent: list[Any], follow: Follow | None) -> None:
+    job = [1, "t", {}, None, b"", "", 0, "", 0, None, 0, *sent]
+    message = protocol.decode_from_client(msgspec.msgpack.encode(["submit", [job]]))
+    assert isinstance(message, Submit)
+    assert message.jobs[0].follow == follow
+
+
+@pytest.mark.parametrize("follow", [5, "all", {"stream": 1}, [1.5], [1, 1], [1, True, "x"], [-1, True, 0, 0, 0]])
+def test_a_follow_that_is_none_is_refused(follow: Any) -> None:
+    job = [1, "t", {}, None, b"", "", 0, "", 0, None, 0, follow]
+    try:
+        message = protocol.decode_from_client(msgspec.msgpack.encode(["submit", [job]]))
+    except ProtocolError:
+        return
+    assert isinstance(message, Submit)
+    assert protocol.refuse_jobs(message.jobs) is not None
 
 
 def test_too_many_jobs_at_once_are_refused() -> None:

@@ -15,7 +15,7 @@ from typing import Any, Self
 from toolring import address as addresses
 from toolring.client.arguments import what_to_invalidate
 from toolring.client.batches import Call, Plan, Window
-from toolring.client.feed import WINDOW, Feed, OnProgress, Progress
+from toolring.client.feed import WINDOW, Feed, OnProgress, Progress, checked
 from toolring.client.progress import Bar
 from toolring.client.session import BEAT_SECONDS, GRACE_SECONDS, Conversation, Pending, broken, silence, unreachable
 from toolring.client.transport import Transport
@@ -275,7 +275,7 @@ class AsyncClient:
     ) -> AsyncStream:
         """Run a generator and get what it yields as it comes; see ``Client.stream``. It starts with the first part
         that is asked for, or with ``async with``."""
-        feed = Feed(window)
+        feed = Feed(checked(window))
         follow = feed.follow(on_progress is not None, idle_timeout)
 
         async def start() -> AsyncHandle:
@@ -465,7 +465,7 @@ class AsyncClient:
         assert self._loop is not None
         if self._closed:
             raise Unreachable("the client is closed")
-        deadline = self._conversation.deadline(timeout, time.monotonic())
+        deadline = self._conversation.deadline(job.timeout, time.monotonic())
         handle = AsyncHandle(job, self._conversation.name, deadline, client=self, future=self._loop.create_future())
         self._conversation.add(handle)
         self._soon()

@@ -10,12 +10,14 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
+import msgspec
 from msgspec import Raw
 
 from toolring import protocol
-from toolring.errors import InvalidArguments
+from toolring.errors import InvalidArguments, ProtocolError
 from toolring.protocol import PART_BYTES, PROGRESS, Follow, Part
 
+_decode_word = msgspec.msgpack.Decoder(list[Any]).decode
 WINDOW: Final = 1 << 20
 """Bytes of parts that may be on their way, or wait to be taken, unless the caller says otherwise."""
 
@@ -31,14 +33,19 @@ class Progress(NamedTuple):
 OnProgress = Callable[[Progress], Any]
 
 
+def checked(window: Any) -> int:
+    """Bytes that a stream may be ahead of its reader. Raises InvalidArguments."""
+    if not isinstance(window, int) or isinstance(window, bool) or window < 1:
+        raise InvalidArguments(f"window={window!r} is not a number of bytes, at least 1", argument="window")
+    return window
+
+
 class Feed:
     """One job's. ``window`` is 0 for a job whose parts nobody wants."""
 
     __slots__ = ("_granted", "_taken", "_window", "lost", "number", "parts", "progress", "told")
 
     def __init__(self, window: int = 0) -> None:
-        if not isinstance(window, int) or window < 0:
-            raise InvalidArguments(f"window={window!r} is not a number of bytes", argument="window")
         self._window = window
         self._granted = window
         self._taken = 0
@@ -76,9 +83,14 @@ class Feed:
 
     def arrived(self, part: Part) -> None:
         if part.number == PROGRESS:
-            self.progress = Progress(*protocol.decode_value(part.value))
+            try:
+                self.progress = Progress(*_decode_word(part.value)[:3])
+            except (msgspec.DecodeError, TypeError) as error:
+                raise ProtocolError(f"the node sent malformed progress: {error}") from None
             self.told = True
             if self.streams:
+                if self.parts and isinstance(self.parts[-1], Progress):
+                    self.parts.pop()  # an older word, which nobody has read
                 self.parts.append(self.progress)
             return
         self.number += 1

@@ -371,15 +371,17 @@ class Conversation:
         self.limits = welcome.limits
         same, self.node = welcome.node == self.node, welcome.node
         queued = {job.id for job in self._queue}
+        cancelled = {pending.job.id for pending in self.pending.values() if pending.cancelled}
         for pending in list(self.pending.values()):
             if pending.job.id not in queued and not first:
                 self._send_again(pending, same, welcome.resumed)
+                if same and pending.settled and pending.feed is not None and pending.feed.number:
+                    cancelled.add(pending.job.id)  # a stream that is broken off
         self._queue.sort(key=lambda job: job.id)  # what the node sees must count up
         for question in self._questions.values():
             self._say(question)
-        cancelled = [pending.job.id for pending in self.pending.values() if pending.cancelled]
         if cancelled:
-            self._say(Cancel(cancelled))
+            self._say(Cancel(sorted(cancelled)))
 
     def _send_again(self, pending: Pending, same: bool, resumed: bool) -> None:
         """After a reconnect. A node that resumes the session passes over what it has in hand, and the same node knows
@@ -390,8 +392,6 @@ class Conversation:
             del self.pending[job.id]
             pending.error = broken(pending, "the connection was lost")
             self.settled.append(pending)
-            if same:
-                self._say(Cancel([job.id]))
             return
         known = same and (resumed or bool(job.key) or bool(job.mode))
         left = pending.deadline - self._clock()

@@ -21,7 +21,7 @@ from typing import Any, Final, Self
 from toolring import address as addresses
 from toolring.client.arguments import what_to_invalidate
 from toolring.client.batches import Call, Plan, Window
-from toolring.client.feed import WINDOW, Feed, OnProgress
+from toolring.client.feed import WINDOW, Feed, OnProgress, checked
 from toolring.client.handles import Handle, Stream
 from toolring.client.progress import Bar
 from toolring.client.session import BEAT_SECONDS, GRACE_SECONDS, Conversation, Pending, silence, unreachable
@@ -186,7 +186,7 @@ class Client:
             name, arguments, timeout, priority, queue_timeout, idle_timeout, on_progress: as in ``call``.
             window: bytes of parts that the tool may be ahead of its reader.
         """
-        feed = Feed(window)
+        feed = Feed(checked(window))
         follow = feed.follow(on_progress is not None, idle_timeout)
         handle = self._submit(name, arguments, timeout, None, CALL, "", priority, queue_timeout, feed, follow, now=True)
         return Stream(self, handle, on_progress)
@@ -274,7 +274,7 @@ class Client:
             if self._closed:
                 raise Unreachable(self._why_closed)
             job = conversation.chunk(name, calls, timeout, partition, priority)
-            handle = Handle(job, conversation.name, conversation.deadline(timeout, moment), client=self)
+            handle = Handle(job, conversation.name, conversation.deadline(job.timeout, moment), client=self)
             conversation.add(handle)
             self._flush(moment, CHUNKS)
         return handle
@@ -366,7 +366,7 @@ class Client:
             if self._closed:
                 raise Unreachable(self._why_closed)
             job = conversation.job(name, arguments, timeout, key, mode, partition, priority, queue_timeout, follow)
-            handle = Handle(job, conversation.name, conversation.deadline(timeout, moment), client=self)
+            handle = Handle(job, conversation.name, conversation.deadline(job.timeout, moment), client=self)
             if feed is not None:
                 handle.feed = feed
             conversation.add(handle)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -9,7 +11,9 @@ import pytest
 from msgspec import Raw
 
 from toolring import protocol
-from toolring.client.session import Conversation, Pending
+from toolring.client.feed import Feed, Progress
+from toolring.client.session import Conversation, Pending, broken, silence
+from toolring.context import at_hand
 from toolring.errors import (
     Busy,
     Cancelled,
@@ -31,13 +35,19 @@ from toolring.protocol import (
     KEEP,
     MAX_JOBS,
     OK,
+    PART_BYTES,
+    PROGRESS,
     Answer,
     Answers,
     Ask,
     Bye,
     Cancel,
+    Follow,
     Hello,
     Job,
+    More,
+    Part,
+    Parts,
     Ping,
     Pong,
     Probe,
@@ -68,6 +78,10 @@ class Node:
 
     def say(self, message: Any, body: bytes | None = None) -> None:
         self.conversation.receive(protocol.encode(message), body)
+
+    def parts(self, *parts: tuple[int, int, Any], body: bytes | None = None) -> None:
+        """(id, number, value) of each."""
+        self.say(Parts([Part(number, count, Raw(protocol.encode(value))) for number, count, value in parts]), body)
 
     def answer(self, *ids: int, value: Any = "done") -> None:
         self.say(Answers([Answer(number, OK, Raw(protocol.encode(value))) for number in ids]))
@@ -500,3 +514,249 @@ def test_unknown_elements_of_a_newer_node_are_ignored(talk: Conversation) -> Non
     assert talk.welcomed
     assert "x" in talk.tools
     assert isinstance(submit(talk, "x").job, Job)
+
+
+# ---- what comes before an answer
+
+
+def follow(talk: Conversation, tool: str = "read", window: int = 1000, progress: bool = False) -> Pending:
+    """A job whose parts, or progress, somebody wants."""
+    feed = Feed(window)
+    job = talk.job(tool, {}, None, None, CALL, follow=feed.follow(progress, None))
+    pending = Pending(job, talk.name, 60.0, feed=feed)
+    talk.add(pending)
+    return pending
+
+
+def taken(pending: Pending) -> list[Any]:
+    assert pending.feed is not None
+    return [pending.feed.take() for _ in range(len(pending.feed.parts))]
+
+
+def test_parts_go_to_the_jobs_whose_callers_want_them(talk: Conversation, node: Node) -> None:
+    one, other, nobodys = follow(talk), follow(talk), submit(talk)
+    node.parts((1, 1, "a"), (2, 1, "x"), (3, 1, "nobody asked"), (77, 1, "nobody there"), (1, 2, "b"))
+    assert (taken(one), taken(other)) == (["a", "b"], ["x"])
+    assert nobodys.feed is None
+    assert talk.told == [one, other, one]
+    assert not talk.settled
+    node.answer(1)
+    node.parts((1, 3, "too late"))
+    assert taken(one) == []
+
+
+def test_a_large_part_comes_in_a_frame_of_its_own(talk: Conversation, node: Node) -> None:
+    pending = follow(talk)
+    node.parts((1, 1, None), body=protocol.encode("x" * 100))
+    assert taken(pending) == ["x" * 100]
+
+
+def test_progress_is_told_and_kept(talk: Conversation, node: Node) -> None:
+    pending = follow(talk, window=0, progress=True)
+    assert pending.progress is None
+    node.parts((1, PROGRESS, [1, 2, "half"]), (1, PROGRESS, [2, 2, ""]))
+    assert pending.progress == Progress(2, 2, "")
+    assert talk.told[-1] is pending
+    assert submit(talk).progress is None
+
+
+@pytest.mark.parametrize("value", [[1], 5, None, "abcd"])
+def test_a_word_of_progress_that_is_none_is_a_protocol_error(talk: Conversation, node: Node, value: Any) -> None:
+    follow(talk, window=0, progress=True)
+    with pytest.raises(ProtocolError, match="malformed"):
+        node.parts((1, PROGRESS, value))
+
+
+def test_more_is_said_once_enough_was_taken(talk: Conversation, node: Node) -> None:
+    size = PART_BYTES + 1
+    pending = follow(talk, window=4 * size)
+    talk.messages()
+    said = []
+    for number in range(1, 7):
+        node.parts((1, number, 1))
+        taken(pending)
+        talk.more(pending)
+        said.append(sent(talk))
+    assert said == [[], [More(1, 6 * size)], [], [More(1, 8 * size)], [], [More(1, 10 * size)]]
+    node.parts((1, 7, 1), (1, 8, 1))
+    node.answer(1)
+    taken(pending)
+    talk.more(pending)
+    talk.more(submit(talk, "write"))
+    assert jobs(talk) == [2], "nothing more is wanted of a job that is over, and of one that tells nothing"
+
+
+@pytest.mark.parametrize("idle", [0, -1.0, float("nan"), float("inf"), "1", True])
+def test_an_idle_time_is_a_number_of_seconds(talk: Conversation, node: Node, idle: Any) -> None:
+    with pytest.raises(ProtocolError, match="idle_timeout"):
+        talk.job("read", {}, None, None, CALL, follow=Follow(0, False, idle))
+    assert talk.job("read", {}, None, None, CALL, follow=Follow(0, True, 5)).follow == Follow(0, True, 5.0)
+
+
+# ---- a stream under way when the connection is lost
+
+
+SAME: tuple[str, bool] = ("life-1", True)
+FORGOTTEN: tuple[str, bool] = ("life-1", False)
+OTHER: tuple[str, bool] = ("life-2", False)
+
+
+def again(talk: Conversation, life: tuple[str, bool]) -> list[Any]:
+    """Reconnect; what is said after the welcome."""
+    talk.hello_again()
+    talk.messages()
+    Node(talk, life[0]).welcome(resumed=life[1])
+    return sent(talk)
+
+
+def a_part(node: Node) -> None:
+    node.parts((1, 1, "a"))
+
+
+def a_word(node: Node) -> None:
+    node.parts((1, PROGRESS, [1, 2, ""]))
+
+
+def nothing(node: Node) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("tool", "came", "life", "outcome"),
+    [
+        ("read", nothing, SAME, "sent again"),
+        ("read", nothing, FORGOTTEN, "sent again"),
+        ("read", nothing, OTHER, "sent again"),
+        ("write", nothing, SAME, "sent again"),
+        ("write", nothing, FORGOTTEN, "node lost"),
+        ("write", nothing, OTHER, "node lost"),
+        ("read", a_word, OTHER, "sent again"),
+        ("write", a_word, OTHER, "node lost"),
+        ("read", a_part, SAME, "connection lost"),
+        ("read", a_part, FORGOTTEN, "connection lost"),
+        ("read", a_part, OTHER, "connection lost"),
+        ("write", a_part, SAME, "connection lost"),
+    ],
+)
+def test_a_stream_begins_anew_only_as_long_as_nothing_of_it_has_come(
+    talk: Conversation, node: Node, tool: str, came: Callable[[Node], None], life: tuple[str, bool], outcome: str
+) -> None:
+    pending = follow(talk, tool, progress=True)
+    talk.messages()
+    came(node)
+    said = again(talk, life)
+    if outcome == "sent again":
+        ((job,),) = [message.jobs for message in said]
+        assert (job.id, job.follow, job.timeout) == (1, Follow(1000, True), 60.0)
+        assert not pending.settled
+        return
+    with pytest.raises(OutcomeUnknown) as caught:
+        pending.outcome()
+    assert caught.value.facts["cause"] == outcome
+    assert talk.settled == [pending]
+    assert not talk.pending
+    if outcome == "connection lost":
+        assert (caught.value.facts["parts"], caught.value.facts["job"]) == (1, pending.id)
+        assert taken(pending) == ["a"], "what has come can be read"
+        assert said == ([Cancel([1])] if life[0] == "life-1" else []), "the node that runs it is to end it"
+    else:
+        assert said == []
+
+
+def test_what_the_node_sees_counts_up_whatever_becomes_of_a_stream(talk: Conversation, node: Node) -> None:
+    """An id below the highest is taken for a job that is sent again."""
+    for _ in range(2):
+        submit(talk, "read")
+    broken_off = follow(talk)
+    submit(talk, "read")
+    talk.messages()
+    node.parts((3, 1, "a"))
+    talk.hello_again()
+    submit(talk, "write")
+    talk.messages()
+    node.welcome(resumed=True)
+    said = sent(talk)
+    assert [job.id for message in said if isinstance(message, Submit) for job in message.jobs] == [1, 2, 4, 5]
+    assert [message for message in said if isinstance(message, Cancel)] == [Cancel([3])]
+    assert broken_off.settled
+
+
+def test_a_cancelled_stream_that_is_broken_off_is_cancelled_once(talk: Conversation, node: Node) -> None:
+    pending = follow(talk)
+    talk.messages()
+    node.parts((1, 1, "a"))
+    talk.cancel(pending)
+    talk.messages()
+    assert again(talk, SAME) == [Cancel([1])]
+    assert pending.settled
+
+
+def test_parts_that_went_astray_are_noticed(talk: Conversation, node: Node) -> None:
+    """They had been sent on the connection that was lost; the node goes on with those that follow."""
+    pending = follow(talk)
+    talk.messages()
+    assert [type(message) for message in again(talk, SAME)] == [Submit]
+    node.parts((1, 3, "c"))
+    assert pending.feed is not None
+    assert pending.feed.lost
+    error = broken(pending, "some were lost")
+    assert (error.facts["parts"], error.facts["tool"], error.facts["job"]) == (1, "read", pending.id)
+
+
+@pytest.mark.parametrize(("tool", "kind"), [("read", Expired), ("write", OutcomeUnknown), ("nope", OutcomeUnknown)])
+def test_a_node_that_is_silent_for_too_long_is_gone(
+    talk: Conversation, node: Node, tool: str, kind: type[ToolringError]
+) -> None:
+    error = silence(talk, submit(talk, tool), "ipc:///x")
+    assert type(error) is kind
+    assert error.facts == {"tool": tool, "job": f"{talk.name}-1"}
+
+
+# ---- calls that a tool makes
+
+
+@pytest.mark.parametrize(
+    ("left", "timeout", "default", "expected"),
+    [
+        (None, None, 60.0, None),
+        (None, 5.0, 60.0, 5.0),
+        (50.0, 5.0, 60.0, 5.0),
+        (50.0, 500.0, 60.0, 50.0),
+        (50.0, None, 60.0, 50.0),
+        (50.0, None, 20.0, 20.0),
+        (50.0, None, None, 50.0),
+        (-1.0, None, 60.0, Expired),
+        (-1.0, 5.0, 60.0, Expired),
+        (float("inf"), None, 60.0, None),
+        (float("inf"), 5.0, 60.0, 5.0),
+    ],
+)
+@pytest.mark.parametrize("chunk", [False, True])
+def test_a_call_that_a_tool_makes_has_at_most_the_tools_own_time(
+    talk: Conversation,
+    monkeypatch: pytest.MonkeyPatch,
+    left: float | None,
+    timeout: float | None,
+    default: float | None,
+    expected: Any,
+    chunk: bool,
+) -> None:
+    talk.messages()
+    limits: dict[str, Any] = {} if default is None else {"default_timeout": default}
+    Node(talk).welcome(**limits)
+    monkeypatch.setattr(at_hand, "deadline", None if left is None else time.monotonic() + left)
+
+    def job() -> Job:
+        if chunk:
+            return talk.chunk("read", [{}, {}], timeout, "", "normal")
+        return talk.job("read", {}, timeout, None, CALL)
+
+    if expected is Expired:
+        with pytest.raises(Expired, match="not called"):
+            job()
+        return
+    found = job().timeout
+    if expected is None:
+        assert found is None or found == default, "as if no tool had called"
+    else:
+        assert found is not None
+        assert expected - 1 < found <= expected

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from toolring import tool
+from toolring import Context, tool
 from toolring.errors import LoadError
 
 
@@ -165,3 +166,94 @@ def test_what_writes_counts_as_destructive_unless_it_says_no(policy: dict[str, A
 def test_a_tag_that_cannot_be_encoded_is_refused() -> None:
     with pytest.raises(LoadError, match="can't be encoded as UTF-8"):
         declared(cache=5, tags=["\ud800"])
+
+
+# ---- what only some functions can have
+
+
+def gathers(items: list[int]) -> None: ...
+def yields(a: int) -> Iterator[int]:
+    yield a
+
+
+def asks(a: int, context: Context) -> None: ...
+def plain(a: int) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("function", "policy", "why"),
+    [
+        (plain, {"group": ""}, "group='': a group's name has 1 to 64 letters"),
+        (plain, {"group": "x" * 65}, ".*a group's name has 1 to 64 letters"),
+        (plain, {"group": "a.b"}, ".*a group's name has"),
+        (plain, {"group": "a\n"}, ".*a group's name has"),
+        (plain, {"group": 1}, "group=1 is not text"),
+        (plain, {"memory": -1}, "memory=-1 is not a number of bytes"),
+        (plain, {"memory": 1.5}, "memory=1.5 is not a whole number"),
+        (plain, {"memory": True}, "memory=True is not a whole number"),
+        (plain, {"memory": None}, "memory=None is not a whole number"),
+        (plain, {"idle_timeout": 1}, "idle_timeout= needs a generator, or a Context"),
+        (asks, {"idle_timeout": 0}, "idle_timeout=0 is not a positive number of seconds"),
+        (asks, {"idle_timeout": float("inf")}, "idle_timeout=inf is not a positive number"),
+        (yields, {"idle_timeout": "1"}, "idle_timeout='1' is not a number of seconds"),
+        (plain, {"batch": 2}, "batch= needs a function with one parameter, a list"),
+        (gathers, {"batch": 1}, "batch=1 is not from 2 to 4096"),
+        (gathers, {"batch": 0}, "batch=0 is not from 2 to 4096"),
+        (gathers, {"batch": 4097}, "batch=4097 is not from 2 to 4096"),
+        (gathers, {"batch": True}, "batch=True is not a whole number"),
+        (gathers, {"batch": 2.0}, "batch=2.0 is not a whole number"),
+        (gathers, {"batch": 2, "batch_delay": -1}, "batch_delay=-1 is not a number of seconds"),
+        (gathers, {"batch": 2, "batch_delay": float("inf")}, "batch_delay=inf is not a number of seconds"),
+        (gathers, {"batch": 2, "batch_delay": None}, "batch_delay=None is not a number of seconds"),
+        (gathers, {"batch_delay": 1.0}, "batch_delay= does nothing without batch="),
+        (gathers, {"batch": 2, "cache": 5}, "batch= and cache= don't go together"),
+        (gathers, {"batch": 2, "invalidates": ["x"]}, "batch= and invalidates= don't go together"),
+        (gathers, {"batch": 2, "affinity": "items"}, "batch= and affinity= don't go together"),
+        (gathers, {"batch": 2, "retries": 1, "read_only": False}, "retries= runs it again"),
+    ],
+)
+def test_what_a_function_cannot_have_is_refused(function: Any, policy: dict[str, Any], why: str) -> None:
+    with pytest.raises(LoadError, match=f"tool '{function.__name__}': {why}"):
+        tool(**{"read_only": True, **policy})(function)
+
+
+def test_a_batch_is_not_for_generators() -> None:
+    def many(items: list[int]) -> Iterator[int]:
+        yield from items
+
+    def knows(items: list[int], context: Context) -> list[int]:
+        return items
+
+    with pytest.raises(LoadError, match="batch= is not for generators"):
+        tool(batch=2)(many)
+    with pytest.raises(LoadError, match="has no idle_timeout="):
+        tool(batch=2, idle_timeout=1.0)(knows)
+
+
+@pytest.mark.parametrize(
+    ("function", "policy"),
+    [
+        (plain, {"group": "x" * 64, "memory": 0}),
+        (plain, {"group": "A-b_9", "memory": 2**40}),
+        (yields, {"idle_timeout": 0.5}),
+        (asks, {"idle_timeout": 5}),
+        (gathers, {"batch": 2, "batch_delay": 0}),
+        (gathers, {"batch": 4096, "concurrency": 2, "rate": 5.0, "timeout": 1.0, "retries": 2, "backlog": 9}),
+    ],
+)
+def test_what_it_can_have_is_what_its_spec_says(function: Any, policy: dict[str, Any]) -> None:
+    spec = tool(read_only=True, **policy)(function).spec
+    assert {name: getattr(spec, name) for name in policy} == policy
+
+
+@pytest.mark.parametrize(
+    ("function", "policy", "why"),
+    [
+        (plain, {"idle_timeout": 1.0}, "idle_timeout= needs a generator"),
+        (plain, {"batch_delay": 1.0}, "batch_delay= does nothing without batch="),
+        (plain, {"group": "no room"}, ".*a group's name has"),
+    ],
+)
+def test_a_configuration_gives_no_function_what_it_cannot_have(function: Any, policy: dict[str, Any], why: str) -> None:
+    with pytest.raises(LoadError, match=why):
+        tool(function).under(policy)
