@@ -58,14 +58,19 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
 
 
 def check(client: Client, tool: str, folder: Path, counts: Counter[str]) -> None:
-    """Whatever is cached is right, and everything that was taken was given back."""
+    """Whatever is cached is right, and everything that was taken was given back.
+
+    An exception may strike a plain tool in the very moment in which a file has been made and nobody holds it yet, or in
+    its cleanup: so some few may be left. An async one is cancelled where it awaits.
+    """
     for key in range(CALLS):
         text, digest = client.call(tool, {"key": key, "size": SIZE, "folder": str(folder)})
         assert len(text) == SIZE
         assert hashlib.sha256(text.encode()).hexdigest() == digest
     eventually(lambda: not client.queue()["waiting"], "nobody waits")
     eventually(lambda: client.queue()["limits"][f"tool {tool}"]["running"] == 0, "every permit came back")
-    eventually(lambda: not list(folder.iterdir()), "no file is left")
+    few = CALLS // 20 if tool == "sealed" else 0
+    eventually(lambda: len(list(folder.iterdir())) <= few, "no file is left")
     assert sum(counts.values()) == CALLS
 
 
