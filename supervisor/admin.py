@@ -10,6 +10,7 @@ from toolring.config import Loaded
 from toolring.errors import InvalidArguments, ProtocolError, ToolringError, UnknownJob
 from toolring.protocol import OK
 from toolring.supervisor.catalogue import ServedTool
+from toolring.supervisor.circuits import ORDERS
 from toolring.supervisor.core import Core
 from toolring.supervisor.explain import explained
 from toolring.supervisor.fleet import Life, Slot, Worker
@@ -19,7 +20,7 @@ from toolring.supervisor.refusals import unknown_tool
 from toolring.supervisor.waiting import place, summary
 from toolring.supervisor.watch import Watch
 
-QUESTIONS: Final = ("status", "tools", "policy", "job", "queue", "cancel", "kill")
+QUESTIONS: Final = ("status", "tools", "policy", "job", "queue", "cancel", "kill", "breakers", "breaker")
 
 
 class Admin:
@@ -53,6 +54,10 @@ class Admin:
                 return self._cancel(str(params.get("job", "")), now)
             if what == "kill":
                 return self._kill(params.get("worker"), now)
+            if what == "breakers":
+                return {"breakers": {tool.name: tool.circuit.figures(now) for tool in self._served()}}
+            if what == "breaker":
+                return self._order(str(params.get("tool", "")), str(params.get("order", "")), now)
             raise ProtocolError(f"unknown question {what!r}; there is {', '.join(QUESTIONS)}")
         except ToolringError as error:
             return {"error": error.to_wire()}
@@ -99,10 +104,22 @@ class Admin:
 
     def _policy(self, name: str) -> dict[str, Any]:
         """A tool's policy, and who decided each part of it."""
+        return {"policy": explained(self._tool(name).spec, self._loaded)}
+
+    def _order(self, name: str, order: str, now: float) -> dict[str, Any]:
+        """Force a tool's circuit open or closed, have it only watched, or let it decide by itself."""
+        tool = self._tool(name)
+        if order not in ORDERS:
+            known = ", ".join(ORDERS)
+            raise InvalidArguments(f"a circuit can't be told to {order!r}; there is {known}", argument="order")
+        self._core.circuits.order(tool, ORDERS[order], now)
+        return {"tool": name, **tool.circuit.figures(now)}
+
+    def _tool(self, name: str) -> ServedTool:
         served = self._core.tools.get(name)
         if served is None or served.spec.internal:
             raise unknown_tool(self._core.tools, name)
-        return {"policy": explained(served.spec, self._loaded)}
+        return served
 
     def _worker(self, slot: Slot, worker: Worker | None) -> dict[str, Any]:
         if worker is None:

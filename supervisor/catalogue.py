@@ -10,6 +10,7 @@ from toolring.policy.balance import Balancer
 from toolring.policy.retry import RetryBudget
 from toolring.protocol import LAYER_SHIFT, STALE
 from toolring.spec import ToolSpec
+from toolring.supervisor.circuits import Circuit
 from toolring.supervisor.sharing import places
 from toolring.supervisor.valves import Valve
 
@@ -33,9 +34,11 @@ class ServedTool:
         "budget",
         "cached",
         "cached_errors",
+        "circuit",
         "cost",
         "errors",
         "group",
+        "guarded",
         "held",
         "hits",
         "idle",
@@ -89,6 +92,14 @@ class ServedTool:
         """Whose workers run it; set by the core that it is served by, as its valves are."""
         self.valves: tuple[Valve, ...] = ()
         """Its own limits, if it has any, and then those of its group."""
+        self.circuit = Circuit(spec.breaker)
+        self.guarded = self.circuit.armed
+        """It may refuse a job: it has valves, or its circuit is armed."""
+
+    @property
+    def runs(self) -> int:
+        """Answers that took a run."""
+        return self.answered - self.cached - self.joined
 
     def observe(self, run_us: int, calls: int = 0) -> None:
         """Learn from one run, of so many calls if it was a chunk. Called for each answer: keep it short."""
@@ -124,7 +135,6 @@ class ServedTool:
 
     def caching(self, layers: Sequence[str]) -> dict[str, Any]:
         """Exact counts since the node's start. ``runs``: calls that no layer could answer."""
-        runs = self.answered - self.cached - self.joined
         asked = self.answered
         return {
             "calls": asked,
@@ -132,7 +142,7 @@ class ServedTool:
             "joined": self.joined,
             "stale": self.stale,
             "errors": self.cached_errors,
-            "runs": runs,
+            "runs": self.runs,
             "renewed": self.renewed,
             "hit_ratio": round((self.cached + self.joined) / asked, 6) if asked else None,
         }

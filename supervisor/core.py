@@ -20,6 +20,7 @@ from toolring.protocol import ERROR, Answer
 from toolring.stamps import Stamps
 from toolring.supervisor.accounts import Accounts
 from toolring.supervisor.catalogue import ServedTool
+from toolring.supervisor.circuits import Circuits
 from toolring.supervisor.door import Door
 from toolring.supervisor.fleet import Fleet, Worker
 from toolring.supervisor.gathering import Gathering
@@ -83,6 +84,7 @@ class Core:
         self.retries = Retries(self)
         self.returns = Returns(self)
         self.streams = Streams(self)
+        self.circuits = Circuits(self)
         self.door = Door(self)
 
     def _join_groups(self) -> list[Valve]:
@@ -92,6 +94,7 @@ class Core:
             group = tool.group = self.fleet.group_of(tool.spec)
             own = valve_of(tool.spec, group, self.backlog)
             tool.valves = tuple(valve for valve in (own, group.valve) if valve is not None)
+            tool.guarded = bool(tool.valves) or tool.circuit.armed
             found += [own] if own is not None else []
         return found + [group.valve for group in self.fleet.groups if group.valve is not None]
 
@@ -121,6 +124,8 @@ class Core:
         before = entry.state
         step(entry, event)
         tool = entry.tool
+        if entry.permit >= 0:
+            self.circuits.settled(entry, event, answer, now)
         if before is State.QUEUED or before is State.DELAYED:
             self.backlog.count -= 1
             entry.account.waiting -= 1

@@ -61,7 +61,7 @@ class Door:
             if follow is not None and follow.stream and not tool.spec.streams:
                 core.refuse(session, job.id, no_stream(tool.name))
                 continue
-            if tool.valves and (refusal := refused_by(tool, job, now)) is not None:
+            if tool.guarded and (refusal := core.circuits.refusal(tool, now) or refused_by(tool, job, now)) is not None:
                 core.refuse(session, job.id, refusal)
                 continue
             timeout = job.timeout
@@ -77,6 +77,8 @@ class Door:
                 entry.priority = job.priority
             if job.chunk:
                 entry.chunk, entry.odd = job.chunk, True
+            if tool.circuit.armed:
+                entry.odd = True
             if follow is not None or tool.idle:
                 entry.live, entry.odd = live_of(follow, tool), True
             if tool.budget is not None:

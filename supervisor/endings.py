@@ -80,6 +80,8 @@ class Endings:
             return
         if worker is not None and entry.worker is worker:  # else it was skipped, and waits again
             self._drop(worker, entry, now)
+            if entry.begun and event is Event.EXPIRE:
+                core.circuits.expired(entry, error, now)
         core.settle(entry, event, core.error_answer(entry, error), now)
         entry.args = NIL
 
@@ -222,6 +224,8 @@ class Endings:
             any_begun = any_begun or begun
             doubt = doubt or (begun and bool(entry.tool.spec.invalidates))
             fault = not blamed or blamed == worker.head + place
+            if touched and fault and worker.life is not Life.ENDING and (blamed or entry.alone or not worker.many):
+                core.circuits.died(entry, now)
             if touched and not self._survives(entry, worker, begun, fault, cause, facts, now):
                 continue
             if begun:

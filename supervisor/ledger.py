@@ -181,7 +181,10 @@ class Entry(msgspec.Struct, gc=False, eq=False):
     passed: int = 0
     """Valves of its tool that have let it through, in their order."""
     odd: bool = False
-    """A chunk, or something of which somebody wants to hear before its answer."""
+    """More than one plain call: a chunk, one of which somebody wants to hear before its answer, one that needs a permit
+    of its tool's circuit."""
+    permit: int = -1
+    """Of its tool's circuit, for the run that is under way; -1: none."""
     live: Live | None = None
     members: list[Entry] | None = None
     """Of a carrier: the jobs that it runs together."""

@@ -116,6 +116,7 @@ class Placing:
         for entry in reversed(entries):
             step(entry, event)
             entry.worker = None
+            core.circuits.spared(entry)
             refund(entry)
             core.next_deadline = min(core.next_deadline, entry.until)
             for valve in entry.tool.valves:
@@ -126,6 +127,7 @@ class Placing:
         """To be run once more while its first run may not be over: it waits for its limits anew, before the others."""
         step(entry, event)
         entry.worker = None
+        self._core.circuits.spared(entry)
         self._core.next_deadline = min(self._core.next_deadline, entry.until)
         for valve in entry.tool.valves:
             valve.waiting += 1
@@ -204,6 +206,11 @@ class Placing:
                 body = args
                 args = NIL
             tool = entry.tool
+            if odd and tool.circuit.armed and not self._core.circuits.lets(entry, now):
+                line.put_back(entry)
+                self._core.circuits.refuse(entry, now)
+                body = None
+                continue
             cost = tool.cost
             entry.state = _DISPATCHED
             entry.worker = worker

@@ -62,7 +62,7 @@ class Returns:
                             answer.flags &= ~REFRESH
                             core.joining.renew(entry, worker, now)
                     tool.observe(answer.run_us, entry.chunk)
-                    if entry.record is not None or core.on_finished is not None or tool.valves:
+                    if entry.record is not None or core.on_finished is not None or tool.guarded:
                         for valve in tool.valves:
                             if valve.limit is not None:
                                 valve.limit.ended(answer.run_us * 1e-6 / (entry.chunk or 1), valve.running)
@@ -103,6 +103,8 @@ class Returns:
             tool.hit(answer.flags)
             tool.cached_errors += 1
         error = self._error(entry, worker, answer)
+        if entry.permit >= 0:
+            core.circuits.failed(entry, error, answer.run_us, now)
         if tool.budget is None or entry.members is not None or not core.retries.delay(entry, error, now):
             told = Answer(answer.id, ERROR, Raw(protocol.encode(error)), answer.run_us, answer.flags, 0, answer.parts)
             core.settle(entry, Event.FAIL, told, now)

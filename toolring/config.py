@@ -132,6 +132,7 @@ class ToolSection(Section, frozen=True):
     retries: int | None = None
     retry_on: tuple[str, ...] | None = None
     retry_delay: float | None = None
+    breaker: bool | dict[str, Any] | None = None
 
 
 class GroupSection(Section, frozen=True):

@@ -128,6 +128,7 @@ def tool(
     retries: int = ...,
     retry_on: Sequence[str] = ...,
     retry_delay: float = ...,
+    breaker: bool | Mapping[str, Any] = ...,
 ) -> Callable[[Callable[P, R]], Tool[P, R]]: ...
 def tool(
     function: Callable[..., Any] | None = None,
@@ -164,6 +165,7 @@ def tool(
     retries: int = 0,
     retry_on: Sequence[str] = (),
     retry_delay: float = 0.1,
+    breaker: bool | Mapping[str, Any] = False,
 ) -> Any:
     """Declare a function as a tool.
 
@@ -200,6 +202,8 @@ def tool(
         retries: runs again after an error that says it may pass: raised as ``toolring.Retry``, or of a type that
             ``retry_on`` names (``("TimeoutError",)``). For tools that are read_only or idempotent.
         retry_delay: seconds before the first of them, on average; doubled each time, up to 30 s.
+        breaker: a circuit breaker of its own: True, or what differs from the defaults, as ``{"failure_rate": 0.3,
+            "slow": 2.0, "wait": 10.0}`` (see BreakerPolicy). While it is open calls are refused with CIRCUIT_OPEN.
 
     Raises:
         LoadError: the declaration makes no sense; the message names the tool and what to change.
@@ -233,6 +237,7 @@ def tool(
         "retries": retries,
         "retry_on": retry_on,
         "retry_delay": retry_delay,
+        "breaker": breaker,
     }
 
     def declare(target: Callable[..., Any]) -> Tool[Any, Any]:

@@ -171,6 +171,12 @@ class Unhealthy(Busy):
     code = "UNHEALTHY"
 
 
+class CircuitOpen(Busy):
+    """The tool failed so often, or killed so many workers, that it isn't run for a while."""
+
+    code = "CIRCUIT_OPEN"
+
+
 class Expired(ToolringError):
     """The deadline passed; the work was ended."""
 

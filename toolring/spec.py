@@ -6,6 +6,8 @@ from typing import Any, Final
 
 import msgspec
 
+from toolring.policy.breaker import BreakerPolicy
+
 INTERNAL: Final = "toolring."
 """Names that begin so are toolring's own: no tool may bear one, and they are listed nowhere."""
 INVALIDATE: Final = "toolring.invalidate"
@@ -53,6 +55,8 @@ class ToolSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     retries: int = 0
     retry_on: tuple[str, ...] = ()
     retry_delay: float = 0.1
+    breaker: BreakerPolicy | None = None
+    """When it isn't run for a while, because it fails. None: only if it keeps killing workers."""
     streams: bool = False
     """It is a generator: what it yields can be had as it comes."""
     batch: int | None = None

@@ -18,6 +18,8 @@ from tests.model.sim_workers import CACHED_TOOLS, TAG, WATCHED, Run, SimAsyncWor
 from toolring import protocol
 from toolring.lane import ACK, CANCEL, Lanes
 from toolring.policy.balance import Balancer, RingOverflow, RoundRobin
+from toolring.policy.breaker import BreakerPolicy
+from toolring.policy.breaker import State as CircuitState
 from toolring.policy.groups import Bounds, Group
 from toolring.policy.limits import Fixed
 from toolring.policy.restart import RestartBudget
@@ -55,6 +57,7 @@ SLOTS = 3
 GRACE = Grace(interrupt=0.2, terminate=0.2, shield=1.0, start=5.0, cooperate=0.1, neighbours=0.5)
 ONE = [Group("default", SLOTS)]
 GROUPS = [*ONE, Group("heavy", 2, 0, Bounds(memory=1000, backlog=8)), Group("async", 2, 4)]
+BREAKER = BreakerPolicy(window=6, minimum=3, wait=0.5, probes=2)
 WINDOW = 100
 """Bytes of parts: one is always on its way."""
 LIMITS = Limits(backlog=20, backlog_bytes=300_000, per_client=12, deaths=2, keep_seconds=1e9, keep_bytes=1 << 30)
@@ -73,9 +76,10 @@ def tools() -> dict[str, ServedTool]:
         tool("push", RoundRobin(SLOTS)),
         tool("brief", timeout=0.5),
         tool("few", concurrency=2, backlog=6),
+        tool("brittle", breaker=BREAKER),
         tool("slow", RoundRobin(SLOTS), read_only=True, rate=5.0, burst=2, queue_timeout=1.0),
         tool("polite", asks=True, concurrency=2),
-        tool("again", idempotent=True, retries=2, concurrency=1),
+        tool("again", idempotent=True, retries=2, concurrency=1, breaker=BREAKER),
         tool("supple", adaptive=True, concurrency=4),
         tool("cached", RingOverflow(SLOTS), read_only=True, cache=60.0, tags=("t",)),
     ]
@@ -89,12 +93,12 @@ def grouped_tools() -> dict[str, ServedTool]:
         tool("small", group="heavy", memory=300, read_only=True, concurrency=2),
         tool("flow", streams=True, read_only=True),
         tool("quiet", asks=True, idle_timeout=0.4),
-        tool("bulk", batch=3, batch_delay=0.01, read_only=True, retries=1, concurrency=2),
+        tool("bulk", batch=3, batch_delay=0.01, read_only=True, retries=1, concurrency=2, breaker=BREAKER),
         tool("bulk_write", batch=4, batch_delay=0.0),
         tool("wait", group="async", concurrent=True),
         tool("look", group="async", concurrent=True, read_only=True, concurrency=5),
         tool("near_look", RingOverflow(2), group="async", concurrent=True, idempotent=True, affinity="n"),
-        tool("brisk", group="async", concurrent=True, timeout=0.5, invalidates=("t",)),
+        tool("brisk", group="async", concurrent=True, timeout=0.5, invalidates=("t",), breaker=BREAKER),
         tool("stubborn", group="async", concurrent=True, timeout=1.0, concurrency=1),
         tool("async_flow", group="async", concurrent=True, streams=True, idle_timeout=1.0),
         tool("async_bulk", group="async", concurrent=True, batch=3, read_only=True),
@@ -560,6 +564,8 @@ class Node:
             assert job.key
         elif code == "DRAINING":
             assert self.core.draining
+        elif code == "CIRCUIT_OPEN":
+            assert served.circuit.breaker.generation, "its circuit was never open"
         else:
             assert code in ("BUSY", "UNHEALTHY", "TOOL_ERROR", "RETRY"), code
             retries = served.spec.retries
@@ -588,6 +594,7 @@ class Node:
         assert to_retry == {id(entry) for entry in delayed}
         assert not any(entry.passed for entry in delayed), "it keeps a permit while it waits to be tried again"
         self.check_valves(entries)
+        self.check_circuits(entries)
         for entry in waiting:
             assert places[id(entry)] == 1, f"{entry.name} waits in {places[id(entry)]} lines"
         held = Counter(id(entry) for worker in core.fleet.workers.values() for entry in worker.line if entry)
@@ -628,6 +635,17 @@ class Node:
             mine = [entry for entry in entries if valve in entry.tool.valves]
             assert valve.waiting == sum(entry.state is State.QUEUED for entry in mine)
             self.check_limit(valve)
+
+    def check_circuits(self, entries: list[Entry]) -> None:
+        """A permit is out for each probe that runs, and for nothing else."""
+        for served in self.core.tools.values():
+            breaker = served.circuit.breaker
+            assert served.circuit.armed is (served.circuit.declared or breaker.state is not CircuitState.CLOSED)
+            mine = [entry for entry in entries if entry.tool is served]
+            assert all(entry.state is State.DISPATCHED for entry in mine if entry.permit >= 0)
+            if breaker.state is CircuitState.HALF_OPEN:
+                out = sum(entry.permit == breaker.generation for entry in mine)
+                assert breaker._free + breaker.counts(self.now).calls + out == breaker.policy.probes
 
     def check_limit(self, valve: Valve) -> None:
         """What really runs at once, whatever the books say."""

@@ -21,6 +21,7 @@ COMMANDS = {
     "queue": "show what waits, for which limit, and for how long",
     "cancel": "end a job, wherever it is",
     "kill": "kill a worker; another takes its place",
+    "breaker": "show the tools' circuits; open or close one",
     "status": "show a node's workers, jobs and tools",
     "cache": "show what the caches did; clear or invalidate results",
     "plugins": "list the plugins that would be loaded, and from where",

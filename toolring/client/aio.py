@@ -377,6 +377,14 @@ class AsyncClient:
         """Kill a worker, by its number or its pid; see ``Client.kill``."""
         await self._ask("kill", {"worker": worker})
 
+    async def breakers(self) -> dict[str, dict[str, Any]]:
+        """The state of each tool's circuit, by the tool's name, with what it has counted."""
+        return dict((await self._ask("breakers", {}))["breakers"])
+
+    async def breaker(self, tool: str, order: str) -> dict[str, Any]:
+        """Tell a tool's circuit what to do; see ``Client.breaker``."""
+        return await self._ask("breaker", {"tool": tool, "order": order})
+
     async def _ask(self, what: str, params: dict[str, Any]) -> dict[str, Any]:
         await self._connect()
         conversation = self._conversation

@@ -328,6 +328,15 @@ class Client:
         """Kill a worker, by its number or its pid; another takes its place. What it ran ends as after a crash."""
         self._ask("kill", {"worker": worker})
 
+    def breakers(self) -> dict[str, dict[str, Any]]:
+        """The state of each tool's circuit, by the tool's name, with what it has counted."""
+        return dict((self._ask("breakers", {}))["breakers"])
+
+    def breaker(self, tool: str, order: str) -> dict[str, Any]:
+        """Tell a tool's circuit to be ``open`` (nothing is run) or ``close``d (all is), to ``watch`` (all is run, and
+        counted), or to decide by itself again: ``auto``. Gives its state."""
+        return self._ask("breaker", {"tool": tool, "order": order})
+
     def _ask(self, what: str, params: dict[str, Any]) -> dict[str, Any]:
         self._connect()
         with self._mutex:

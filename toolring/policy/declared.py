@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from toolring.errors import LoadError
+from toolring.policy.breaker import BreakerPolicy
 from toolring.spec import ToolSpec
 
 SCOPES: Final = ("public", "caller", "partition")
@@ -37,6 +38,7 @@ def decided(spec: ToolSpec, policy: Mapping[str, Any], arguments: Collection[str
         raise refused(name, f"affinity={affinity!r} is not one of its arguments ({', '.join(arguments) or 'none'})")
     _check_flow(name, policy)
     _check_kind(spec, policy)
+    breaker = _breaker(name, policy["breaker"])
     values = {key: value for key, value in policy.items() if key != "cache_writes"}
     values.update(
         destructive=not policy["read_only"] if policy["destructive"] is None else policy["destructive"],
@@ -44,6 +46,7 @@ def decided(spec: ToolSpec, policy: Mapping[str, Any], arguments: Collection[str
         tags=tuple(policy["tags"]),
         invalidates=tuple(policy["invalidates"]),
         retry_on=tuple(policy["retry_on"]),
+        breaker=breaker,
     )
     return msgspec.structs.replace(spec, **values)
 
@@ -97,6 +100,16 @@ def _check_flow(name: str, policy: Mapping[str, Any]) -> None:
         raise refused(name, "retries= runs it again, so it needs read_only=True or idempotent=True")
     if policy["retry_on"] and not policy["retries"]:
         raise refused(name, "retry_on= does nothing without retries=")
+
+
+def _breaker(name: str, said: bool | Mapping[str, Any]) -> BreakerPolicy | None:
+    """True: with the defaults; a mapping says what differs from them."""
+    if said is False:
+        return None
+    try:
+        return msgspec.convert({} if said is True else said, BreakerPolicy)
+    except (msgspec.ValidationError, ValueError) as error:
+        raise refused(name, f"breaker={said!r}: {error}") from None
 
 
 def _check_kind(spec: ToolSpec, policy: Mapping[str, Any]) -> None:
@@ -154,6 +167,10 @@ def _is_truth(value: Any) -> bool:
     return isinstance(value, bool)
 
 
+def _is_breaker(value: Any) -> bool:
+    return isinstance(value, bool | Mapping)
+
+
 _Kind = tuple[str, Callable[[Any], bool]]
 _TEXT: Final[_Kind] = ("text", _is_text)
 _TRUTH: Final[_Kind] = ("True or False", _is_truth)
@@ -164,6 +181,7 @@ _KINDS: Final[dict[str, _Kind]] = {
     **dict.fromkeys(("timeout", "cache", "cache_stale", "cache_errors", "queue_timeout", "retry_delay"), _SECONDS),
     **dict.fromkeys(("idle_timeout", "batch_delay"), _SECONDS),
     "rate": ("a number", _is_number),
+    "breaker": ("True, False or a table of what differs from the defaults", _is_breaker),
     **dict.fromkeys(("concurrency", "burst", "backlog", "retries", "memory", "batch"), ("a whole number", _is_whole)),
     **dict.fromkeys(("cache_strategy", "cache_scope", "affinity", "balancer", "group"), _TEXT),
     **dict.fromkeys(("tags", "invalidates", "retry_on"), _TEXTS),

@@ -112,6 +112,7 @@ def test_a_call_from_end_to_end(wire: Wire) -> None:
     assert conversation.node == "here"
     assert set(conversation.tools) == {
         "again",
+        "brittle",
         "supple",
         "few",
         "polite",

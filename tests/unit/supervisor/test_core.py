@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from msgspec import Raw
 
-from tests.model.sim_workers import SimWorker
 from tests.model.simulation import LIMITS, Node, SimClient
+from tests.unit.supervisor.steps import ask, codes, finish, start, workers
 from toolring import protocol
 from toolring.errors import ProtocolError
 from toolring.protocol import CALL, INLINE, KEEP, OK, PACK, REPLAYED, Answer, Batch, Job, decode_value
@@ -32,41 +31,6 @@ def node() -> Iterator[Node]:
 @pytest.fixture
 def client(node: Node) -> SimClient:
     return node.clients[0]
-
-
-def ask(client: SimClient, *tools: str, key: str = "", mode: int = CALL, n: int = 1, **more: Any) -> None:
-    size, timeout, route = more.get("size", 0), more.get("timeout"), more.get("route", b"")
-    client.submit([(tool, n, size, timeout, key, mode, route) for tool in tools])
-
-
-def workers(node: Node) -> list[SimWorker]:
-    return [worker for worker in node.workers.values() if worker.alive]
-
-
-def finish(node: Node, kind: str = "ok") -> None:
-    for _ in range(3):
-        for worker in workers(node):
-            worker.outcome = (kind, 10, 0)
-            while worker.step():
-                pass
-            while worker.sent:
-                node.deliver(worker)
-
-
-def start(node: Node) -> SimWorker:
-    """Let whoever has a job begin it, and stay in it."""
-    for worker in workers(node):
-        worker.outcome = ("hang", 10, 0)
-        while worker.step():
-            pass
-        if worker.run is not None and not worker.run.ended:
-            return worker
-    raise AssertionError("nobody has a job")
-
-
-def codes(client: SimClient) -> list[str]:
-    client.read()
-    return [asked.code for asked in client.asked.values() if asked.answer is not None]
 
 
 def test_a_job_goes_out_and_its_answer_comes_back(node: Node, client: SimClient) -> None:

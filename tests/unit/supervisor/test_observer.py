@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.model.simulation import Node
-from tests.unit.supervisor.test_core import ask, finish
+from tests.unit.supervisor.steps import ask, finish
 from toolring import hookimpl, logs
 from toolring.plugins import builtin, specs
 from toolring.plugins.registry import Registry

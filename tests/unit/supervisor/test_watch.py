@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.model.simulation import Node, SimClient
-from tests.unit.supervisor.test_core import ask, codes, finish, start, workers
+from tests.unit.supervisor.steps import ask, codes, finish, start, workers
 from toolring.supervisor.fleet import Life
 from toolring.supervisor.watch import describe
 
