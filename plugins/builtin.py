@@ -17,6 +17,17 @@ from toolring.plugins.caches.wtinylfu import WTinyLFU
 from toolring.plugins.markers import hookimpl
 from toolring.plugins.sinks.log import LogSink
 from toolring.plugins.specs import CacheStore, CacheStrategy, MetricsSink, StoreSettings
+from toolring.policy.balance import (
+    Balancer,
+    LeastOutstanding,
+    Members,
+    PeakEWMA,
+    Random,
+    Rendezvous,
+    RingOverflow,
+    RoundRobin,
+    TwoChoices,
+)
 
 
 @hookimpl
@@ -64,6 +75,19 @@ class Store:
     def __call__(self, settings: StoreSettings) -> CacheStore:
         store: CacheStore = getattr(import_module(self.module), self.name)(settings)
         return store
+
+
+@hookimpl
+def toolring_balancers() -> Mapping[str, Callable[[Members], Balancer]]:
+    return {
+        "least_outstanding": LeastOutstanding,
+        "p2c": TwoChoices,
+        "peak_ewma": PeakEWMA,
+        "random": Random,
+        "rendezvous": Rendezvous,
+        "ring": RingOverflow,
+        "round_robin": RoundRobin,
+    }
 
 
 @hookimpl

@@ -12,6 +12,8 @@ import pluggy
 
 from toolring.errors import PluginError
 from toolring.plugins import builtin, specs
+from toolring.policy.balance import REQUESTS, SECONDS, Balancer, Members
+from toolring.policy.ring import hash64
 
 if TYPE_CHECKING:
     from toolring.declare import Tool
@@ -37,6 +39,7 @@ class Registry:
         self.plugins = plugins
         self.cache_strategies = _offers(manager, "toolring_cache_strategies", _check_strategy)
         self.cache_stores = _offers(manager, "toolring_cache_stores", lambda _name, _plugin, _factory: None)
+        self.balancers = _offers(manager, "toolring_balancers", _check_balancer)
         self.metrics_sinks = _offers(manager, "toolring_metrics_sinks", lambda _name, _plugin, _factory: None)
 
     def tools(self) -> list[Tool[..., Any]]:
@@ -162,6 +165,22 @@ def _check_strategy(name: str, plugin: str, factory: Callable[[int], specs.Cache
             strategy.removed(victim)
     except Exception as error:
         raise PluginError(f"plugin {plugin!r}: the cache strategy {name!r} doesn't work: {_line(error)}") from error
+
+
+def _check_balancer(name: str, plugin: str, factory: Callable[[Members], Balancer]) -> None:
+    """Have it place some jobs before anybody's depend on it."""
+    loads: list[list[float | None]] = [[0.0, 0.0, 0.0], [None, 2.0, 1.0], [None, None, 0.5]]
+    try:
+        for unit, floor in ((SECONDS, 0.05), (REQUESTS, 1.0)):
+            balancer = factory(Members(("a", "b", "c"), unit=unit, floor=floor))
+            for known in loads:
+                at = balancer.place(hash64(b"key") if balancer.keyed else 0, known)
+                if known[at] is None:
+                    raise ValueError(f"it placed a job with member {at}, which can't take any")
+                if hasattr(balancer, "took"):
+                    balancer.took(at, 0.01)
+    except Exception as error:
+        raise PluginError(f"plugin {plugin!r}: the balancer {name!r} doesn't work: {_line(error)}") from error
 
 
 def _line(error: BaseException) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from toolring.plugins.markers import hookspec
+from toolring.policy.balance import Balancer, Members
 
 if TYPE_CHECKING:
     from toolring.declare import Tool
@@ -135,6 +136,13 @@ def toolring_cache_stores() -> Mapping[str, Callable[[StoreSettings], CacheStore
     Factories are called in the workers, at the first use. One that is no class should have the attribute ``shared`` of
     its stores: as long as it isn't known, other nodes are taken to use the store too. One that has a method ``check``
     is asked before, when the node starts: what that raises ends the start.
+    """
+
+
+@hookspec
+def toolring_balancers() -> Mapping[str, Callable[[Members], Balancer]]:  # type: ignore[empty-body]
+    """Balancers by name: factories that take those among whom to choose, made where jobs are placed: in the supervisor
+    for each group of workers that a tool with it runs in.
     """
 
 

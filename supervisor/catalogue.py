@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from toolring.errors import ToolError
@@ -44,6 +44,7 @@ class ServedTool:
         "idle",
         "joined",
         "known",
+        "learn",
         "memory",
         "name",
         "places",
@@ -68,6 +69,7 @@ class ServedTool:
         self.idle = spec.idle_timeout is not None
         self.balancer = balancer
         """None: whoever is free first."""
+        self.learn: Callable[[int, float], None] | None = getattr(balancer, "took", None)
         self.cost = UNKNOWN_COST
         self.known = False
         self.answered = 0
@@ -93,8 +95,13 @@ class ServedTool:
         self.valves: tuple[Valve, ...] = ()
         """Its own limits, if it has any, and then those of its group."""
         self.circuit = Circuit(spec.breaker)
-        self.guarded = self.circuit.armed
-        """It may refuse a job: it has valves, or its circuit is armed."""
+        self.guarded = False
+        """Its jobs need more than to be placed and answered: it has valves, a circuit that is armed, or a balancer that
+        learns."""
+        self.guard()
+
+    def guard(self) -> None:
+        self.guarded = bool(self.valves) or self.circuit.armed or self.learn is not None
 
     @property
     def runs(self) -> int:

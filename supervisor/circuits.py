@@ -164,7 +164,7 @@ class Circuits:
         core.notes.append(("circuit_changed", facts))
         circuit.armed = circuit.declared or state is not State.CLOSED
         circuit.heard = tool.runs
-        tool.guarded = bool(tool.valves) or circuit.armed
+        tool.guard()
         if not circuit.armed:
             return
         for session in [core.house, *core.sessions.values()]:

@@ -94,7 +94,7 @@ class Core:
             group = tool.group = self.fleet.group_of(tool.spec)
             own = valve_of(tool.spec, group, self.backlog)
             tool.valves = tuple(valve for valve in (own, group.valve) if valve is not None)
-            tool.guarded = bool(tool.valves) or tool.circuit.armed
+            tool.guard()
             found += [own] if own is not None else []
         return found + [group.valve for group in self.fleet.groups if group.valve is not None]
 

@@ -35,7 +35,7 @@ def explained(spec: ToolSpec, loaded: Loaded) -> dict[str, dict[str, Any]]:
             source = "default" if value == field.default else "the tool"
         policy[field.name] = {"value": value, "source": source}
     policy["destructive"]["source"] = "the tool" if spec.destructive == spec.read_only else "default"
-    policy["balancer"] = _balancer(spec, policy["balancer"])
+    policy["balancer"] = _balancer(spec, policy["balancer"], loaded)
     for name, setting in _NODE_WIDE.items():
         if name.startswith("cache") and not spec.cache:
             continue
@@ -47,9 +47,11 @@ def explained(spec: ToolSpec, loaded: Loaded) -> dict[str, dict[str, Any]]:
     return policy
 
 
-def _balancer(spec: ToolSpec, said: dict[str, Any]) -> dict[str, Any]:
+def _balancer(spec: ToolSpec, said: dict[str, Any], loaded: Loaded) -> dict[str, Any]:
     if said["value"] is not None:
         return said
+    if named := loaded.config.groups.get(spec.group, _NO_GROUP).balancer:
+        return {"value": named, "source": loaded.sources[f"groups.{spec.group}.balancer"]}
     if spec.routed:
         return {"value": "ring", "source": "default, for its affinity or cache"}
     return {"value": "least_outstanding", "source": "default"}

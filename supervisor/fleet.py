@@ -10,10 +10,11 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from enum import IntEnum
 from itertools import count
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from toolring.lane import SHIELD, STARTED, TAKEN, TURNED, Lane
 from toolring.policy import groups as policy
+from toolring.policy.balance import SECONDS, Members
 from toolring.spec import ToolSpec
 from toolring.supervisor.backlog import Backlog
 from toolring.supervisor.ledger import Entry
@@ -21,6 +22,10 @@ from toolring.supervisor.valves import CREDIT, Valve
 
 if TYPE_CHECKING:
     from toolring.supervisor.catalogue import ServedTool
+
+
+BUSY_SECONDS: Final = 0.05
+"""Work in hand up to which a slot is not too busy for the keys that belong to it."""
 
 
 class Life(IntEnum):
@@ -176,11 +181,13 @@ class Worker:
 class Slot:
     """A place in its group's ring, its present worker, and the jobs that were placed here."""
 
-    __slots__ = ("generation", "group", "index", "start_at", "waiting", "worker")
+    __slots__ = ("generation", "group", "index", "place", "start_at", "waiting", "worker")
 
-    def __init__(self, index: int, group: Group, backlog: Backlog) -> None:
+    def __init__(self, index: int, place: int, group: Group, backlog: Backlog) -> None:
         self.index = index
         """Unique in the node."""
+        self.place = place
+        """Among those of its group."""
         self.group = group
         self.generation = 0
         self.worker: Worker | None = None
@@ -200,7 +207,7 @@ class Slot:
 class Group:
     """The workers that run the same tools, and the line of those that any of them may run."""
 
-    __slots__ = ("line", "many", "name", "ready", "share", "slots", "valve")
+    __slots__ = ("balancer", "line", "many", "name", "ready", "share", "slots", "valve")
 
     def __init__(self, plan: policy.Group, numbers: Iterator[int], backlog: Backlog) -> None:
         self.name = plan.name
@@ -209,10 +216,18 @@ class Group:
         self.share = CREDIT * (1 + 1e-9) / self.many if self.many else 0.0
         """Where a worker runs many at once, what each is charged: its credit is used up when its places are."""
         self.valve = Valve(f"group {plan.name}", plan.bounds, backlog) if plan.bounds.limit_anything else None
-        self.slots = [Slot(next(numbers), self, backlog) for _ in range(plan.workers)]
+        self.slots = [Slot(next(numbers), place, self, backlog) for place in range(plan.workers)]
         self.ready: list[Worker] = []
         """Those that can take jobs. Rebuilt on every change, read on every dispatch."""
         self.line = backlog.line()
+        self.balancer = plan.balancer
+        """Of its tools that don't name one."""
+
+    @property
+    def members(self) -> Members:
+        """Its slots, as a balancer is made for them."""
+        names = tuple(str(place) for place in range(len(self.slots)))
+        return Members(names, unit=SECONDS, floor=BUSY_SECONDS)
 
     @property
     def width(self) -> int:

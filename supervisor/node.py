@@ -6,7 +6,7 @@ import os
 import resource
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -15,7 +15,6 @@ from toolring import logs
 from toolring.errors import LoadError
 from toolring.plugins.registry import load_plugins
 from toolring.plugins.specs import NodeEvent
-from toolring.policy.balance import BALANCERS
 from toolring.policy.groups import planned
 from toolring.policy.restart import RestartBudget
 from toolring.spec import ToolSpec
@@ -33,6 +32,7 @@ from toolring.supervisor.spawner import process_state
 from toolring.supervisor.watch import Watch
 
 DESCRIPTORS: Final = 65_536
+UNPLACED: Final = "least_outstanding"
 
 
 class Node:
@@ -75,7 +75,7 @@ class Node:
             return
         groups = planned(specs, config.groups, ground.workers, ground.most_workers)
         fleet = Fleet(groups, ground.lanes.all)
-        tools = _served(specs, fleet)
+        tools = _served(specs, fleet, registry.balancers)
         core = Core(tools, fleet, self._limits(), Stamps(ground.lanes.memory))
         core.on_finished = observer.on_finished()
         timeouts, restarts = config.timeouts, config.restarts
@@ -179,17 +179,19 @@ class Node:
             pass
 
 
-def _served(specs: list[ToolSpec], fleet: Fleet) -> dict[str, ServedTool]:
-    """Each tool with its balancer, of which there is one for each group and kind."""
+def _served(specs: list[ToolSpec], fleet: Fleet, balancers: Mapping[str, Any]) -> dict[str, ServedTool]:
+    """Each tool with its balancer, of which there is one for each group and kind. For the least outstanding none is
+    needed: that is what one line for all comes to.
+    """
     made: dict[tuple[str, str], Any] = {}
     tools = {}
     for spec in specs:
-        name = spec.balancer or ("ring" if spec.routed else "least_outstanding")
-        if name not in BALANCERS:
-            known = ", ".join(sorted(BALANCERS))
+        group = fleet.group_of(spec)
+        name = spec.balancer or group.balancer or ("ring" if spec.routed else UNPLACED)
+        if name not in balancers:
+            known = ", ".join(sorted(balancers))
             raise LoadError(f"tool {spec.name!r}: no balancer {name!r}; there is {known}", tool=spec.name)
-        group, factory = fleet.group_of(spec), BALANCERS[name]
-        if factory is not None and (group.name, name) not in made:
-            made[group.name, name] = factory(len(group.slots))
+        if name != UNPLACED and (group.name, name) not in made:
+            made[group.name, name] = balancers[name](group.members)
         tools[spec.name] = ServedTool(spec, made.get((group.name, name)))
     return tools

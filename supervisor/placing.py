@@ -101,7 +101,8 @@ class Placing:
         if balancer is not None:
             loads = [slot.load for slot in group.slots]
             if any(load is not None for load in loads):
-                at = balancer.place(hash64(entry.route or memoryview(entry.args)), loads)
+                point = hash64(entry.route or memoryview(entry.args)) if balancer.keyed else 0
+                at = balancer.place(point, loads)
                 self.wait_in(group.slots[at], entry, first)
                 return
         group.line.append(entry, first)

@@ -63,6 +63,8 @@ class Returns:
                             core.joining.renew(entry, worker, now)
                     tool.observe(answer.run_us, entry.chunk)
                     if entry.record is not None or core.on_finished is not None or tool.guarded:
+                        if tool.learn is not None:
+                            tool.learn(worker.slot.place, answer.run_us * 1e-6)
                         for valve in tool.valves:
                             if valve.limit is not None:
                                 valve.limit.ended(answer.run_us * 1e-6 / (entry.chunk or 1), valve.running)
@@ -99,6 +101,8 @@ class Returns:
         core, tool = self._core, entry.tool
         tool.answered += 1
         tool.observe(answer.run_us, entry.chunk)
+        if tool.learn is not None:
+            tool.learn(worker.slot.place, answer.run_us * 1e-6)
         if answer.flags & CACHED:
             tool.hit(answer.flags)
             tool.cached_errors += 1

@@ -150,6 +150,8 @@ class GroupSection(Section, frozen=True):
     """Let the node find that number itself, at most ``concurrency``."""
     memory: int = 0
     """Bytes that all which runs at once may have declared together; 0: any number."""
+    balancer: str = ""
+    """Of its tools that name none themselves; empty: as the tool needs it."""
     backlog: int = 0
     """Jobs that may wait for it; 0: as many as the node allows."""
 

@@ -6,6 +6,7 @@ A simulated worker does to its lane, in the same order, what ``workers/runner.py
 
 from __future__ import annotations
 
+import random
 import signal
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
@@ -17,7 +18,7 @@ from msgspec import Raw
 from tests.model.sim_workers import CACHED_TOOLS, TAG, WATCHED, Run, SimAsyncWorker, SimProcess, SimWorker
 from toolring import protocol
 from toolring.lane import ACK, CANCEL, Lanes
-from toolring.policy.balance import Balancer, RingOverflow, RoundRobin
+from toolring.policy.balance import SECONDS, Balancer, Members, PeakEWMA, RingOverflow, RoundRobin
 from toolring.policy.breaker import BreakerPolicy
 from toolring.policy.breaker import State as CircuitState
 from toolring.policy.groups import Bounds, Group
@@ -44,7 +45,7 @@ from toolring.stamps import ALL, Stamps, of_tool, place
 from toolring.supervisor.catalogue import ServedTool
 from toolring.supervisor.core import Core, Limits
 from toolring.supervisor.endings import Endings, Grace
-from toolring.supervisor.fleet import Fleet, Life, Worker
+from toolring.supervisor.fleet import BUSY_SECONDS, Fleet, Life, Worker
 from toolring.supervisor.ledger import Entry, Session, State
 from toolring.supervisor.sharing import Flight
 from toolring.supervisor.valves import Valve
@@ -57,6 +58,7 @@ SLOTS = 3
 GRACE = Grace(interrupt=0.2, terminate=0.2, shield=1.0, start=5.0, cooperate=0.1, neighbours=0.5)
 ONE = [Group("default", SLOTS)]
 GROUPS = [*ONE, Group("heavy", 2, 0, Bounds(memory=1000, backlog=8)), Group("async", 2, 4)]
+MEMBERS = Members(("0", "1", "2"), unit=SECONDS, floor=BUSY_SECONDS)
 BREAKER = BreakerPolicy(window=6, minimum=3, wait=0.5, probes=2)
 WINDOW = 100
 """Bytes of parts: one is always on its way."""
@@ -72,16 +74,16 @@ def tools() -> dict[str, ServedTool]:
     made = [
         tool("read", read_only=True),
         tool("write"),
-        tool("near", RingOverflow(SLOTS), idempotent=True, affinity="n"),
-        tool("push", RoundRobin(SLOTS)),
+        tool("near", RingOverflow(MEMBERS), idempotent=True, affinity="n"),
+        tool("push", RoundRobin(MEMBERS)),
         tool("brief", timeout=0.5),
         tool("few", concurrency=2, backlog=6),
-        tool("brittle", breaker=BREAKER),
-        tool("slow", RoundRobin(SLOTS), read_only=True, rate=5.0, burst=2, queue_timeout=1.0),
+        tool("brittle", PeakEWMA(MEMBERS._replace(random=random.Random(1).random, clock=lambda: 0.0)), breaker=BREAKER),
+        tool("slow", RoundRobin(MEMBERS), read_only=True, rate=5.0, burst=2, queue_timeout=1.0),
         tool("polite", asks=True, concurrency=2),
         tool("again", idempotent=True, retries=2, concurrency=1, breaker=BREAKER),
         tool("supple", adaptive=True, concurrency=4),
-        tool("cached", RingOverflow(SLOTS), read_only=True, cache=60.0, tags=("t",)),
+        tool("cached", RingOverflow(MEMBERS), read_only=True, cache=60.0, tags=("t",)),
     ]
     return {one.name: one for one in made}
 
@@ -97,7 +99,14 @@ def grouped_tools() -> dict[str, ServedTool]:
         tool("bulk_write", batch=4, batch_delay=0.0),
         tool("wait", group="async", concurrent=True),
         tool("look", group="async", concurrent=True, read_only=True, concurrency=5),
-        tool("near_look", RingOverflow(2), group="async", concurrent=True, idempotent=True, affinity="n"),
+        tool(
+            "near_look",
+            RingOverflow(Members(("0", "1"), unit=SECONDS, floor=BUSY_SECONDS)),
+            group="async",
+            concurrent=True,
+            idempotent=True,
+            affinity="n",
+        ),
         tool("brisk", group="async", concurrent=True, timeout=0.5, invalidates=("t",), breaker=BREAKER),
         tool("stubborn", group="async", concurrent=True, timeout=1.0, concurrency=1),
         tool("async_flow", group="async", concurrent=True, streams=True, idle_timeout=1.0),
@@ -109,7 +118,7 @@ def grouped_tools() -> dict[str, ServedTool]:
 def sharing_tools() -> dict[str, ServedTool]:
     """Those that share results with some, and those that invalidate them."""
     made = [
-        tool("mine", RingOverflow(SLOTS), read_only=True, cache=60.0, cache_scope="partition", tags=("t",)),
+        tool("mine", RingOverflow(MEMBERS), read_only=True, cache=60.0, cache_scope="partition", tags=("t",)),
         tool("own", read_only=True, cache=60.0, cache_scope="caller", tags=("t",)),
         tool("change", invalidates=("t",), asks=True),
         tool("swap", idempotent=True, invalidates=("t",)),

@@ -24,6 +24,7 @@ def run(options: argparse.Namespace) -> int:
         offers = {
             "cache_strategies": sorted(registry.cache_strategies),
             "cache_stores": sorted(registry.cache_stores),
+            "balancers": sorted(registry.balancers),
             "metrics_sinks": sorted(registry.metrics_sinks),
         }
         print(json.dumps({"plugins": found, **offers}))
@@ -31,5 +32,6 @@ def run(options: argparse.Namespace) -> int:
     print(table(("PLUGIN", "FROM", "HOOKS"), [(p.name, p.source, ", ".join(p.hooks)) for p in registry.plugins]))
     print(f"\ncache strategies: {', '.join(sorted(registry.cache_strategies))}")
     print(f"cache stores:     {', '.join(sorted(registry.cache_stores))}")
+    print(f"balancers:        {', '.join(sorted(registry.balancers))}")
     print(f"metrics sinks:    {', '.join(sorted(registry.metrics_sinks))}")
     return 0

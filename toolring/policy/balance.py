@@ -1,36 +1,66 @@
-"""Balancers: which slot of a node gets a job. Pure; the slots' loads come in, a slot's index goes out.
+"""Balancers: which member gets the next job: of the slots of a group, of the endpoints of a service, of the nodes of a
+cluster. Pure: loads come in, a member's index goes out.
 
-The default needs no balancer at all: jobs wait in one line, and the slot with the least work in hand takes the
-next (least outstanding). A balancer is asked when a job must be placed before anyone is free.
+Among workers the default needs no balancer at all: jobs wait in one line, and whoever has the least work in hand takes
+the next. A balancer is asked when a job must be placed before anyone is free.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final, Protocol
+import random
+import time
+from collections.abc import Callable, Sequence
+from math import ceil, exp, inf, log
+from typing import Final, NamedTuple, Protocol
 
-from toolring.policy.ring import Ring
+from toolring.policy.ring import Ring, hash64
 
-OVERFLOW_SECONDS: Final = 0.05
 OVERFLOW_FACTOR: Final = 1.25
+SECONDS: Final = "seconds"
+REQUESTS: Final = "requests"
+DECAY_SECONDS: Final = 10.0
+"""Over how long a member's slowness is forgotten by about two thirds."""
+_GOLDEN: Final = 0x9E3779B97F4A7C15
+_MASK: Final = (1 << 64) - 1
+
+
+class Members(NamedTuple):
+    """Those among whom a balancer chooses. It is made for them; when they change, another one is."""
+
+    names: tuple[str, ...]
+    weights: tuple[float, ...] = ()
+    """What each should get, in relation to the others; empty: all the same."""
+    unit: str = REQUESTS
+    """What loads count: ``requests`` under way, or ``seconds`` of work in hand."""
+    floor: float = 1.0
+    """A load up to which nobody is too busy for what belongs to it."""
+    random: Callable[[], float] = random.random
+    clock: Callable[[], float] = time.monotonic
 
 
 class Balancer(Protocol):
-    """Places one job.
+    """Places one job. ``point`` is the job's place on the 64-bit circle (a hash of its key, or 0 if ``keyed`` is
+    False). Of each member there is its load; None marks one that can't take jobs now. At least one can."""
 
-    ``point`` is the job's place on the 64-bit circle (a hash of its key), ``loads`` the expected seconds of work
-    in hand of each slot; None marks a slot that can't take jobs now. At least one slot can.
-    """
+    keyed: bool
+    """Does the key matter?"""
 
     def place(self, point: int, loads: Sequence[float | None]) -> int: ...
 
 
+class Learner(Protocol):
+    """What a balancer may be besides: told how long each job took (seconds), failed ones too."""
+
+    def took(self, member: int, seconds: float) -> None: ...
+
+
 class RoundRobin:
-    """Each slot in turn."""
+    """Each in turn."""
 
     __slots__ = ("_next",)
+    keyed = False
 
-    def __init__(self, slots: int) -> None:
+    def __init__(self, members: Members) -> None:
         self._next = 0
 
     def place(self, point: int, loads: Sequence[float | None]) -> int:
@@ -39,47 +69,177 @@ class RoundRobin:
             self._next = index + 1
             if loads[index] is not None:
                 return index
-        raise ValueError("no slot can take jobs")
+        raise ValueError("no member can take jobs")
+
+
+class Random:
+    """Anybody, in proportion to their weights."""
+
+    __slots__ = ("_random", "_weights")
+    keyed = False
+
+    def __init__(self, members: Members) -> None:
+        self._random = members.random
+        self._weights = members.weights or (1.0,) * len(members.names)
+
+    def place(self, point: int, loads: Sequence[float | None]) -> int:
+        left = self._random() * sum(w for w, load in zip(self._weights, loads, strict=True) if load is not None)
+        last = -1
+        for index, load in enumerate(loads):
+            if load is not None:
+                last = index
+                left -= self._weights[index]
+                if left < 0:
+                    break
+        return last
 
 
 class LeastOutstanding:
-    """The slot with the least work in hand; the first of equals."""
+    """The least load; equals take turns."""
 
-    __slots__ = ()
+    __slots__ = ("_last",)
+    keyed = False
 
-    def __init__(self, slots: int) -> None:
-        pass
+    def __init__(self, members: Members) -> None:
+        self._last = -1
 
     def place(self, point: int, loads: Sequence[float | None]) -> int:
-        return min((load, index) for index, load in enumerate(loads) if load is not None)[1]
+        count, after = len(loads), self._last + 1
+        found = min((load, (index - after) % count) for index, load in enumerate(loads) if load is not None)
+        self._last = (found[1] + after) % count
+        return self._last
+
+
+class TwoChoices:
+    """Two at random, and of these the one with less load: nearly as good as the least of all, and no herd runs there.
+
+    Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing" (IEEE TPDS 2001).
+    """
+
+    __slots__ = ("_random",)
+    keyed = False
+
+    def __init__(self, members: Members) -> None:
+        self._random = members.random
+
+    def place(self, point: int, loads: Sequence[float | None]) -> int:
+        one, other = _two(loads, self._random)
+        return one if _cost(loads[one]) <= _cost(loads[other]) else other
+
+
+class PeakEWMA:
+    """Of two at random the one that will probably answer first: what it lately took, times what it has under way.
+
+    A slow answer counts at once, a fast one little by little; what isn't used is forgotten in time and tried again.
+    After Finagle's peak EWMA (https://twitter.github.io/finagle/guide/Clients.html).
+    """
+
+    __slots__ = ("_clock", "_random", "_seconds", "_stamps", "_whole")
+    keyed = False
+
+    def __init__(self, members: Members) -> None:
+        self._random = members.random
+        self._clock = members.clock
+        self._whole = members.unit == REQUESTS
+        self._seconds = [0.0] * len(members.names)
+        self._stamps = [0.0] * len(members.names)
+
+    def place(self, point: int, loads: Sequence[float | None]) -> int:
+        one, other = _two(loads, self._random)
+        return one if self._expected(one, loads) <= self._expected(other, loads) else other
+
+    def took(self, member: int, seconds: float) -> None:
+        now = self._clock()
+        kept = self._kept(member, now)
+        lately = self._seconds[member]
+        self._seconds[member] = seconds if seconds > lately * kept else lately * kept + seconds * (1 - kept)
+        self._stamps[member] = now
+
+    def _expected(self, member: int, loads: Sequence[float | None]) -> float:
+        load, took = _cost(loads[member]), self._seconds[member] * self._kept(member, self._clock())
+        return took * (load + 1) if self._whole else took + load
+
+    def _kept(self, member: int, now: float) -> float:
+        return exp(-max(0.0, now - self._stamps[member]) / DECAY_SECONDS)
 
 
 class RingOverflow:
-    """The key's own slot, so that its caches stay warm, unless it is far busier than the others.
+    """The key's own member, so that its caches stay warm, unless it is far busier than the others.
 
-    After Mirrokni, Thorup and Zadimoghaddam, "Consistent Hashing with Bounded Loads" (SODA 2018), with load in
-    seconds: a slot is full at 1.25 x the mean, but never under 50 ms of work; then the next on the ring is asked.
+    Mirrokni, Thorup and Zadimoghaddam, "Consistent Hashing with Bounded Loads" (SODA 2018): a member is full at 1.25 x
+    the mean, then the next on the ring is asked. It is never full up to the members' ``floor``.
     """
 
-    __slots__ = ("_order", "_ring")
+    __slots__ = ("_floor", "_order", "_ring", "_whole")
+    keyed = True
 
-    def __init__(self, slots: int) -> None:
-        self._ring = Ring([str(index) for index in range(slots)])
-        self._order = {str(index): index for index in range(slots)}
+    def __init__(self, members: Members) -> None:
+        self._ring = Ring(dict(zip(members.names, _weights(members), strict=True)))
+        self._order = {name: index for index, name in enumerate(members.names)}
+        self._floor = members.floor
+        self._whole = members.unit == REQUESTS
 
     def place(self, point: int, loads: Sequence[float | None]) -> int:
         home = self._order[self._ring.find(point)]
-        load = loads[home]
-        if load is not None and load <= OVERFLOW_SECONDS:
+        load, floor = loads[home], self._floor
+        if load is not None and load + self._whole <= floor:
             return home
         known = [load for load in loads if load is not None]
-        limit = max(OVERFLOW_SECONDS, OVERFLOW_FACTOR * sum(known) / len(known))
+        mean = OVERFLOW_FACTOR * (sum(known) + self._whole) / len(known)
+        limit = max(floor, ceil(mean) if self._whole else mean) - self._whole
         for name in self._ring.walk(point):
             load = loads[self._order[name]]
             if load is not None and load <= limit:
                 return self._order[name]
-        return LeastOutstanding(len(loads)).place(point, loads)
+        return min((load, index) for index, load in enumerate(loads) if load is not None)[1]
 
 
-BALANCERS = {"ring": RingOverflow, "round_robin": RoundRobin, "least_outstanding": None}
-"""By the name that ``@tool(balancer=...)`` and the configuration use; None: one line for all."""
+class Rendezvous:
+    """The member that draws the highest number for the key: no points to keep, keys spread evenly, and each lookup
+    asks all members, so it is for some dozens of them.
+
+    Thaler and Ravishankar, "Using Name-Based Mappings to Increase Hit Rates" (IEEE/ACM ToN 1998); with weights:
+    Schindelhauer and Schomaker (SPAA 2005).
+    """
+
+    __slots__ = ("_seeds", "_weights")
+    keyed = True
+
+    def __init__(self, members: Members) -> None:
+        self._seeds = [hash64(name.encode()) for name in members.names]
+        self._weights = _weights(members) if members.weights else None
+
+    def place(self, point: int, loads: Sequence[float | None]) -> int:
+        best, at = -inf, -1
+        for index, load in enumerate(loads):
+            if load is not None and (drawn := self._draw(index, point)) > best:
+                best, at = drawn, index
+        return at
+
+    def order(self, point: int) -> list[int]:
+        """All members, those first who would get the key first."""
+        return sorted(range(len(self._seeds)), key=lambda index: -self._draw(index, point))
+
+    def _draw(self, member: int, point: int) -> float:
+        mixed = ((point ^ self._seeds[member]) * _GOLDEN) & _MASK
+        mixed = ((mixed ^ (mixed >> 32)) * _GOLDEN) & _MASK
+        mixed ^= mixed >> 29
+        return mixed if self._weights is None else -self._weights[member] / log((mixed + 1) / (_MASK + 2))
+
+
+def _weights(members: Members) -> tuple[float, ...]:
+    return members.weights or (1.0,) * len(members.names)
+
+
+def _cost(load: float | None) -> float:
+    return inf if load is None else load
+
+
+def _two(loads: Sequence[float | None], draw: Callable[[], float]) -> tuple[int, int]:
+    """Two different members that can take jobs; the same twice if there is but one."""
+    able = [index for index, load in enumerate(loads) if load is not None]
+    one = int(draw() * len(able))
+    if len(able) == 1:
+        return able[0], able[0]
+    other = int(draw() * (len(able) - 1))
+    return able[one], able[other + (other >= one)]

@@ -38,6 +38,8 @@ class Group(NamedTuple):
     workers: int
     per_worker: int = 0
     bounds: Bounds = Bounds()
+    balancer: str | None = None
+    """Of those of its tools that name none themselves."""
 
 
 def bounds_of(spec: ToolSpec) -> Bounds:
@@ -96,7 +98,7 @@ def _group(name: str, members: list[ToolSpec], section: GroupSection | None, wor
             )
     if section.memory and not any(spec.memory for spec in members):
         raise LoadError(f"groups.{name}.memory does nothing: none of its tools declares memory=")
-    return Group(name, section.workers or workers, section.per_worker or per_worker, bounds)
+    return Group(name, section.workers or workers, section.per_worker or per_worker, bounds, section.balancer or None)
 
 
 def _some(names: list[str]) -> str:

@@ -58,7 +58,12 @@ def test_toolring_brings_its_own_by_the_same_hooks() -> None:
     registry = load_plugins()
     own = registry.plugins[0]
     assert (own.name, own.source) == ("toolring", "toolring itself")
-    assert own.hooks == ("toolring_cache_stores", "toolring_cache_strategies", "toolring_metrics_sinks")
+    assert own.hooks == (
+        "toolring_balancers",
+        "toolring_cache_stores",
+        "toolring_cache_strategies",
+        "toolring_metrics_sinks",
+    )
     assert registry.cache_strategies["lru"] is LRU
     assert set(registry.metrics_sinks) >= {"structlog"}
 
