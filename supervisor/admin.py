@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from heapq import nsmallest
 from typing import Any, Final
 
 from toolring.config import Loaded
@@ -20,7 +21,9 @@ from toolring.supervisor.refusals import unknown_tool
 from toolring.supervisor.waiting import place, summary
 from toolring.supervisor.watch import Watch
 
-QUESTIONS: Final = ("status", "tools", "policy", "job", "queue", "cancel", "kill", "breakers", "breaker")
+QUESTIONS: Final = ("status", "tools", "policy", "job", "queue", "jobs", "cancel", "kill", "breakers", "breaker")
+MOST_JOBS: Final = 10_000
+"""The most that are listed for one question: the node does nothing else meanwhile."""
 
 
 class Admin:
@@ -50,6 +53,8 @@ class Admin:
                 return self._job(str(params.get("job", "")), now)
             if what == "queue":
                 return {"waiting": summary(self._core, now), "limits": self._limits()}
+            if what == "jobs":
+                return self._jobs(params.get("tool"), params.get("limit", 100), now)
             if what == "cancel":
                 return self._cancel(str(params.get("job", "")), now)
             if what == "kill":
@@ -200,10 +205,45 @@ class Admin:
             return {"job": name, "state": self._state(runs), "attempt": runs.attempt, **place(core, runs, now)}
         raise UnknownJob(f"no job {name!r} is in hand or kept here", job=name)
 
+    def _jobs(self, tool: str | None, limit: Any, now: float) -> dict[str, Any]:
+        """The jobs in hand, the oldest first."""
+        if type(limit) is not int or not 1 <= limit <= MOST_JOBS:
+            why = f"limit={limit!r:.100} is not a number of jobs, 1 to {MOST_JOBS}"
+            raise InvalidArguments(why, argument="limit")
+        only = None if tool is None else self._tool(str(tool))
+        found = [entry for entry in self._in_hand() if only is None or entry.tool is only]
+        oldest = nsmallest(limit, found, key=lambda entry: entry.accepted)
+        return {"jobs": [self._listed(entry, now) for entry in oldest], "total": len(found)}
+
+    def _in_hand(self) -> Iterator[Entry]:
+        """What callers have submitted and wait for, and what runs on although its caller has left. What else the house
+        has runs for one of those."""
+        core = self._core
+        for session in core.sessions.values():
+            yield from (entry for entry in session.jobs.values() if not entry.tool.spec.internal)
+        for entry in core.house.jobs.values():
+            if entry.first is not None and entry.record is not None and not entry.record.waiting:
+                yield entry
+
+    def _listed(self, entry: Entry, now: float) -> dict[str, Any]:
+        """Of those who wait for one run, the first stands for it."""
+        runs, record = entry.run, entry.record
+        joined = entry.state is State.JOINED and record is not None and record.waiting[0] is not entry
+        runner = None if joined else runs.worker
+        return {
+            "job": entry.name,
+            "tool": entry.tool.name,
+            "caller": entry.account.name,
+            "state": "joined" if joined else self._state(runs),
+            "attempt": runs.attempt,
+            "age": round(now - entry.accepted, 3),
+            "worker": None if runner is None else runner.pid or None,
+        }
+
     def _state(self, entry: Entry) -> str:
         worker = entry.worker
         if entry.state is State.DISPATCHED and worker is not None:
-            return "running" if worker.begun(worker.head + worker.line.index(entry)) else "dispatched"
+            return "running" if worker.begun(worker.number_of(entry)) else "dispatched"
         return State(entry.state).name.lower()
 
 

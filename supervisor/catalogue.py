@@ -105,8 +105,8 @@ class ServedTool:
 
     @property
     def runs(self) -> int:
-        """Answers that took a run."""
-        return self.answered - self.cached - self.joined
+        """Those that came to an end by themselves, with an answer or to be tried again."""
+        return self.answered + self.retried - self.cached - self.joined
 
     def observe(self, run_us: int, calls: int = 0) -> None:
         """Learn from one run, of so many calls if it was a chunk. Called for each answer: keep it short."""

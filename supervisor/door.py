@@ -10,7 +10,7 @@ from toolring.protocol import Job
 from toolring.supervisor.accounts import Account
 from toolring.supervisor.catalogue import ServedTool
 from toolring.supervisor.ledger import Entry, Session
-from toolring.supervisor.refusals import no_stream, refused_by, unknown_tool, why_full
+from toolring.supervisor.refusals import not_followed, refused_by, unknown_tool, why_full
 from toolring.supervisor.streams import live_of
 
 if TYPE_CHECKING:
@@ -58,8 +58,8 @@ class Door:
                     core.refuse(session, job.id, why_full(core, session, account, now))
                     continue
             follow = job.follow
-            if follow is not None and follow.stream and not tool.spec.streams:
-                core.refuse(session, job.id, no_stream(tool.name))
+            if follow is not None and (wrong := not_followed(tool.spec, follow)) is not None:
+                core.refuse(session, job.id, wrong)
                 continue
             if tool.guarded and (refusal := core.circuits.refusal(tool, now) or refused_by(tool, job, now)) is not None:
                 core.refuse(session, job.id, refusal)

@@ -90,24 +90,23 @@ class Endings:
         core, carrier = self._core, entry.carrier
         assert carrier is not None
         worker = carrier.worker if carrier.state is State.DISPATCHED else None
-        entry.begun = worker is not None and worker.at_work_on(worker.head + worker.line.index(carrier))
+        entry.begun = worker is not None and worker.at_work_on(worker.number_of(carrier))
         core.settle(entry, event, core.error_answer(entry, error), now)
         if not any(other.state is State.BATCHED for other in carrier.members or ()):
             self._stop(carrier, event, error, now)
 
     def _drop(self, worker: Worker, entry: Entry, now: float) -> None:
         """Make sure that a worker doesn't start, or doesn't go on with, a job that it holds."""
-        place = worker.line.index(entry)
-        seq = worker.head + place
-        worker.line[place] = None
-        worker.load -= entry.cost
+        seq = worker.number_of(entry)
+        worker.drop(seq)
         if not worker.many or not worker.at_work_on(seq):
             self.take_back(worker)
         if not worker.at_work_on(seq):
             return
         entry.begun = True
         if worker.many:
-            self._halt(worker, seq, entry, now)
+            self._leave_behind(worker, seq, entry, now)
+            self._core.says.append((worker, Halt([seq])))
             return
         spec, cooperate = entry.tool.spec, self.grace.cooperate
         asked = spec.asks and cooperate and worker.life is Life.READY
@@ -118,10 +117,9 @@ class Endings:
         else:
             self.end(worker, seq, now, f"{spec.name} had to be ended")
 
-    def _halt(self, worker: Worker, seq: int, entry: Entry, now: float) -> None:
-        """Have one of many cancelled; its permits come back when it is over."""
+    def _leave_behind(self, worker: Worker, seq: int, entry: Entry, now: float) -> None:
+        """One of many is to be cancelled; its permits come back when it is over."""
         worker.leftovers[seq] = Leftover(entry.tool, entry.passed, now + self.grace.interrupt)
-        self._core.says.append((worker, Halt([seq])))
 
     def end(self, worker: Worker, seq: int, now: float, reason: str) -> None:
         """Interrupt what a worker runs and let another take its place; the watch sees it to its end."""
@@ -131,10 +129,7 @@ class Endings:
             self.take_back(worker)
             worker.reason = reason
             worker.next_ending = now
-            slot = worker.slot
-            core.fleet.change(worker, Change.END)
-            if slot.worker is None and slot.start_at is None:
-                slot.start_at = now
+            core.fleet.change(worker, Change.END, now)
         core.signals.append(worker)
 
     def press(self, worker: Worker, seq: int, left: Leftover, now: float) -> None:
@@ -159,33 +154,33 @@ class Endings:
         self.take_back(worker)
         core.returns.harvest(worker, now)
         again: list[Entry] = []
-        for place, entry in enumerate(worker.line):
-            if entry is not None and _repeatable(entry):
-                worker.line[place] = None
-                worker.load -= entry.cost
-                self._halt(worker, worker.head + place, entry, now)
+        halted: list[int] = []
+        for seq, entry in list(worker.line.items()):
+            if _repeatable(entry):
+                worker.drop(seq)
+                self._leave_behind(worker, seq, entry, now)
                 entry.passed = 0
                 entry.attempt += 1
                 entry.until = entry.deadline
                 again.append(entry)
+                halted.append(seq)
+        if halted:
+            core.says.append((worker, Halt(halted)))
         for entry in again:
             core.placing.again(entry, Event.REPEAT)
         if worker.life is Life.READY:
-            slot = worker.slot
-            core.fleet.change(worker, Change.RETIRE)
+            core.fleet.change(worker, Change.RETIRE, now)
             worker.next_ending = now + self.grace.neighbours
-            if slot.worker is None and slot.start_at is None:
-                slot.start_at = now
 
     def give_up_neighbours(self, worker: Worker, now: float) -> None:
         """What still runs in a worker that must end now is lost with it."""
         core = self._core
         core.returns.harvest(worker, now)
-        for place, entry in enumerate(worker.line):
-            if entry is not None and worker.begun(worker.head + place):  # else it runs elsewhere once this one is gone
-                worker.line[place] = None
+        for seq, entry in list(worker.line.items()):
+            if worker.begun(seq):  # else it runs elsewhere once this one is gone
+                worker.drop(seq)
                 entry.begun = True
-                worker.leftovers[worker.head + place] = Leftover(entry.tool, entry.passed, None)
+                worker.leftovers[seq] = Leftover(entry.tool, entry.passed, None)
                 text = f"{entry.tool.name}: its worker had to be ended ({worker.reason}), and it may not be repeated"
                 unknown = OutcomeUnknown(text, worker=worker.pid, cause=worker.reason)
                 core.settle(entry, Event.LOSE, core.error_answer(entry, unknown), now)
@@ -194,15 +189,8 @@ class Endings:
     def take_back(self, worker: Worker) -> None:
         """Let others run what a worker was given but has not begun."""
         core = self._core
-        held = worker.line
         taken = worker.lane.recall(worker.tail - 1)
-        back: list[Entry] = []
-        for place in range(max(0, taken - worker.head + 1), len(held)):
-            entry = held[place]
-            if entry is not None:
-                held[place] = None
-                worker.load -= entry.cost
-                back.append(entry)
+        back = [worker.drop(seq) for seq in list(worker.line) if seq > taken]
         core.placing.requeue(back, Event.TAKE_BACK)
 
     def lost(self, worker: Worker, cause: str, facts: Mapping[str, Any], now: float) -> bool:
@@ -210,20 +198,18 @@ class Endings:
         started is repeated, told as OUTCOME_UNKNOWN, or POISONED. True if it died while it ran a tool.
         """
         core = self._core
-        core.returns.harvest(worker, now)
+        core.returns.harvest(worker, now, lost=True)
         at, _ = worker.lane.at()
         blamed = worker.lane.words[STEP] if worker.many else 0
         any_begun = False
         again: list[Entry] = []
         untouched: list[Entry] = []
         doubt = False
-        for place, entry in enumerate(worker.line):
-            if entry is None:
-                continue
-            touched, begun = worker.head + place <= at, worker.begun(worker.head + place)
+        for seq, entry in list(worker.line.items()):
+            touched, begun = seq <= at, worker.begun(seq)
             any_begun = any_begun or begun
             doubt = doubt or (begun and bool(entry.tool.spec.invalidates))
-            fault = not blamed or blamed == worker.head + place
+            fault = not blamed or blamed == seq
             if touched and fault and worker.life is not Life.ENDING and (blamed or entry.alone or not worker.many):
                 core.circuits.died(entry, now)
             if touched and not self._survives(entry, worker, begun, fault, cause, facts, now):
@@ -266,7 +252,10 @@ class Endings:
         name = entry.tool.name
         known = {"worker": worker.pid, "cause": cause, **facts}
         if begun and not _repeatable(entry):
-            had = f", since its caller has had {entry.live.parts} parts" if entry.live and entry.live.parts else ""
+            had = ""
+            if entry.live is not None and entry.live.parts:
+                known["parts"] = entry.live.parts
+                had = f", since its caller has had a part of it ({entry.live.parts} so far)"
             text = f"{name}: its worker was lost ({cause}) after it had started, and it may not be repeated{had}"
             core.settle(entry, Event.LOSE, core.error_answer(entry, OutcomeUnknown(text, **known)), now)
             return False
@@ -313,15 +302,17 @@ class Endings:
             for entry in list(session.jobs.values()):
                 if entry.final:
                     continue
-                worker = entry.worker if entry.state is State.DISPATCHED else None
+                run = entry.carrier or entry
+                worker = run.worker if run.state is State.DISPATCHED else None
                 if worker is not None:
                     core.returns.harvest(worker, now)
                     if entry.final:
                         continue
-                if worker is not None and entry.worker is worker:
-                    place = worker.line.index(entry)
-                    worker.line[place] = None
-                    if worker.at_work_on(worker.head + place) and not entry.tool.repeatable:
+                if worker is not None and run.state is State.DISPATCHED and run.worker is worker:
+                    runs = worker.at_work_on(worker.number_of(run))
+                    if run is entry:
+                        worker.drop(worker.number_of(run))
+                    if runs and not entry.tool.repeatable:
                         lost = OutcomeUnknown(f"{entry.tool.name}: the node was stopped while it ran", cause="shutdown")
                         core.settle(entry, Event.LOSE, core.error_answer(entry, lost), now)
                         continue

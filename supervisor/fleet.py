@@ -74,11 +74,8 @@ class Leftover(NamedTuple):
 
 
 class Worker:
-    """One worker process. ``line`` holds what it was sent and hasn't answered, oldest first.
-
-    Sequence numbers count up by one, so the first of the line has number ``head``. A place in the line is None
-    once its job was taken back or answered otherwise; the worker's own answer to it is then ignored. One that runs
-    many at once answers in any order; its line then begins with the oldest that it hasn't answered.
+    """One worker process. What it is sent has numbers that count up by one. What was taken back or answered otherwise
+    it holds no more; its own answer to that is then ignored. It answers in order, unless it runs many at once.
     """
 
     __slots__ = (
@@ -87,6 +84,7 @@ class Worker:
         "at_since",
         "endings",
         "head",
+        "held_up",
         "identity",
         "lane",
         "leftovers",
@@ -99,9 +97,11 @@ class Worker:
         "progress",
         "ready_since",
         "reason",
+        "sent_at",
         "shield_end",
         "slot",
         "started",
+        "tail",
     )
 
     def __init__(self, slot: Slot, lane: Lane, identity: bytes, now: float) -> None:
@@ -112,8 +112,16 @@ class Worker:
         self.life = Life.STARTING
         self.started = now
         self.pid = 0
-        self.line: deque[Entry | None] = deque()
+        self.line: dict[int, Entry] = {}
+        """What it was sent, hasn't answered, and is still wanted: by sequence number, oldest first."""
         self.head = 1
+        """The number that it will answer next, unless it runs many at once."""
+        self.tail = 1
+        """The number that its next job will get."""
+        self.held_up: float | None = None
+        """Since when an event loop hasn't begun what it was sent, as far as is known."""
+        self.sent_at = now
+        """When it was sent the first of what it hasn't begun, if it runs many at once."""
         self.load = 0.0
         """Expected seconds of work in hand: what credit is measured by."""
         self.answered = 0
@@ -163,15 +171,20 @@ class Worker:
         """Seconds for which an event loop hasn't turned that has something under way."""
         return max(0.0, now - self.lane.words[TURNED] * 1e-6)
 
-    @property
-    def busy(self) -> bool:
-        """Has it anything in hand that is still wanted?"""
-        return any(entry is not None for entry in self.line)
+    def number_of(self, entry: Entry) -> int:
+        """Of one that it holds."""
+        return next(seq for seq, one in self.line.items() if one is entry)
+
+    def drop(self, seq: int) -> Entry:
+        """It holds this one no more."""
+        entry = self.line.pop(seq)
+        self.load = self.load - entry.cost if self.line else 0.0
+        return entry
 
     @property
-    def tail(self) -> int:
-        """The sequence number that the next job will get."""
-        return self.head + len(self.line)
+    def idle(self) -> bool:
+        """Has it nothing in hand, and nothing left over, that it would have to get done with?"""
+        return not (self.line or self.leftovers) and self.held_up is None
 
     @property
     def name(self) -> str:
@@ -207,7 +220,7 @@ class Slot:
 class Group:
     """The workers that run the same tools, and the line of those that any of them may run."""
 
-    __slots__ = ("balancer", "line", "many", "name", "ready", "share", "slots", "valve")
+    __slots__ = ("apart", "balancer", "line", "many", "name", "ready", "share", "slots", "valve")
 
     def __init__(self, plan: policy.Group, numbers: Iterator[int], backlog: Backlog) -> None:
         self.name = plan.name
@@ -220,6 +233,8 @@ class Group:
         self.ready: list[Worker] = []
         """Those that can take jobs. Rebuilt on every change, read on every dispatch."""
         self.line = backlog.line()
+        self.apart = backlog.line()
+        """Those that may have killed workers that ran many at once: each of them is to be alone in one."""
         self.balancer = plan.balancer
         """Of its tools that don't name one."""
 
@@ -267,14 +282,17 @@ class Fleet:
         self.workers[identity] = worker
         return worker
 
-    def change(self, worker: Worker, change: Change) -> None:
-        """Move a worker on, and keep ``ready``, slots and lanes in step with it."""
+    def change(self, worker: Worker, change: Change, now: float = 0.0, delay: float = 0.0) -> None:
+        """Move a worker on, and keep ``ready``, slots and lanes in step with it. If its slot is vacant then, another
+        worker is to start there after so many seconds."""
         worker.step(change)
         self.ready = [w for w in self.workers.values() if w.life is Life.READY]
         group = worker.slot.group
         group.ready = [w for w in self.ready if w.slot.group is group]
-        if worker.life > Life.READY and worker.slot.worker is worker:
-            worker.slot.worker = None
+        slot = worker.slot
+        if worker.life > Life.READY and slot.worker is worker:
+            slot.worker = None
+            slot.start_at = now + delay
         if worker.life is Life.GONE:
             del self.workers[worker.identity]
             self.free.append(worker.lane)

@@ -19,6 +19,7 @@ from toolring.errors import InvalidResult
 from toolring.protocol import ERROR, OK, Answer
 from toolring.supervisor.backlog import refund
 from toolring.supervisor.ledger import Entry, Event, State, step
+from toolring.supervisor.streams import Live
 from toolring.supervisor.valves import Valve
 
 if TYPE_CHECKING:
@@ -62,9 +63,11 @@ class Gathering:
     def _company(self, valve: Valve, now: float) -> list[Entry]:
         """Those that go together; a chunk is a company by itself."""
         members: list[Entry] = []
+        size = 0
         while len(members) < valve.batch and (entry := valve.line.take(now)) is not None:
             alone = entry.chunk or entry.alone
-            if alone and members:
+            size += len(entry.args)
+            if members and (alone or size > self._core.limits.max_body):
                 valve.line.put_back(entry)
                 break
             members.append(entry)
@@ -87,6 +90,11 @@ class Gathering:
         carrier = Entry(core.house, self._ids, first.tool, Raw(b""), deadline, now, first.account, deadline)
         carrier.first, carrier.members, carrier.odd = first, members, True
         carrier.priority = max(entry.priority for entry in members)
+        carrier.attempt = max(entry.attempt for entry in members)
+        carrier.alone = any(entry.alone for entry in members)
+        if any(entry.live is not None and entry.live.progress for entry in members):
+            carrier.live = Live()
+            carrier.live.progress = True
         core.house.jobs[carrier.id] = carrier
         for entry in members:
             step(entry, Event.GATHER)
@@ -100,7 +108,10 @@ class Gathering:
 
     def load(self, carrier: Entry) -> None:
         """Its arguments are those of its members that are still there."""
-        members = carrier.members = [entry for entry in carrier.members or () if entry.state is State.BATCHED]
+        members = [entry for entry in carrier.members or () if entry.state is State.BATCHED]
+        if carrier.chunk == len(members):
+            return
+        carrier.members = members
         args = [bytes(memoryview(entry.args)) for entry in members]
         self._core.bytes -= len(carrier.args)
         carrier.args = Raw(b"\xdd" + len(args).to_bytes(4, "big") + b"".join(args))
@@ -117,18 +128,24 @@ class Gathering:
         for entry, (status, value) in zip(members, _each(carrier, members, answer), strict=True):
             if entry.state is not State.BATCHED:
                 continue
+            entry.begun = carrier.begun
             if status == OK:
                 self._core.settle(entry, Event.SUCCEED, Answer(entry.id, OK, value, answer.run_us), now)
             else:
                 self._fail(entry, Event.FAIL if event is Event.SUCCEED else event, value, answer, now)
 
     def _fail(self, entry: Entry, event: Event, value: Raw, answer: Answer, now: float) -> None:
+        core, tool = self._core, entry.tool
         error: dict[str, Any] = {**protocol.decode_value(value), "job": entry.name}
-        entry.tool.failed(error)
-        retried = event is Event.FAIL and entry.tool.budget is not None
-        if not (retried and self._core.retries.delay(entry, error, now)):
-            told = Answer(entry.id, ERROR, Raw(protocol.encode(error)), answer.run_us)
-            self._core.settle(entry, event, told, now)
+        if event is Event.FAIL and tool.budget is not None and core.retries.delay(entry, error, now):
+            tool.answered -= 1
+            return
+        tool.failed(error)
+        if event is not Event.FAIL:
+            facts = {"code": error.get("code"), "reason": error.get("message"), "tool": tool.name, "job": entry.name}
+            core.notes.append(("job_failed", facts))
+        told = Answer(entry.id, ERROR, Raw(protocol.encode(error)), answer.run_us)
+        core.settle(entry, event, told, now)
 
     def dissolve(self, carrier: Entry, now: float) -> list[Entry]:
         """Its worker was lost with it: each member is by itself again, to be placed or to be answered."""

@@ -80,7 +80,7 @@ class Joining:
         flight.waiting.append(entry)
         runs = flight.entry
         if runs is not None:
-            runs.deadline = runs.until = max(runs.deadline, entry.deadline)
+            _extend(runs, entry)
 
     def renew(self, entry: Entry, worker: Worker, now: float) -> None:
         """Run a tool again, where its result is kept, because that is or soon will be outdated."""
@@ -144,7 +144,7 @@ class Joining:
         runs = record.entry
         if runs is not None:
             record.waiting.append(entry)
-            runs.deadline = runs.until = max(runs.deadline, entry.deadline)
+            _extend(runs, entry)
         elif record.answer is not None:
             self._hear(entry, record.answer, now, replayed=True)
 
@@ -156,6 +156,10 @@ class Joining:
         entry.chunk, entry.odd = first.chunk, first.odd
         if first.live is not None:
             entry.live = live_of(job.follow, first.tool)
+        if first.tool.spec.asks:  # whoever joins may want to hear of it
+            entry.live = entry.live or live_of(None, first.tool)
+            entry.live.progress = entry.odd = True
+        entry.until = first.until
         self._core.placing.enter(entry, job.route)
 
     def _run_for(
@@ -191,6 +195,12 @@ class Joining:
         event = Event.SUCCEED if answer.status == OK else Event.FAIL
         flags = answer.flags | (REPLAYED if replayed else 0)
         self._core.settle(entry, event, Answer(entry.id, answer.status, answer.value, answer.run_us, flags), now)
+
+
+def _extend(runs: Entry, caller: Entry) -> None:
+    """What runs for several has the time of whoever has most."""
+    runs.deadline = max(runs.deadline, caller.deadline)
+    runs.until = runs.deadline if runs.attempt > 1 else max(runs.until, caller.until)
 
 
 def _partition(tool: ServedTool, session: Session, job: Job) -> str | None:

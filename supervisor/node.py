@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from toolring import logs
+from toolring.config import check_tools
 from toolring.errors import LoadError
 from toolring.plugins.registry import load_plugins
 from toolring.plugins.specs import NodeEvent
@@ -73,6 +74,7 @@ class Node:
         specs = [msgspec.convert(data, ToolSpec) for data in ground.spawner.loaded(lambda: bool(self._signals))]
         if not specs:
             return
+        check_tools(config, [spec.name for spec in specs if not spec.internal])
         groups = planned(specs, config.groups, ground.workers, ground.most_workers)
         fleet = Fleet(groups, ground.lanes.all)
         tools = _served(specs, fleet, registry.balancers)

@@ -98,14 +98,14 @@ class Placing:
         """Put a job in the line of the slot that it is placed in, or in that of its group if any slot will do or none
         can work."""
         group, balancer = entry.tool.group, entry.tool.balancer
-        if balancer is not None:
+        if balancer is not None and not entry.alone:
             loads = [slot.load for slot in group.slots]
             if any(load is not None for load in loads):
                 point = hash64(entry.route or memoryview(entry.args)) if balancer.keyed else 0
                 at = balancer.place(point, loads)
                 self.wait_in(group.slots[at], entry, first)
                 return
-        group.line.append(entry, first)
+        _line_for(entry).append(entry, first)
 
     def wait_in(self, slot: Slot, entry: Entry, first: bool = False) -> None:
         entry.cost = slot.group.share or entry.tool.cost
@@ -122,7 +122,7 @@ class Placing:
             core.next_deadline = min(core.next_deadline, entry.until)
             for valve in entry.tool.valves:
                 valve.waiting += 1
-            entry.tool.group.line.append(entry, first=True)
+            _line_for(entry).append(entry, first=True)
 
     def again(self, entry: Entry, event: Event) -> None:
         """To be run once more while its first run may not be over: it waits for its limits anew, before the others."""
@@ -163,6 +163,8 @@ class Placing:
 
     def _dispatch_in(self, group: Group, now: float) -> None:
         ready, line = group.ready, group.line
+        if group.apart.size:
+            ready = self._give_apart(group, now)
         for worker in ready:
             if worker.slot.waiting.size:
                 self._give_own(worker, now, line.turn())
@@ -179,6 +181,20 @@ class Placing:
             if worker.slot.waiting.size:
                 self._give_own(worker, now, _LAST)
 
+    def _give_apart(self, group: Group, now: float) -> list[Worker]:
+        """A worker of its own for each that has to be alone. Who is next to be empty gets nothing else until it is.
+        Gives the others."""
+        others = [worker for worker in group.ready if worker.held_up is None]
+        while others and group.apart.size:
+            worker = min(others, key=lambda one: len(one.line))
+            others.remove(worker)
+            if worker.line:
+                break
+            if not self._give(worker, group.apart, 1, now):
+                others.append(worker)  # nobody was left there
+                break
+        return others
+
     def _give_own(self, worker: Worker, now: float, before: tuple[float, float]) -> None:
         """Give a worker what was placed in its slot's line, as far as it is to be served ``before``."""
         waiting = worker.slot.waiting
@@ -189,16 +205,15 @@ class Placing:
     def _give(self, worker: Worker, line: Line, most: int, now: float) -> int:
         """Send one message of work: up to ``most`` jobs, or up to the worker's credit, or one large one. How many?"""
         held = worker.line
-        first = worker.head + len(held)
+        first = seq = worker.tail
         load = worker.load
         many = worker.many
         batch: list[Work] = []
         body: Any = None
         while load < CREDIT and len(batch) < most and (entry := line.take(now)) is not None:
             odd = many or entry.odd
-            if odd and not self._may_join(entry, worker):
-                line.put_back(entry)
-                break
+            if odd and entry.members is not None:
+                self._core.gathering.load(entry)
             args = entry.args
             if len(args) > INLINE:
                 if batch:
@@ -215,7 +230,8 @@ class Placing:
             cost = tool.cost
             entry.state = _DISPATCHED
             entry.worker = worker
-            held.append(entry)
+            held[seq] = entry
+            seq += 1
             owner = entry.first or entry
             work = Work(tool.name, args, entry.deadline, owner.session.name, owner.id, entry.attempt)
             if tool.places:
@@ -230,17 +246,14 @@ class Placing:
             if body is not None:
                 break
         if batch:
-            if many or len(held) == len(batch):
+            if len(held) == len(batch):
                 worker.progress = now
+            if many and worker.lane.at()[0] >= first - 1:
+                worker.sent_at = now
+            worker.tail = seq
             worker.load = load
             self._core.sends.append(Send(worker, first, batch, body))
         return len(batch)
-
-    def _may_join(self, entry: Entry, worker: Worker) -> bool:
-        """Are those still wanted that a carrier brings; and does one that has to run alone find nobody there?"""
-        if entry.members is not None:
-            self._core.gathering.load(entry)
-        return not (worker.many and entry.alone and worker.busy)
 
     def _particulars(self, entry: Entry, work: Work, worker: Worker, now: float) -> float:
         """What only some jobs have; the seconds of credit that it takes up."""
@@ -248,6 +261,7 @@ class Placing:
         cost = tool.cost
         if entry.chunk:
             work.chunk = entry.chunk
+            work.gathered = entry.members is not None
             cost *= entry.chunk
         live = entry.live
         if worker.many:
@@ -262,3 +276,9 @@ class Placing:
             if worker.many:
                 core.next_deadline = min(core.next_deadline, live.due)
         return cost
+
+
+def _line_for(entry: Entry) -> Line:
+    """Where those wait whom any worker of their group may run."""
+    group = entry.tool.group
+    return group.apart if entry.alone and group.many else group.line

@@ -8,9 +8,11 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from toolring.errors import Busy, Draining, InvalidArguments, ToolringError, Unhealthy, UnknownTool
+from toolring.policy.declared import LEAST_IDLE
 
 if TYPE_CHECKING:
-    from toolring.protocol import Job
+    from toolring.protocol import Follow, Job
+    from toolring.spec import ToolSpec
     from toolring.supervisor.accounts import Account
     from toolring.supervisor.catalogue import ServedTool
     from toolring.supervisor.core import Core
@@ -25,8 +27,15 @@ def unknown_tool(tools: Mapping[str, ServedTool], name: str) -> UnknownTool:
     return UnknownTool(f"no tool {name!r} here; {hint}", tool=name)
 
 
-def no_stream(name: str) -> InvalidArguments:
-    return InvalidArguments(f"{name} is no generator, so it has nothing to stream; call it", tool=name)
+def not_followed(spec: ToolSpec, follow: Follow) -> InvalidArguments | None:
+    """Why a tool can't be followed as its caller wants to; None: it can."""
+    name, idle = spec.name, follow.idle
+    if follow.stream and not spec.streams:
+        return InvalidArguments(f"{name} is no generator, so it has nothing to stream; call it", tool=name)
+    if idle is None or (idle >= LEAST_IDLE and not spec.batch):
+        return None
+    why = "many of its calls are one run" if spec.batch else f"words of progress come at least every {LEAST_IDLE:g} s"
+    return InvalidArguments(f"{name}: it can't have idle_timeout={idle:g}: {why}", tool=name, argument="idle_timeout")
 
 
 def why_full(core: Core, session: Session, account: Account, now: float) -> ToolringError:

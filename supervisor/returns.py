@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from msgspec import Raw
 
 from toolring import protocol
-from toolring.errors import ProtocolError, ToolError
+from toolring.errors import ProtocolError, Retry, ToolError
 from toolring.lane import ACK
 from toolring.protocol import CACHED, ERROR, OK, REFRESH, SKIPPED, STREAMED, Answer
 from toolring.supervisor.fleet import Worker
@@ -33,24 +32,28 @@ class Returns:
 
         Answers come in order, but from a worker that runs many at once.
         """
+        if not answers:
+            return
         core = self._core
         held = worker.line
         head = worker.head
-        popleft = held.popleft
+        pop = held.pop
         load = worker.load
+        before = len(held)
         skipped: list[Entry] = []
         try:
             for answer in answers:
-                if answer.id != head or not held:
-                    entry = _out_of_turn(worker, answer.id, head)
-                    if entry is None:
-                        continue
-                else:
+                seq = answer.id
+                if seq == head:
                     head += 1
-                    entry = popleft()
-                    if entry is None:
-                        worker.came_to_end(answer.id)
-                        continue
+                elif seq > head and not worker.many:
+                    raise ProtocolError(f"worker {worker.name} answered {seq} before {head}")
+                entry = pop(seq, None)
+                if entry is None:
+                    if seq >= worker.tail:
+                        raise ProtocolError(f"worker {worker.name} answered {seq}, which it was never given")
+                    worker.came_to_end(seq)
+                    continue
                 load -= entry.cost
                 status = answer.status
                 if status == OK:
@@ -84,22 +87,17 @@ class Returns:
                 else:
                     self._failed(entry, worker, answer, now)
         finally:
+            worker.answered += before - len(held) - len(skipped)
             if skipped:
                 core.placing.requeue(skipped, Event.TAKE_BACK)
-            if worker.many:
-                while held and held[0] is None:
-                    popleft()
-                    head += 1
-            else:
+            if not worker.many:
                 worker.lane.words[ACK] = head - 1
-            worker.answered += head - worker.head
-            worker.head = head
-            worker.load = load if held else 0.0
+                worker.head = head
+            worker.load = load if held or worker.held_up is not None else 0.0
             worker.progress = now
 
     def _failed(self, entry: Entry, worker: Worker, answer: Answer, now: float) -> None:
         core, tool = self._core, entry.tool
-        tool.answered += 1
         tool.observe(answer.run_us, entry.chunk)
         if tool.learn is not None:
             tool.learn(worker.slot.place, answer.run_us * 1e-6)
@@ -109,55 +107,47 @@ class Returns:
         error = self._error(entry, worker, answer)
         if entry.permit >= 0:
             core.circuits.failed(entry, error, answer.run_us, now)
-        if tool.budget is None or entry.members is not None or not core.retries.delay(entry, error, now):
-            told = Answer(answer.id, ERROR, Raw(protocol.encode(error)), answer.run_us, answer.flags, 0, answer.parts)
-            core.settle(entry, Event.FAIL, told, now)
+        single = entry.members is None  # else they are counted, and tried again, one by one
+        if single and tool.budget is not None and core.retries.delay(entry, error, now):
+            return
+        tool.answered += 1
+        if single:
+            tool.failed(error)
+            if error["code"] == Retry.code:
+                which = f"attempt {entry.attempt} of {tool.spec.retries + 1}"
+                error["message"] = f"{tool.name}: {error.get('message')} ({which})"
+        told = Answer(answer.id, ERROR, Raw(protocol.encode(error)), answer.run_us, answer.flags, 0, answer.parts)
+        core.settle(entry, Event.FAIL, told, now)
 
-    def _error(self, entry: Entry, worker: Worker, answer: Answer) -> Mapping[str, Any]:
+    def _error(self, entry: Entry, worker: Worker, answer: Answer) -> dict[str, Any]:
         """A worker's error with what only the supervisor knows."""
         try:
             error = protocol.decode_value(answer.value)
         except (ValueError, RecursionError) as fault:  # facts of the tool's own making
             error = {"code": ToolError.code, "message": f"{entry.tool.name}: its error can't be read: {fault}"}
-        if entry.members is None:  # else they are counted one by one
-            entry.tool.failed(error)
         error.update(job=entry.name, worker=worker.pid)
-        return cast(Mapping[str, Any], error)
+        return cast(dict[str, Any], error)
 
-    def harvest(self, worker: Worker, now: float) -> None:
-        """Read what a worker has finished from shared memory: its messages are late, or died with it.
+    def harvest(self, worker: Worker, now: float, lost: bool = False) -> None:
+        """Read what a worker has finished from shared memory: its messages are late, or were lost with it.
 
         A stream whose last parts haven't arrived is not over; if they died with the worker, it was lost with it.
         """
         try:
             answers = protocol.decode_answer_list(worker.lane.journal())
             early = [at for at, answer in enumerate(answers) if _parts_are_missing(worker, answer)]
-            if early and worker.many:
-                answers = [answer for at, answer in enumerate(answers) if at not in early]
-            elif early:
+            if early and not worker.many and not lost:
                 del answers[early[0] :]  # those behind it have their turn after it
+            answers = [answer for at, answer in enumerate(answers) if at not in early]
+            if early and lost:
+                worker.head = worker.tail  # nothing comes any more that these could be before
             self.answers(worker, answers, now)
         except (ValueError, RecursionError, ProtocolError) as error:  # a tool wrote to memory that isn't its own
             self._core.faulty.append((worker, f"its journal can't be read: {error}"))
 
 
-def _out_of_turn(worker: Worker, seq: int, head: int) -> Entry | None:
-    """The job that an answer is for which isn't the oldest; None: it is nobody's. Raises ProtocolError."""
-    place = seq - head
-    if place < 0 or (worker.many and place < len(worker.line) and worker.line[place] is None):
-        worker.came_to_end(seq)
-        return None
-    if place >= len(worker.line):
-        raise ProtocolError(f"worker {worker.name} answered {seq}, which it was never given")
-    if not worker.many:
-        raise ProtocolError(f"worker {worker.name} answered {seq} before {head}")
-    entry, worker.line[place] = worker.line[place], None
-    return entry
-
-
 def _parts_are_missing(worker: Worker, answer: Answer) -> bool:
     if not answer.flags & STREAMED:
         return False
-    place = answer.id - worker.head
-    entry = worker.line[place] if 0 <= place < len(worker.line) else None
+    entry = worker.line.get(answer.id)
     return entry is not None and entry.live is not None and answer.parts > entry.live.parts

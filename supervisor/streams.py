@@ -60,8 +60,7 @@ class Streams:
     def told(self, worker: Worker, parts: list[Part], now: float) -> None:
         """What a worker's jobs tell goes to those who follow them; of what was answered meanwhile nobody wants it."""
         for part in parts:
-            place = part.id - worker.head
-            entry = worker.line[place] if 0 <= place < len(worker.line) else None
+            entry = worker.line.get(part.id)
             live = None if entry is None else entry.live
             if entry is None or live is None:
                 continue
@@ -83,7 +82,7 @@ class Streams:
         live.granted = granted
         worker = entry.worker
         if entry.state is State.DISPATCHED and worker is not None:
-            self._core.says.append((worker, More(worker.head + worker.line.index(entry), granted)))
+            self._core.says.append((worker, More(worker.number_of(entry), granted)))
 
     def _tell(self, entry: Entry, part: Part) -> None:
         session = entry.session
@@ -95,4 +94,7 @@ class Streams:
 
 def _callers(entry: Entry) -> list[Entry]:
     """Those whom an entry runs for."""
+    if entry.members is not None:
+        left = (member for member in entry.members if member.state is State.BATCHED)
+        return [caller for member in left for caller in _callers(member)]
     return [entry] if entry.record is None else entry.record.waiting

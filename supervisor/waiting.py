@@ -24,6 +24,7 @@ def queues(core: Core) -> Iterator[Queue]:
     for group in core.fleet.groups:
         alone = len(core.fleet.groups) == 1
         yield Queue(group.line, "workers" if alone else f"workers of {group.name}", group.width)
+        yield Queue(group.apart, "a worker to itself", 1)
         for slot in group.slots:
             yield Queue(slot.waiting, f"worker {slot.index}", group.many or 1)
         if group.valve is not None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
-from itertools import islice
 from typing import Final, NamedTuple
 
 from toolring.errors import Expired
@@ -83,7 +82,7 @@ class Watch:
             elif worker.life is Life.RETIRING:
                 busy = True
                 self._see_off(worker, now)
-            elif worker.line or worker.leftovers:
+            elif worker.line or worker.leftovers or worker.held_up is not None:
                 busy = True
                 for seq, left in list(worker.leftovers.items()):
                     self.endings.press(worker, seq, left, now)
@@ -140,8 +139,7 @@ class Watch:
 
     def _look_at_run(self, worker: Worker, seq: int, quiet: float, now: float) -> None:
         """A job runs: has it run too long, and does anybody wait behind it?"""
-        place = seq - worker.head
-        entry = worker.line[place] if 0 <= place < len(worker.line) else None
+        entry = worker.line.get(seq)
         if entry is None:
             return
         ran = now - worker.at_since
@@ -151,7 +149,7 @@ class Watch:
             self.endings.expire(entry, now, _too_long(entry, timeout))
         elif live is not None and now - max(live.heard, worker.at_since) > live.idle:
             self.endings.expire(entry, now, _idle(entry, live.idle))
-        elif quiet > max(STUCK_SECONDS, 4 * entry.cost) and place + 1 < len(worker.line):
+        elif quiet > max(STUCK_SECONDS, 4 * entry.cost) and len(worker.line) > 1:
             self.endings.take_back(worker)
             worker.load = max(worker.load, STUCK_COST)
 
@@ -160,17 +158,26 @@ class Watch:
         word = worker.lane.words[AT]
         if word != worker.at:
             worker.at, worker.at_since = word, now
-        first, quiet = max(0, (word >> 2) - worker.head + 1), now - max(worker.at_since, worker.progress)
+            if worker.held_up is not None:
+                worker.held_up, worker.load = None, sum(entry.cost for entry in worker.line.values())
+        begun = word >> 2
+        waits, quiet = now - max(worker.at_since, worker.sent_at), now - max(worker.at_since, worker.progress)
         blocked = min(worker.blocked(now), quiet)
-        if quiet > MANY_STUCK_SECONDS and any(entry is not None for entry in islice(worker.line, first, None)):
+        if waits > MANY_STUCK_SECONDS and any(seq > begun for seq in reversed(worker.line)):
+            worker.held_up = worker.held_up or now - waits
             self.endings.take_back(worker)
             worker.load = max(worker.load, STUCK_COST)
-        elif worker.load >= STUCK_COST and blocked < MANY_STUCK_SECONDS:
-            worker.load = sum(entry.cost for entry in worker.line if entry is not None)
         if blocked > BLOCKED_SECONDS:
             self.core.returns.harvest(worker, now)  # those that had ended before are not kept waiting
             if worker.pid and self._is_stopped(worker.pid):
                 self.give_up(worker, now, "is stopped (SIGSTOP)")
+        if (
+            worker.held_up is not None
+            and now - worker.held_up > BEGIN_SECONDS
+            and not worker.line
+            and not worker.leftovers
+        ):
+            self.give_up(worker, now, "did not begin what it was sent: something holds its event loop up")
 
     # ---- endings
 
@@ -183,7 +190,7 @@ class Watch:
             return
         condemned = worker.reason is not None  # one of its jobs doesn't end, so it doesn't leave by itself
         blocked = worker.blocked(now) > BLOCKED_SECONDS
-        if due or (condemned and (blocked or not worker.busy)):
+        if due or (condemned and (blocked or not worker.line)):
             worker.reason = worker.reason or "did not leave by itself"
             self.endings.give_up_neighbours(worker, now)
             if blocked:
@@ -198,14 +205,8 @@ class Watch:
         if worker.life > Life.READY:
             return
         self.endings.take_back(worker)
-        self._vacate(worker, Change.RETIRE, now)
-        worker.next_ending = now + (self.grace.neighbours if worker.many and worker.busy else LEAVE_SECONDS)
-
-    def _vacate(self, worker: Worker, change: Change, now: float) -> None:
-        slot = worker.slot
-        self.core.fleet.change(worker, change)
-        if slot.worker is None and slot.start_at is None:
-            slot.start_at = now
+        self.core.fleet.change(worker, Change.RETIRE, now)
+        worker.next_ending = now + (self.grace.neighbours if worker.many and worker.line else LEAVE_SECONDS)
 
     def give_up(self, worker: Worker, now: float, why: str) -> None:
         """Replace a worker that will not answer, and kill it: no late answer of it may count."""
@@ -213,7 +214,7 @@ class Watch:
         core.notes.append(("worker_given_up", {"worker": worker.pid, "slot": worker.slot.index, "why": why}))
         worker.reason = why
         if worker.life is not Life.ENDING:
-            self._vacate(worker, Change.END, now)
+            core.fleet.change(worker, Change.END, now)
         worker.endings = KILL_NOW
         worker.next_ending = now + 1.0  # again, should its pid not be known yet
         self.kills.append(Kill(worker, signal.SIGKILL, True))
@@ -248,7 +249,6 @@ class Watch:
         outside = status in (-signal.SIGKILL, -signal.SIGTERM) and worker.life is not Life.STARTING
         young = worker.answered == 0 and not began and not outside and worker.life <= Life.READY
         slot = worker.slot
-        core.fleet.change(worker, Change.EXIT)
         self.restarts += 1
         core.notes.append(
             (
@@ -264,8 +264,7 @@ class Watch:
                 core.healthy = False
                 core.notes.append(("node_unhealthy", {"cause": cause}))
                 self._refuse_waiting(now)
-        if slot.worker is None and slot.start_at is None:
-            slot.start_at = now + (self.budget.delay() if young else 0.0)
+        core.fleet.change(worker, Change.EXIT, now, self.budget.delay() if young else 0.0)
 
     def ready(self, worker: Worker, pid: int, now: float) -> None:
         worker.pid = pid

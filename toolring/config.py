@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import os
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -280,6 +280,20 @@ def overrides(config: Config) -> dict[str, dict[str, Any]]:
     return found
 
 
+def check_tools(config: Config, served: Collection[str]) -> None:
+    """Whatever names a tool names one that is served. Raises ConfigError."""
+    known = ", ".join(sorted(served))
+    for group, section in config.groups.items():
+        for tool in section.tools:
+            if tool not in served:
+                text = f"groups.{group}.tools names {tool!r}, but no such tool is served; there is {known}"
+                raise ConfigError(text, key=f"groups.{group}.tools")
+    for tool in config.tools:
+        if tool not in served:
+            text = f"the configuration has [tools.{tool}], but no such tool is served; there is {known}"
+            raise ConfigError(text, key=f"tools.{tool}")
+
+
 def decided(section: ToolSection) -> dict[str, Any]:
     """What a tool's section says, without what it leaves to the tool."""
     return {key: value for key, value in msgspec.structs.asdict(section).items() if value is not None}
@@ -412,6 +426,11 @@ def _check(config: Config, sources: Mapping[str, str]) -> None:
             bad = f"must be one of {', '.join(choices)}"
         if bad:
             raise ConfigError(f"{sources[name]}: {name} = {value!r} {bad}", key=name)
+    for caller, account in config.callers.items():
+        if account.burst and not account.rate:
+            name = f"callers.{caller}.burst"
+            text = f"{sources[name]}: {name} = {account.burst}: burst= does nothing without rate="
+            raise ConfigError(text, key=name)
     sizes = {"node.workers": config.node.workers}
     sizes.update({f"groups.{name}.workers": section.workers for name, section in config.groups.items()})
     for name, workers in sizes.items():

@@ -301,14 +301,32 @@ def _parameters(name: str, function: Callable[..., Any]) -> tuple[list[Any], str
 
 
 def _struct(name: str, fields: list[Any]) -> type[msgspec.Struct]:
+    title = f"{name.replace('.', '_').replace('-', '_')}_arguments"  # unlike any class among them
     try:
-        title = f"{name.replace('.', '_').replace('-', '_')}_arguments"  # unlike any class among them
-        struct = msgspec.defstruct(title, fields, kw_only=True, forbid_unknown_fields=True)
-        msgspec.msgpack.Decoder(struct)
-        msgspec.json.schema(struct)
-    except (TypeError, ValueError) as error:
-        raise refused(name, f"its signature can't be validated: {error}") from error
+        return _validating(title, fields)
+    except Exception as error:  # a NameError, too: the hints of a class that one of them is made of
+        raise refused(name, _why_unfit(title, fields, error)) from error
+
+
+def _validating(title: str, fields: list[Any]) -> type[msgspec.Struct]:
+    struct = msgspec.defstruct(title, fields, kw_only=True, forbid_unknown_fields=True)
+    msgspec.msgpack.Decoder(struct)
+    msgspec.json.schema(struct)
     return struct
+
+
+def _why_unfit(title: str, fields: list[Any], error: Exception) -> str:
+    """The culprit is the first argument that can't be validated by itself."""
+    culprit = "its signature"
+    for field in fields:
+        try:
+            _validating(title, [field])
+        except Exception as its_own:
+            culprit, error = f"argument {field[0]!r}", its_own
+            break
+    reason = (str(error) or repr(error)).splitlines()[-1]  # what stands before tells how to extend msgspec
+    advice = "; use typing.Any, or a type that msgspec knows" if isinstance(error, TypeError) else ""
+    return f"{culprit} can't be validated: {reason}{advice}"
 
 
 def _default(value: Any) -> Any:

@@ -228,6 +228,8 @@ class Work(msgspec.Struct, array_like=True, gc=False):
     stream: int = 0
     """As in ``Follow``; ``progress`` too, also if it is the supervisor that wants to hear."""
     progress: bool = False
+    gathered: bool = False
+    """The calls are of different callers: each has a limit of its own, and all together none."""
 
 
 class Batch(msgspec.Struct, array_like=True, tag="batch", gc=False):

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 from msgspec import Raw
@@ -30,7 +32,7 @@ _encode = protocol.encode
 
 
 class AsyncLoop:
-    """One worker process's event loop, from ready to its end."""
+    """One worker process's event loop, from ready to its end. Made inside that loop."""
 
     def __init__(
         self,
@@ -56,13 +58,14 @@ class AsyncLoop:
         self._soon = False
         self._turning = False
         self._told = False
-        self._over: asyncio.Event | None = None
+        self._thread = threading.get_ident()
+        self._loop = asyncio.get_running_loop()
+        self._over = asyncio.Event()
 
     async def run(self, pid: int) -> None:
         """Serve until told to stop, or until what runs is over in a process that must not begin anything more."""
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         loop.set_exception_handler(self._stray)
-        self._over = asyncio.Event()
         loop.add_reader(self._fd, self._readable)
         say(self._socket, Ready(pid))
         self._readable()
@@ -112,7 +115,7 @@ class AsyncLoop:
         self._end_if_over()
 
     def _end_if_over(self) -> None:
-        if self._told and not self._runner.runs and self._over is not None:
+        if self._told and not self._runner.runs:
             self._over.set()
 
     def _turn(self) -> None:
@@ -120,7 +123,7 @@ class AsyncLoop:
         self._turning = bool(self._runner.runs)
         self._words[TURNED] = int(time.monotonic() * 1e6)
         if self._turning:
-            asyncio.get_running_loop().call_later(TURN_SECONDS, self._turn)
+            self._loop.call_later(TURN_SECONDS, self._turn)
 
     # ---- what leaves
 
@@ -145,13 +148,17 @@ class AsyncLoop:
             say(self._socket, Leaving())
 
     def _part(self, part: Part) -> None:
+        if threading.get_ident() != self._thread:
+            with suppress(RuntimeError):  # the loop has ended, and nobody listens any more
+                self._loop.call_soon_threadsafe(self._part, part)
+            return
         self._parts.append(part)
         self._flush_soon()
 
     def _flush_soon(self) -> None:
         if not self._soon:
+            self._loop.call_soon(self._flush)
             self._soon = True
-            asyncio.get_running_loop().call_soon(self._flush)
 
     def _flush(self) -> None:
         """Parts first, since they come before their jobs' answers."""
@@ -166,9 +173,9 @@ class AsyncLoop:
             say(self._socket, Done(some, count), large)
         if answers and self._figures is not None and not self._reporting:
             self._reporting = True
-            asyncio.get_running_loop().call_later(REPORT_SECONDS, self._report)
+            self._loop.call_later(REPORT_SECONDS, self._report)
         if has_arrived(self._socket):
-            asyncio.get_running_loop().call_soon(self._readable)
+            self._loop.call_soon(self._readable)
 
     def _report(self) -> None:
         self._reporting = False
@@ -202,4 +209,8 @@ def serve(
     figures: Callable[[], dict[str, Any]] | None,
 ) -> None:
     """Serve until told to stop, in an event loop of this process's main thread."""
-    asyncio.run(AsyncLoop(socket, lane, runnables, make_logger, max_result, figures).run(os.getpid()))
+
+    async def main() -> None:
+        await AsyncLoop(socket, lane, runnables, make_logger, max_result, figures).run(os.getpid())
+
+    asyncio.run(main())

@@ -46,7 +46,6 @@ class AsyncRunner:
 
     __slots__ = (
         "_answer",
-        "_lane",
         "_make_logger",
         "_max_result",
         "_post",
@@ -68,7 +67,6 @@ class AsyncRunner:
     ) -> None:
         """``answer`` is told of each attempt once it is over, ``post`` of what it tells before."""
         self._runnables = runnables
-        self._lane = lane
         self._words = lane.words
         self._make_logger = make_logger
         self._max_result = max_result
@@ -324,10 +322,14 @@ class AsyncRunner:
         """Puts the cancellation of one job off; the supervisor sees how long in the lane."""
         if not 0 < seconds <= MOST_SECONDS:
             raise ValueError(f"shield({seconds!r}): more than 0 seconds, and at most {MOST_SECONDS:g}")
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise RuntimeError("context.shield() belongs where the job awaits, not in a thread of it") from None
         shield = int((time.monotonic() + seconds) * 1e6)
         run.shields.append(shield)
         self._tell_shields()
-        over = asyncio.get_running_loop().call_later(seconds, run.lower, shield)
+        over = loop.call_later(seconds, run.lower, shield)
         try:
             yield
         finally:

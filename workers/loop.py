@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import select
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -21,6 +23,7 @@ from toolring.workers.runner import Runner
 FLUSH_SECONDS: Final = 0.001
 """Finished answers wait at most this long for company while further jobs of a batch run."""
 REPORT_SECONDS: Final = 1.0
+LOOK_SECONDS: Final = 0.05
 
 _encode = protocol.encode
 _send = zmq.backend.Socket.send  # without the sugar: two thirds of the price
@@ -123,33 +126,54 @@ class Outbox:
 
 
 class Messages:
-    """What arrives from the supervisor, in order; and the channel of the job at hand, which hears only of itself."""
+    """What arrives from the supervisor, in order; and the channel of the job at hand, which hears only of itself.
 
-    __slots__ = ("_socket", "held")
+    A tool's threads may post, too, as long as its job is open. Until then, and after it, the socket is the main
+    thread's alone.
+    """
+
+    __slots__ = ("_descriptor", "_lock", "_open", "_socket", "held")
 
     def __init__(self, socket: Socket) -> None:
         self._socket = socket
+        self._descriptor = descriptor(socket)
+        self._lock = threading.Lock()
+        self._open = 0
         self.held: deque[tuple[protocol.FromSupervisor, Any]] = deque()
 
     def next(self) -> tuple[protocol.FromSupervisor, Any]:
         """Wait for a message, with its body."""
         return self.held.popleft() if self.held else receive(self._socket)
 
+    def open(self, seq: int) -> None:
+        """The job at hand may post."""
+        self._open = seq
+
+    def close(self) -> None:
+        """It may not any more; a thread that is about to has done so before this returns."""
+        with self._lock:
+            self._open = 0
+
     def post(self, part: Part) -> None:
         body = None
         if len(part.value) > INLINE:
             body, part.value = part.value, NIL
-        say(self._socket, Parts([part]), body)
+        with self._lock:
+            if part.id == self._open:
+                say(self._socket, Parts([part]), body)
 
     def wait(self, seq: int) -> int:
         """Until the job's caller has taken in more of its parts; what else comes meanwhile has its turn later."""
         while True:
-            message, body = receive(self._socket)
+            with self._lock:
+                message, body = receive(self._socket) if has_arrived(self._socket) else (None, None)
             if isinstance(message, More):
                 if message.id == seq:
                     return message.granted
-            else:
+            elif message is not None:
                 self.held.append((message, body))
+            else:  # a thread that sends may take the descriptor's news away, so look again by and by
+                select.select([self._descriptor], [], [], LOOK_SECONDS)
 
 
 def serve(

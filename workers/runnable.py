@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -33,7 +34,6 @@ class Runnable:
         "decode",
         "decode_all",
         "item",
-        "name",
         "positional",
         "streams",
         "tool",
@@ -47,7 +47,6 @@ class Runnable:
     ) -> None:
         """``changes`` is told the arguments of each run that has ended, however it ended."""
         self.tool = tool
-        self.name = tool.spec.name
         self.decode = tool.decode
         self.decode_all = msgspec.msgpack.Decoder(list[tool.arguments]).decode  # type: ignore[name-defined]
         self.cache = cache
@@ -106,7 +105,10 @@ def joined(work: Work, parts: Sequence[bytes], limit: int) -> Raw:
 
 
 def fitted(seq: int, work: Work, parts: list[bytes], limit: int) -> Raw:
-    """The answers of many calls as one array. If they are too much together, the largest are errors instead."""
+    """The answers of many calls as one array. If they are too much together for one caller, the largest are errors
+    instead."""
+    if work.gathered:
+        limit = sys.maxsize
     size = sum(map(len, parts))
     for place in sorted(range(len(parts)), key=lambda place: len(parts[place]), reverse=True):
         if size + 5 <= limit:

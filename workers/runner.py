@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -49,7 +50,11 @@ _NOTHING: Final[dict[str, Any]] = {}
 
 
 class Channel(Protocol):
-    """To whoever follows the job at hand."""
+    """To whoever follows the job at hand. A tool's threads may use it as well, between ``open`` and ``close``."""
+
+    def open(self, seq: int) -> None: ...
+
+    def close(self) -> None: ...
 
     def post(self, part: Part) -> None: ...
 
@@ -65,6 +70,7 @@ class Runner:
         "_armed",
         "_channel",
         "_lane",
+        "_main",
         "_make_logger",
         "_max_result",
         "_outlet",
@@ -91,6 +97,7 @@ class Runner:
         self._max_result = max_result
         self._channel = channel
         self._outlet: Outlet | None = None
+        self._main = threading.get_ident()
         self.forked = False
         """Set in a child that a tool forked."""
         os.register_at_fork(after_in_child=self._mark)
@@ -119,9 +126,11 @@ class Runner:
     def _followed(self, seq: int, work: Work, runnable: Runnable, start: float) -> Answer:
         """An attempt of which somebody wants to hear before it is over."""
         outlet = self._outlet = Outlet(seq, work, self._post, self._max_result)
+        self._channel.open(seq)
         try:
             answer = self._attempt(seq, work, runnable, start)
         finally:
+            self._channel.close()
             self._outlet = None
         if work.stream:
             answer.flags |= STREAMED
@@ -130,6 +139,9 @@ class Runner:
 
     def _post(self, part: Part) -> None:
         """Send a part to its end: half a message would be taken for the first half of the next."""
+        if threading.get_ident() != self._main:  # no signal is handled there
+            self._channel.post(part)
+            return
         armed = self._armed
         armed.missed, armed.sending = False, True
         try:

@@ -23,7 +23,7 @@ from multiprocess import get_context
 from multiprocess.connection import Connection, wait
 
 from toolring.declare import Tool
-from toolring.errors import LoadError, ToolringError
+from toolring.errors import ToolringError
 from toolring.guard import die_with
 from toolring.lane import INTERRUPT
 from toolring.plugins.registry import Registry, load_plugins
@@ -81,10 +81,6 @@ def _configured(
     tools: Mapping[str, Tool[..., Any]], overrides: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Tool[..., Any]]:
     """The tools under the policy that the configuration decides. Raises LoadError."""
-    for name in overrides:
-        if name not in tools:
-            known = ", ".join(sorted(tools))
-            raise LoadError(f"the configuration has [tools.{name}], but no such tool is served; there is {known}")
     return {name: tool.under(overrides[name]) if name in overrides else tool for name, tool in tools.items()}
 
 

@@ -106,6 +106,7 @@ def grouped_tools() -> dict[str, ServedTool]:
             concurrent=True,
             idempotent=True,
             affinity="n",
+            breaker=BREAKER,
         ),
         tool("brisk", group="async", concurrent=True, timeout=0.5, invalidates=("t",), breaker=BREAKER),
         tool("stubborn", group="async", concurrent=True, timeout=1.0, concurrency=1),
@@ -187,6 +188,8 @@ class SimClient:
                 job.follow = Follow(WINDOW, True)
             elif n % 5 == 1:
                 job.follow = Follow(0, True)
+            if n % 7 == 3 and self.node.impatient:
+                job.queue_timeout = 0.3
             limit = self.node.core.limits.default_timeout if timeout is None else timeout
             self.asked[number] = Asked(job, n, self.node.now, self.node.now + limit)
             self.asked[number].version = self.node.known
@@ -297,6 +300,8 @@ class Node:
         self.starts: dict[str, list[float]] = {}
         self.pids = 0
         self.shut = False
+        self.impatient = False
+        """Some callers wait no longer than a moment until their jobs are begun."""
         self.key_cancelled: set[str] = set()
         self.tick()
 
@@ -383,8 +388,8 @@ class Node:
             self.core.placing.dispatch(self.now)
             for send in self.core.sends:
                 assert send.worker.life is Life.READY, "work for a worker that isn't ready"
-                for at, work in enumerate(send.work, send.first - send.worker.head):
-                    self.check_work(send.worker, send.worker.line[at], work)
+                for seq, work in enumerate(send.work, send.first):
+                    self.check_work(send.worker, send.worker.line.get(seq), work)
             self.check_idle()
         self.perform()
 
@@ -400,10 +405,10 @@ class Node:
             assert work.chunk == len(entry.members) == len(decode(entry.args))
             assert len(entry.members) <= (entry.tool.spec.batch or 0)
             assert len(entry.members) == 1 or not any(member.alone for member in entry.members), "one that kills"
-        if worker.many and entry.alone:
-            assert [other for other in worker.line if other is not None] == [entry], "one that kills, among others"
+        if worker.many and (entry.alone or any(member.alone for member in entry.members or ())):
+            assert list(worker.line.values()) == [entry], "one that kills, among others"
         if worker.many:
-            assert sum(other is not None for other in worker.line) <= worker.many
+            assert len(worker.line) <= worker.many
 
     def perform(self) -> None:
         core = self.core
@@ -451,12 +456,13 @@ class Node:
         record, name = worker.record, f"{work.session}-{work.id}"
         run = Run([name], work.tool, worker)
         if record.identity in self.core.fleet.workers and not self.shut:
-            entry = record.line[seq - record.head] if seq >= record.head else None
+            entry = record.line.get(seq)
             wanted = seq in record.leftovers if record.many else worker.words[CANCEL] == seq
             assert entry is not None or wanted, f"{name} was taken back and runs all the same"
             run.entry = entry
             if entry is not None and entry.members is not None:
                 run.jobs = [member.name for member in entry.members]
+            self.check_wanted(run)
         if not self.core.tools[work.tool].repeatable:
             again = {job for other in self.runs for job in other.jobs} & set(run.jobs)
             assert not again, f"{again} may not be repeated and start again"
@@ -464,6 +470,17 @@ class Node:
         self.check_run(run)
         self.check_rate(work.tool)
         return run
+
+    def check_wanted(self, run: Run) -> None:
+        """Nothing starts that its only caller was told had not been started in time."""
+        entry = run.entry
+        if entry is None or entry.members is not None or (entry.record is not None and entry.record.waiting):
+            return
+        for client in self.clients:
+            for asked in client.asked.values():
+                told = asked.answer is not None and not (asked.resent or asked.job.key)  # else it is for another, too
+                if told and f"{client.name}-{asked.job.id}" == run.job:
+                    assert asked.code != "EXPIRED", f"{run.job} starts although it had expired"
 
     def check_rate(self, name: str) -> None:
         """In no span of time are there more starts than rate and burst allow, but for those that workers held."""
@@ -525,9 +542,9 @@ class Node:
     def check_idle(self) -> None:
         """Nobody idles beside work that is theirs."""
         core = self.core
-        idle = [worker for worker in core.fleet.ready if not worker.line]
+        idle = [worker for worker in core.fleet.ready if worker.idle]
         for worker in idle:
-            waits = [*worker.slot.group.line, *worker.slot.waiting]
+            waits = [*worker.slot.group.line, *worker.slot.group.apart, *worker.slot.waiting]
             assert not waits, f"worker {worker.name} idles while {len(waits)} jobs wait"
         for valve in core.valves:
             waits = list(valve.line)
@@ -565,7 +582,7 @@ class Node:
         elif code == "CANCELLED":
             assert asked.cancelled or self.shut or job.key, "cancelled by nobody"
         elif code == "EXPIRED":
-            mine = (served.timeout, served.queue_timeout, served.spec.idle_timeout)
+            mine = (served.timeout, served.queue_timeout, served.spec.idle_timeout, job.queue_timeout)
             limits = [limit for limit in mine if limit is not None]
             due = min([asked.deadline, *(asked.asked + limit for limit in limits)])
             assert job.key or self.now >= due or asked.resent, "expired before its time"
@@ -586,7 +603,9 @@ class Node:
         entries = self.entries()
         assert core.bytes == sum(len(entry.args) for entry in entries)
         assert core.in_hand() == len(entries)
-        lines = [group.line for group in core.fleet.groups] + [valve.line for valve in core.valves]
+        lines = [line for group in core.fleet.groups for line in (group.line, group.apart)] + [
+            valve.line for valve in core.valves
+        ]
         lines += [slot.waiting for slot in core.fleet.slots]
         places = Counter(id(entry) for line in lines for entry in line)
         for line in lines:
@@ -606,13 +625,13 @@ class Node:
         self.check_circuits(entries)
         for entry in waiting:
             assert places[id(entry)] == 1, f"{entry.name} waits in {places[id(entry)]} lines"
-        held = Counter(id(entry) for worker in core.fleet.workers.values() for entry in worker.line if entry)
+        held = Counter(id(entry) for worker in core.fleet.workers.values() for entry in worker.line.values())
         for entry in entries:
             assert not entry.final
             assert held[id(entry)] == (entry.state is State.DISPATCHED), f"{entry.name} is held {held[id(entry)]} times"
             if entry.state is State.DISPATCHED:
                 assert entry.worker is not None
-                assert entry in entry.worker.line
+                assert entry in entry.worker.line.values()
             if entry.state is State.BATCHED:
                 carrier = entry.carrier
                 assert carrier is not None
@@ -627,7 +646,7 @@ class Node:
                 assert entry.record.entry is not None
         for worker in core.fleet.workers.values():
             assert worker.load > -1e-9
-            if not worker.line:
+            if worker.idle:
                 assert worker.load == 0
         self.check_sharing(entries)
 

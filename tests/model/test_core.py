@@ -17,6 +17,8 @@ from toolring.protocol import CALL, KEEP
 WALKS = 300
 
 picks = st.integers(0, 1_000_000)
+KEYED = {"one": "read", "two": "write", "three": "near", "four": "bulk_write"}
+"""The tool of each idempotency key."""
 NAMES = ["read", "write", "near", "push", "brief", "polite", "few", "slow", "again", "cached", "cached"]
 NAMES += ["supple", "large", "small", "flow", "quiet", "bulk", "bulk", "bulk_write"]
 ASYNC = ["wait", "wait", "look", "near_look", "brisk", "stubborn", "async_flow", "async_bulk", "async_bulk"]
@@ -39,6 +41,7 @@ class NodeMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.node = Node(served=grouped_tools(), groups=GROUPS)
+        self.node.impatient = True
         self.count = 0
 
     def client(self, pick: int) -> SimClient | None:
@@ -75,7 +78,7 @@ class NodeMachine(RuleBasedStateMachine):
     @rule(
         pick=picks,
         name=tool_names,
-        key=st.sampled_from(["", "one", "two", "three"]),
+        key=st.sampled_from(["", "one", "two", "three", "four"]),
         mode=st.sampled_from([CALL, KEEP]),
         timeout=timeouts,
         clash=st.sampled_from([0, 0, 0, 1]),
@@ -86,8 +89,8 @@ class NodeMachine(RuleBasedStateMachine):
         if client is None:
             return
         if key:
-            name = {"one": "read", "two": "write", "three": "near"}[key]
-        n = {"one": -1, "two": -2, "three": -3}[key] - 10 * clash if key else self.number(name)
+            name = KEYED[key]
+        n = -1 - list(KEYED).index(key) - 10 * clash if key else self.number(name)
         client.submit([(name, n, 0, timeout, key, mode, b"")])
 
     def number(self, name: str) -> int:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
 from collections.abc import AsyncIterator, Generator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from msgspec import Struct
@@ -24,6 +26,80 @@ def _append(path: str, text: object) -> None:
 async def _until(path: str) -> None:
     while not Path(path).exists():
         await asyncio.sleep(0.002)
+
+
+# ---- threads
+
+
+@tool(read_only=True)
+async def hop(words: int, context: Context) -> str:
+    """Tells of its progress from a thread."""
+
+    def work() -> str:
+        for number in range(words):
+            context.progress(number + 1, words)
+            time.sleep(0.06)
+        try:
+            with context.shield():
+                return "shielded"
+        except RuntimeError as error:
+            return str(error)
+
+    return await asyncio.to_thread(work)
+
+
+@tool(read_only=True)
+def pooled(threads: int, words: int, context: Context) -> int:
+    """Tells of its progress from many threads at once."""
+
+    def work(first: int) -> None:
+        for number in range(words):
+            context.progress(words, words, f"{first} {number}")
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(work, range(threads)))
+    return threads * words
+
+
+@tool(read_only=True)
+def outlive(path: str, context: Context) -> None:
+    """A thread of it goes on to tell of its progress after it has returned."""
+
+    def work() -> None:
+        while not Path(path).exists():
+            context.progress(1, 1)
+
+    threading.Thread(target=work, daemon=True).start()
+
+
+@tool(read_only=True)
+def streamed(parts: int, context: Context) -> Generator[int, None, None]:
+    """A thread tells of its progress while parts go out, and are waited for."""
+    over = threading.Event()
+
+    def work() -> None:
+        while not over.wait(0.001):
+            context.progress(1, 1)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield from range(parts)
+    finally:
+        over.set()
+        thread.join()
+
+
+@tool
+async def leave_behind(path: str) -> None:
+    """A task of it blocks the event loop after it has returned."""
+
+    async def stray() -> None:
+        await asyncio.sleep(0.05)
+        _append(path, os.getpid())
+        time.sleep(120)
+
+    asyncio.get_running_loop().create_task(stray())
 
 
 # ---- async

@@ -238,3 +238,33 @@ def test_workers_from_a_fresh_interpreter_do_it_too(spot: Path) -> None:
         opened(spot)
         assert [handle.result() for handle in handles] == [f"gate{n}" for n in range(5)]
         assert list(client.stream("async_steps", {"n": 3})) == ["0", "1", "2"]
+
+
+def test_its_threads_may_tell_of_its_progress(client: Client, node: Node) -> None:
+    told: list[float] = []
+    result = client.call("hop", {"words": 4}, on_progress=lambda word: told.append(word.done))
+    assert result == "context.shield() belongs where the job awaits, not in a thread of it"
+    assert told == [1, 2, 3, 4]
+    runs = node.status()["tools"]["who"]["answered"]
+    answered = [client.submit("who") for _ in range(50)]
+    assert {handle.result() for handle in answered} <= async_pids(node)
+    assert all(worker["state"] in ("ready", "busy") for worker in node.status()["workers"])
+    assert node.status()["tools"]["who"]["answered"] == runs + 50
+
+
+def test_a_task_that_was_left_behind_and_blocks_costs_the_worker_alone(client: Client, node: Node, spot: Path) -> None:
+    client.call("leave_behind", {"path": str(spot)})
+    blocked = int(eventually(lambda: lines(spot), "its task blocks")[0])
+    handles = [client.submit("who") for _ in range(20)]
+    assert blocked not in {handle.result() for handle in handles}
+    eventually(lambda: not alive(blocked), "it is replaced")
+    assert "holds its event loop up" in node.log
+
+
+def test_a_long_one_is_in_nobodys_way(client: Client, spot: Path) -> None:
+    """However many come and go beside it, in the same process."""
+    (long,) = company(client, spot, "gate", 1)
+    assert len(set(client.map("who", [{}] * 3000))) == 2
+    assert not long.done()
+    opened(spot)
+    assert long.result() == "gate0"

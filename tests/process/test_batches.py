@@ -7,6 +7,7 @@ import itertools
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,7 @@ def test_what_has_come_is_given_before_more_is_read(client: Client) -> None:
         for n in range(50):
             yield {"x": n}
             eventually(lambda n=n: answered() > before + n)  # type: ignore[misc]
+            client.status()  # what the node counted before it told so may come right after that, but before this
             assert len(given) >= n
 
     for result in client.map("echo", calls(), window=256):
@@ -170,6 +172,50 @@ def test_a_map_waits_for_a_busy_node(tmp_path: Path) -> None:
         assert list(client.map("nap", calls, window=30)) == list(range(60))
         assert sorted(client.map("nap", calls, window=30, ordered=False)) == [(n, n) for n in range(60)]
         assert client.status()["jobs"]["refused"]["BUSY"] > 0
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_a_busy_node_is_not_pestered(ordered: bool) -> None:
+    """It refuses what is too much at first, and then one in nine; not each call again and again."""
+    with kit.running(TOOLRING_LIMITS_BACKLOG="6") as small, small.client() as client:
+        calls = [{"seconds": 0.005, "x": n} for n in range(300)]
+        assert len(list(client.map("nap", calls, window=30, ordered=ordered))) == 300
+        refused = client.status()["jobs"]["refused"]["BUSY"]
+        assert 20 <= refused <= 30 + 300 / 4, "each eighth, and as many again where nothing was answered for a while"
+
+
+def test_one_long_call_does_not_hold_up_those_that_were_refused(tmp_path: Path) -> None:
+    gate, first, others = (tmp_path / name for name in ("gate", "first", "others"))
+    with ExitStack() as stack:
+        small = stack.enter_context(kit.running(kit.HERE / "flow_tools.py", TOOLRING_LIMITS_BACKLOG="2"))
+        client, other = (stack.enter_context(small.client()) for _ in range(2))
+        held = other.submit("gate", {"path": str(gate)})
+        eventually(lambda: lines(gate), "one worker is held")
+        calls = [{"path": str(first)}, *({"path": f"{others}{n}"} for n in range(5))]
+        running = Background(lambda: list(client.map("gate", calls, errors="return")))
+        eventually(lambda: lines(first), "the other one runs the first call")
+        for n in range(5):
+            Path(f"{others}{n}.open").touch()
+        Path(f"{gate}.open").touch()
+        held.result()
+        eventually(lambda: all(lines(Path(f"{others}{n}")) for n in range(5)), "all others have run")
+        assert running.is_alive()
+        Path(f"{first}.open").touch()
+        assert all(isinstance(pid, int) for pid in running.result())
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_awaited_it_waits_for_a_busy_node_too(ordered: bool) -> None:
+    async def main(address: str) -> None:
+        async with AsyncClient(address) as client:
+            calls = [{"seconds": 0.005, "x": n} for n in range(100)]
+            given = [r async for r in client.map("nap", calls, window=30, ordered=ordered)]
+            assert sorted(given) == (list(range(100)) if ordered else [(n, n) for n in range(100)])
+            refused = (await client.status())["jobs"]["refused"]["BUSY"]
+            assert 20 <= refused <= 30 + 100 / 4
+
+    with kit.running(TOOLRING_LIMITS_BACKLOG="6") as small:
+        asyncio.run(main(small.address))
 
 
 def test_awaited_it_is_the_same(node: Node) -> None:

@@ -304,5 +304,5 @@ def test_the_queue_is_shown(node: Node, client: Client, gates: Gates) -> None:
 def test_a_bad_priority_or_patience_is_refused_by_name(client: Client) -> None:
     for given in ({"priority": "urgent"}, {"queue_timeout": -1}):
         error = failure(partial(client.call, "echo", {"x": 1}, **given))
-        assert error.code == "PROTOCOL"
+        assert error.code == "INVALID_ARGUMENTS"
         assert next(iter(given)) in str(error)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 
 from tests.process import kit
 from tests.process.kit import Background, Node, alive, eventually, failure, lines
-from toolring import AsyncClient, Client, Progress, Stream
+from toolring import AsyncClient, AsyncStream, Client, Progress, Stream
 from toolring.errors import Cancelled, Expired, InvalidArguments, OutcomeUnknown, ToolError
 
 TOOLS = kit.HERE / "live_tools.py"
@@ -108,6 +109,41 @@ def test_leaving_early_ends_it_and_its_cleanup_runs(client: Client, spot: Path, 
             client.cancel(stream.id)
         assert isinstance(failure(lambda: next(stream)), Cancelled)
     eventually(lambda: lines(spot)[-1] == "closed", "its cleanup ran")
+
+
+@pytest.mark.parametrize("how", ["break", "error"])
+def test_a_loop_that_is_left_ends_it_although_the_stream_is_still_held(client: Client, spot: Path, how: str) -> None:
+    step(spot, 0)
+    step(spot, 1)
+    stream = client.stream("steps", {"n": 1000, "path": str(spot), "step": str(spot)})
+    assert next(stream) == "0"  # which ends nothing
+    try:
+        for part in stream:
+            assert part == "1"
+            if how == "break":
+                break
+            raise ZeroDivisionError
+    except ZeroDivisionError:
+        pass
+    eventually(lambda: lines(spot)[-1] == "closed", "its cleanup ran")
+    assert isinstance(failure(lambda: next(stream)), Cancelled)
+    assert isinstance(failure(lambda: list(stream)), Cancelled)
+
+
+def test_a_loop_to_the_end_leaves_its_value(client: Client) -> None:
+    stream = client.stream("steps", {"n": 3})
+    assert list(stream) == ["0", "1", "2"]
+    assert list(stream) == []
+    assert stream.value == "all"
+
+
+def test_options_that_are_wrong_are_refused_by_name(client: Client) -> None:
+    given: list[dict[str, Any]] = [{"window": 10**30}, {"timeout": "5"}, {"priority": "urgent"}, {"idle_timeout": 0}]
+    for options in given:
+        error = failure(partial(client.stream, "steps", {"n": 1}, **options))
+        assert isinstance(error, InvalidArguments)
+        assert error.facts["argument"] == next(iter(options))
+    assert list(client.stream("steps", {"n": 2}, window=1 << 62)) == ["0", "1"]
 
 
 def test_an_async_one_that_was_left_keeps_its_worker(client: Client, spot: Path) -> None:
@@ -264,3 +300,112 @@ def test_the_asyncio_client_does_it_too(node: Node, spot: Path) -> None:
 
     asyncio.run(main())
     eventually(lambda: lines(spot)[-1] == "closed", "it was ended")
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    """``eventually``, while the event loop turns."""
+    await asyncio.to_thread(eventually, condition)
+
+
+@pytest.mark.parametrize("how", ["break", "error", "cancel"])
+def test_an_async_loop_that_is_left_ends_it_although_the_stream_is_still_held(node: Node, spot: Path, how: str) -> None:
+    arguments = {"n": 9, "path": str(spot), "step": str(spot)}
+    step(spot, 0)
+    step(spot, 1)
+
+    async def read(stream: AsyncStream) -> None:
+        async for part in stream:
+            assert part == "1"
+            if how == "break":
+                break
+            if how == "error":
+                raise ZeroDivisionError
+
+    async def main() -> None:
+        async with AsyncClient(node.address) as client:
+            stream = client.stream("async_steps", arguments)
+            assert await anext(stream) == "0"
+            task = asyncio.create_task(read(stream))
+            await until(lambda: len(lines(spot)) >= 2)
+            if how == "cancel":
+                task.cancel()
+            await asyncio.wait([task])
+            await until(lambda: lines(spot)[-1] == "closed")
+            with pytest.raises(Cancelled):
+                await anext(stream)
+
+    asyncio.run(main())
+
+
+def test_an_async_one_that_is_closed_first_never_begins(node: Node, spot: Path) -> None:
+    async def main() -> None:
+        async with AsyncClient(node.address) as client:
+            before = (await client.status())["jobs"]["accepted"]
+            stream = client.stream("steps", {"n": 3, "path": str(spot)})
+            stream.close()
+            for _ in range(2):
+                with pytest.raises(Cancelled):
+                    await anext(stream)
+            with pytest.raises(Cancelled):
+                _ = [part async for part in stream]
+            with pytest.raises(Cancelled):
+                async with stream:
+                    pass
+            with pytest.raises(Cancelled):
+                _ = stream.value
+            assert stream.id is None
+            assert (await client.status())["jobs"]["accepted"] == before
+
+    asyncio.run(main())
+    assert lines(spot) == []
+
+
+def test_an_async_one_that_is_closed_while_it_waits_for_the_node_never_begins(node: Node, spot: Path) -> None:
+    async def main() -> None:
+        client = AsyncClient(node.address)
+        stream = client.stream("steps", {"n": 3, "path": str(spot)})
+        first = asyncio.create_task(anext(stream))
+        await asyncio.sleep(0)  # it has begun to connect
+        stream.close()
+        with pytest.raises(Cancelled):
+            await first
+        await client.close()
+
+    asyncio.run(main())
+    assert lines(spot) == []
+
+
+def test_an_error_of_who_hears_of_progress_ends_the_job(node: Node, client: Client) -> None:
+    def hear(progress: Progress) -> None:
+        raise ZeroDivisionError(progress.message)
+
+    def in_hand() -> int:
+        return int(client.jobs("report")["total"])
+
+    async def main() -> None:
+        async with AsyncClient(node.address) as own:
+            with pytest.raises(ZeroDivisionError):
+                await own.call("report", {"n": 3, "seconds": 60.0}, on_progress=hear)
+            await until(lambda: in_hand() == 0)
+
+    asyncio.run(main())
+    with pytest.raises(ZeroDivisionError):
+        client.call("report", {"n": 3, "seconds": 60.0}, on_progress=hear)
+    eventually(lambda: in_hand() == 0, "it was ended")
+
+
+def test_a_tools_threads_may_tell_of_its_progress(node: Node, client: Client, tmp_path: Path) -> None:
+    told: list[str] = []
+    assert (
+        client.call("pooled", {"threads": 8, "words": 200}, on_progress=lambda word: told.append(word.message)) == 1600
+    )
+    assert told
+    over = tmp_path / "over"
+    client.call("outlive", {"path": str(over)}, on_progress=print)
+    assert list(client.map("report", [{"n": n, "seconds": 0} for n in range(200)])) == list(range(200))
+    over.touch()
+    words: list[float] = []
+    stream = client.stream("streamed", {"parts": 300}, window=100, on_progress=lambda word: words.append(word.done))
+    assert list(stream) == list(range(300))
+    assert words
+    assert "worker_given_up" not in node.log

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from toolring.config import Config, GroupSection, decided, flat, load, overrides
+from toolring.config import Config, GroupSection, check_tools, decided, flat, load, overrides
 from toolring.errors import ConfigError
 
 
@@ -276,6 +276,12 @@ def test_a_callers_section_is_kept_with_its_sources(tmp_path: Path) -> None:
         ("[callers.ann]\nweight = 0\n", "callers.ann.weight = 0.0 must be greater than 0"),
         ("[callers.ann]\nrate = -1.0\n", "callers.ann.rate = -1.0 must be at least 0"),
         ("[callers.ann]\nburst = 1.5\n", "Expected `int`"),
+        ("[callers.ann]\nburst = 5\n", "callers.ann.burst = 5: burst= does nothing without rate="),
+        ('[callers."*"]\nburst = 5\nrate = 0\n', "callers.*.burst = 5: burst= does nothing without rate="),
+        (
+            '[callers.ann]\nburst = 5\n[callers."*"]\nrate = 1\n',
+            "callers.ann.burst = 5: burst= does nothing without rate=",
+        ),
         ("[callers]\nann = 1\n", r"callers.ann must be a section"),
     ],
 )
@@ -283,6 +289,14 @@ def test_what_is_wrong_in_a_callers_section_is_named(tmp_path: Path, text: str, 
     with pytest.raises(ConfigError) as caught:
         load(written(tmp_path, text), environment={})
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "burst", "rate"), [("burst = 5\nrate = 1\n", 5, 1.0), ("burst = 0\n", 0, 0.0), ("rate = 1\n", 0, 1.0)]
+)
+def test_a_callers_burst_goes_with_its_rate(tmp_path: Path, text: str, burst: int, rate: float) -> None:
+    section = load(written(tmp_path, f"[callers.ann]\n{text}"), environment={}).config.callers["ann"]
+    assert (section.burst, section.rate) == (burst, rate)
 
 
 # ---- groups of workers
@@ -386,3 +400,27 @@ def test_a_tool_is_in_one_group(tmp_path: Path, text: str, key: str) -> None:
     with pytest.raises(ConfigError, match=r"the tool 'a' is in the group 'x' and in groups\.y\.tools") as caught:
         overrides(config)
     assert caught.value.facts["key"] == key
+
+
+@pytest.mark.parametrize(
+    ("text", "says", "key"),
+    [
+        (
+            "[groups.x]\ntools = ['b', 'zz']\n",
+            "groups.x.tools names 'zz', but no such tool is served; there is a, b",
+            "groups.x.tools",
+        ),
+        (
+            "[tools.zz]\ngroup = 'x'\n",
+            "the configuration has [tools.zz], but no such tool is served; there is a, b",
+            "tools.zz",
+        ),
+    ],
+)
+def test_what_names_a_tool_that_is_not_served_is_named_itself(tmp_path: Path, text: str, says: str, key: str) -> None:
+    config = load(written(tmp_path, text), environment={}).config
+    with pytest.raises(ConfigError) as caught:
+        check_tools(config, ["b", "a"])
+    assert str(caught.value) == says
+    assert caught.value.facts["key"] == key
+    check_tools(config, ["a", "b", "zz"])

@@ -355,6 +355,57 @@ def test_a_bad_declaration_is_refused_where_it_stands(function: Any, policy: dic
     assert "tool" in caught.value.facts
 
 
+class Opaque: ...
+
+
+class Holds(msgspec.Struct):
+    inner: Opaque
+
+
+class Dangles(msgspec.Struct):
+    inner: Missing  # type: ignore[name-defined]  # noqa: F821
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        (object, "type <class 'object'> is not supported"),
+        (complex, "type <class 'complex'> is not supported"),
+        (list[Opaque], f"type {Opaque!r} is not supported"),
+        (Holds, f"type {Opaque!r} is not supported"),
+        (list[int] | tuple[int, ...], "Type unions may not contain more than one array-like"),
+        (Annotated[int, msgspec.Meta(min_length=1)], "Can only set `min_length` on a str, bytes, or collection"),
+    ],
+)
+def test_an_argument_of_an_unsupported_type_is_named(kind: Any, reason: str) -> None:
+    def echo(a: int, x: Any = None, b: str = "") -> None: ...
+
+    echo.__annotations__["x"] = kind
+    with pytest.raises(LoadError) as caught:
+        tool(echo)
+    says = str(caught.value)
+    assert says.startswith(f"tool 'echo': argument 'x' can't be validated: {reason}")
+    assert says.endswith("; use typing.Any, or a type that msgspec knows")
+    assert "schema_hook" not in says
+    assert caught.value.facts == {"tool": "echo"}
+
+
+def test_an_argument_is_named_whose_own_hints_are_wrong() -> None:
+    def echo(a: int, x: Dangles) -> None: ...
+
+    with pytest.raises(LoadError) as caught:
+        tool(echo)
+    assert str(caught.value) == "tool 'echo': argument 'x' can't be validated: name 'Missing' is not defined"
+
+
+def test_an_argument_of_one_call_of_many_is_named() -> None:
+    def echo(items: list[object]) -> list[object]:
+        return items
+
+    with pytest.raises(LoadError, match="tool 'echo': argument 'items' can't be validated: type <class 'object'>"):
+        tool(batch=2)(echo)
+
+
 # ---- what kind of function it is
 
 

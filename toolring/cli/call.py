@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
     with Client(options.address) as client, gauge:
         spec = {tool.name: tool for tool in client.tools()}.get(options.tool)
         values = parse(options.arguments, spec)
-        if spec is not None and spec.streams and not options.key and not options.partition:
+        if spec is not None and spec.streams and options.key is None and not options.partition:
             stream = client.stream(options.tool, values, **more)
             for part in stream:
                 gauge.clear()

@@ -19,6 +19,7 @@ COMMANDS = {
     "list": "list the tools that a node serves",
     "inspect": "show a tool's description, arguments and policy",
     "queue": "show what waits, for which limit, and for how long",
+    "jobs": "list the jobs in hand, the oldest first",
     "cancel": "end a job, wherever it is",
     "kill": "kill a worker; another takes its place",
     "breaker": "show the tools' circuits; open or close one",
@@ -90,7 +91,7 @@ def _run(words: list[str]) -> int:
 
 def _room_for(rest: list[str], options: argparse.Namespace) -> bool:
     """Words on both sides of an option: argparse leaves the later ones over. False if the command takes no more."""
-    name = {"call": "arguments", "map": "file", "serve": "targets"}.get(options.command or "", "")
+    name = {"call": "arguments", "map": "file", "serve": "targets", "jobs": "tool"}.get(options.command or "", "")
     given = getattr(options, name, None)
     if isinstance(given, list):
         given.extend(rest)

@@ -82,9 +82,14 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _opened(file: str | None) -> BinaryIO:
-    if file is None or file == "-":
-        return open(0, "rb", closefd=False)
-    return open(file, "rb")
+    try:
+        if file is None or file == "-":
+            return open(0, "rb", closefd=False)
+        return open(file, "rb")
+    except (OSError, ValueError) as error:  # the latter: a null byte in the name
+        name = "standard input" if file is None or file == "-" else file
+        why = getattr(error, "strerror", None) or error
+        raise InvalidArguments(f"{name} can't be read: {why}", argument="file") from None
 
 
 class Calls:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sized
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sized
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -19,7 +20,7 @@ from toolring.client.feed import WINDOW, Feed, OnProgress, Progress, checked
 from toolring.client.progress import Bar
 from toolring.client.session import BEAT_SECONDS, GRACE_SECONDS, Conversation, Pending, broken, silence, unreachable
 from toolring.client.transport import Transport
-from toolring.errors import ToolringError, Unreachable, from_wire
+from toolring.errors import Cancelled, ToolringError, Unreachable, from_wire
 from toolring.protocol import CALL, KEEP, Follow, Job
 from toolring.spec import INVALIDATE, ToolSpec
 
@@ -97,12 +98,14 @@ class AsyncStream(AsyncIterator[Any]):
     """What a generator yields, as it comes: ``async for part in client.stream(...)``; see ``toolring.Stream``."""
 
     def __init__(
-        self, client: AsyncClient, start: Callable[[], Awaitable[AsyncHandle]], on_progress: OnProgress | None
-    ):
+        self, client: AsyncClient, tool: str, start: Callable[[], AsyncHandle], on_progress: OnProgress | None
+    ) -> None:
         self._client = client
+        self._tool = tool
         self._start = start
         self._on_progress = on_progress
         self._handle: AsyncHandle | None = None
+        self._closed = False
 
     async def __aenter__(self) -> Self:
         await self._begun()
@@ -114,9 +117,28 @@ class AsyncStream(AsyncIterator[Any]):
         self.close()
 
     async def _begun(self) -> AsyncHandle:
+        if self._handle is None and not self._closed:
+            await self._client._connect()
         if self._handle is None:
-            self._handle = await self._start()
+            if self._closed:  # before it was submitted, or while it waited for the node
+                raise self._cancelled()
+            self._handle = self._start()
         return self._handle
+
+    def _cancelled(self) -> Cancelled:
+        return Cancelled(f"{self._tool}: cancelled by its caller", tool=self._tool)
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        """The parts that are left. Whoever leaves them, by ``break`` or by an error, wants no more."""
+        try:
+            while True:
+                try:
+                    part = await anext(self)
+                except StopAsyncIteration:
+                    return
+                yield part
+        finally:
+            self.close()  # after a ``break`` that is soon: asyncio closes the generator in a task of its own
 
     async def __anext__(self) -> Any:
         """Wait for the next part. Raises what the job ended in, after all parts before it."""
@@ -155,12 +177,15 @@ class AsyncStream(AsyncIterator[Any]):
     def value(self) -> Any:
         """The answer, once it is there: None, since async generators return nothing else. Raises what the job ended
         in; ValueError if it goes on."""
+        if self._handle is None and self._closed:
+            raise self._cancelled()
         if self._handle is None or not self._handle.settled:
             raise ValueError("the stream is not over")
         return self._handle.outcome()
 
     def close(self) -> None:
-        """End the job, if it isn't over."""
+        """End the job, if it isn't over; one that hasn't begun never will."""
+        self._closed = True
         if self._handle is not None:
             self._client._cancel(self._handle)
 
@@ -237,7 +262,7 @@ class AsyncClient:
             await handle._answered()
             if feed is not None:
                 feed.tell(on_progress)
-        except asyncio.CancelledError:
+        except BaseException:
             self._cancel(handle)
             raise
         return handle.outcome()
@@ -278,11 +303,10 @@ class AsyncClient:
         feed = Feed(checked(window))
         follow = feed.follow(on_progress is not None, idle_timeout)
 
-        async def start() -> AsyncHandle:
-            await self._connect()
+        def start() -> AsyncHandle:
             return self._start(name, arguments, timeout, None, CALL, "", priority, queue_timeout, feed, follow)
 
-        return AsyncStream(self, start, on_progress)
+        return AsyncStream(self, name, start, on_progress)
 
     async def map(
         self,
@@ -321,14 +345,22 @@ class AsyncClient:
                     more = calls is not None
                     if calls is not None:
                         under_way.add(calls)
-                elif under_way.pieces:
-                    await _wait_for(under_way, ordered)
+                elif under_way.pieces and not under_way.look():
+                    await self._wait_for(under_way)
         finally:
             for piece in under_way.pieces:
                 if piece.handle is not None:
                     self._cancel(piece.handle)
             if bar is not None:
                 bar.finish()
+
+    async def _wait_for(self, window: Window[AsyncHandle]) -> None:
+        """Until something arrives that may be for it, or one is to be sent again."""
+        patience = window.next_look() - time.monotonic()
+        self._arrived.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(None if patience == math.inf else max(0.0, patience)):
+                await self._arrived.wait()
 
     # ---- asking
 
@@ -368,6 +400,10 @@ class AsyncClient:
     async def queue(self) -> dict[str, Any]:
         """Who waits, for what; see ``Client.queue``."""
         return await self._ask("queue", {})
+
+    async def jobs(self, tool: str | None = None, limit: int = 100) -> dict[str, Any]:
+        """The jobs in hand, the oldest first; see ``Client.jobs``."""
+        return await self._ask("jobs", {"tool": tool, "limit": limit})
 
     async def cancel(self, job: str) -> None:
         """End a job by its id, whoever submitted it; see ``Client.cancel``."""
@@ -509,6 +545,8 @@ class AsyncClient:
         self._conversation.told.clear()
 
     def _wake_settled(self) -> None:
+        if self._conversation.settled:
+            self._arrived.set()
         for pending in self._conversation.settled:
             if isinstance(pending, AsyncHandle) and pending.future is not None and not pending.future.done():
                 pending.future.set_result(None)
@@ -537,19 +575,6 @@ def _stir(pending: Pending) -> None:
     """Wake whoever waits for what a job tells next."""
     if isinstance(pending, AsyncHandle) and pending.stirred is not None and not pending.stirred.done():
         pending.stirred.set_result(None)
-
-
-async def _wait_for(window: Window[AsyncHandle], ordered: bool) -> None:
-    """Until the first piece is settled, or any, or one is to be sent again."""
-    patience = window.next_look() - time.monotonic()
-    pieces = [window.pieces[0]] if ordered else window.pieces
-    futures = [piece.handle.future for piece in pieces if piece.handle is not None and piece.again_at is None]
-    waiting = [future for future in futures if future is not None]
-    if waiting:
-        limit = None if patience == math.inf else max(0.0, patience)
-        await asyncio.wait(waiting, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
-    else:
-        await asyncio.sleep(max(0.0, patience))
 
 
 async def _cut(calls: Iterable[Call] | AsyncIterable[Call], plan: Plan) -> AsyncIterator[list[Call]]:

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Raw
 
 from toolring import protocol
-from toolring.errors import InvalidArguments, ProtocolError, TooDeep
+from toolring.errors import InvalidArguments, TooDeep
 from toolring.protocol import INLINE
 
 _arguments = msgspec.msgpack.Encoder(order="sorted").encode
@@ -21,20 +21,29 @@ _DEEP: Final = 256
 """Arguments of more bytes are tried 64 levels further down, since the node decodes them inside of other things."""
 
 
-def check_text(what: str, text: Any) -> None:
-    """A message holds the jobs of many threads: what would have it refused must not get into one."""
+def check_text(what: str, text: Any, argument: str) -> None:
+    """A message holds the jobs of many threads: what would have it refused must not get into one. Raises
+    InvalidArguments."""
     if not isinstance(text, str):
-        raise ProtocolError(f"{what} is text, not {text!r:.100}")
+        raise InvalidArguments(f"{what} is text, not {text!r:.100}", argument=argument)
     if len(text) > protocol.MAX_NAME:
-        raise ProtocolError(f"{what} has at most {protocol.MAX_NAME} characters, not {len(text)}")
+        why = f"{what} has at most {protocol.MAX_NAME} characters, not {len(text)}"
+        raise InvalidArguments(why, argument=argument)
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise ProtocolError(f"{what} can't be encoded as UTF-8: {text!a:.100}") from None
+        raise InvalidArguments(f"{what} can't be encoded as UTF-8: {text!a:.100}", argument=argument) from None
+
+
+def check_key(key: Any) -> None:
+    """An empty one would be none on the wire, and the call would run as often as it is made."""
+    check_text("an idempotency key", key, "key")
+    if not key:
+        raise InvalidArguments("an idempotency key has at least one character", argument="key")
 
 
 def seconds(tool: str, timeout: Any, what: str = "timeout") -> float:
-    """A timeout as a positive number of seconds. Raises ProtocolError."""
+    """A timeout as a positive number of seconds. Raises InvalidArguments."""
     if isinstance(timeout, int | float) and not isinstance(timeout, bool):
         try:
             value = float(timeout)
@@ -42,17 +51,19 @@ def seconds(tool: str, timeout: Any, what: str = "timeout") -> float:
             value = math.inf
         if 0 < value < math.inf:
             return value
-    raise ProtocolError(f"{tool}: {what} {timeout!r:.100} is not a positive number of seconds", tool=tool)
+    why = f"{tool}: {what} {timeout!r:.100} is not a positive number of seconds"
+    raise InvalidArguments(why, tool=tool, argument=what)
 
 
 PRIORITIES: Final = {"low": protocol.LOW, "normal": protocol.NORMAL, "high": protocol.HIGH}
 
 
 def priority_of(tool: str, name: Any) -> int:
-    """A priority's number on the wire. Raises ProtocolError."""
+    """A priority's number on the wire. Raises InvalidArguments."""
     found = PRIORITIES.get(name) if isinstance(name, str) else None
     if found is None:
-        raise ProtocolError(f"{tool}: priority {name!r:.100} is none of {', '.join(PRIORITIES)}", tool=tool)
+        why = f"{tool}: priority {name!r:.100} is none of {', '.join(PRIORITIES)}"
+        raise InvalidArguments(why, tool=tool, argument="priority")
     return found
 
 

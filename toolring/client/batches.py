@@ -7,20 +7,23 @@ from __future__ import annotations
 
 import math
 import time
+from bisect import insort
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from toolring.client.arguments import priority_of, seconds
 from toolring.client.progress import Bar
 from toolring.client.session import Pending
 from toolring.errors import Busy, InvalidArguments, ProtocolError, ToolringError, from_wire
-from toolring.protocol import MAX_CHUNK
+from toolring.protocol import MAX_CHUNK, OK
 
 P = TypeVar("P", bound=Pending)
 P_co = TypeVar("P_co", bound=Pending, covariant=True)
 Call = Mapping[str, Any]
+GROWTH: Final = 1 / 8
+"""For each job that is answered, so many more are under way at once: a busy node refuses one in nine."""
 
 
 class Send(Protocol[P_co]):
@@ -32,7 +35,7 @@ class Send(Protocol[P_co]):
 class Piece(Generic[P]):
     """Consecutive calls that are one job; ``index`` is that of the first."""
 
-    __slots__ = ("again_at", "calls", "chunk", "error", "handle", "index", "sent")
+    __slots__ = ("ahead", "calls", "chunk", "error", "final", "handle", "index", "out", "sent")
 
     def __init__(self, index: int, calls: list[Call], chunk: bool) -> None:
         self.index = index
@@ -40,10 +43,14 @@ class Piece(Generic[P]):
         self.chunk = chunk
         self.handle: P | None = None
         self.sent = 0.0
+        self.ahead = 0
+        """How many were with the node when this one was sent."""
+        self.out = False
+        """It is with the node, as far as was noticed."""
+        self.final = False
+        """Its results may be given. What is neither this nor out was refused, and is sent again."""
         self.error: ToolringError | None = None
         """Why it was never sent."""
-        self.again_at: float | None = None
-        """The node was too busy for it: when it is sent once more."""
 
     @property
     def settled(self) -> bool:
@@ -85,9 +92,28 @@ class Plan:
 
 
 class Window(Generic[P]):
-    """The pieces of one ``map`` that are under way, oldest first."""
+    """The pieces of one ``map`` that are under way, oldest first.
 
-    __slots__ = ("_bar", "_clock", "_filling", "_index", "_plan", "_send", "pieces")
+    A node that refuses a piece tells how many it has room for: as many as were with it when that one was sent. No more
+    are sent from then on than that, and one more for every eight that are answered. What was refused goes first. Where
+    nothing is answered for as long as the node said, one more is tried.
+    """
+
+    __slots__ = (
+        "_again_at",
+        "_bar",
+        "_clock",
+        "_filling",
+        "_heard",
+        "_index",
+        "_limit",
+        "_out",
+        "_plan",
+        "_refused",
+        "_retry_after",
+        "_send",
+        "pieces",
+    )
 
     def __init__(self, plan: Plan, send: Send[P], bar: Bar | None, clock: Callable[[], float] = time.monotonic) -> None:
         self._plan = plan
@@ -97,13 +123,34 @@ class Window(Generic[P]):
         self._index = 0
         self._filling = True
         self.pieces: deque[Piece[P]] = deque()
+        self._out = 0
+        """Those that are with the node, as far as was noticed."""
+        self._limit = float(plan.jobs)
+        """The most of them."""
+        self._refused: list[Piece[P]] = []
+        """Those that the node was too busy for, oldest first."""
+        self._retry_after = 0.0
+        self._again_at = math.inf
+        """When one more is tried, if nothing is answered before."""
+        self._heard = clock()
+        """When the last was answered."""
 
     @property
     def has_room(self) -> bool:
-        """May more be sent before a result is given?"""
+        """May more be read and sent before a result is given?"""
         size = len(self.pieces)
         self._filling = size < self._plan.jobs if self._filling else size <= self._plan.low
-        return self._filling
+        return self._filling and not self._refused and self._out < max(1, int(self._limit))
+
+    @property
+    def stirred(self) -> bool:
+        """Is there any answer that was not noticed?"""
+        return any(piece.out and piece.settled for piece in self.pieces)
+
+    @property
+    def waits(self) -> bool:
+        """Is anything to be sent again?"""
+        return bool(self._refused)
 
     def add(self, calls: list[Call]) -> None:
         """Send further calls. Of a chunk in which one can't be sent, each travels by itself."""
@@ -111,36 +158,76 @@ class Window(Generic[P]):
 
     def _add(self, calls: list[Call], chunk: bool) -> None:
         piece: Piece[P] = Piece(self._index, calls, chunk)
-        piece.sent = self._clock()
         try:
-            piece.handle = self._send(calls, self._plan.timeout, chunk)
+            self._dispatch(piece)
         except (InvalidArguments, ProtocolError) as error:
             if chunk:
                 for call in calls:
                     self._add([call], False)
                 return
-            piece.error = error
+            piece.error, piece.final = error, True
         self._index += len(calls)
         self.pieces.append(piece)
 
+    def _dispatch(self, piece: Piece[P]) -> None:
+        piece.ahead, piece.sent = self._out, self._clock()
+        piece.handle = self._send(piece.calls, self._plan.timeout, piece.chunk)
+        piece.out = True
+        self._out += 1
+
     def ready(self) -> Piece[P] | None:
-        """One whose results may be given now; the first, or any. What the node was too busy for is sent again."""
-        now = self._clock() if self.pieces else 0.0
+        """One whose results may be given now; the first, or any."""
         for piece in self.pieces:
-            if piece.again_at is not None and now >= piece.again_at:
-                piece.handle, piece.again_at = self._send(piece.calls, self._left(piece, now), piece.chunk), None
-                piece.sent = now
-            elif piece.again_at is None and piece.settled:
-                piece.again_at = _again_at(piece)
-                if piece.again_at is None:
-                    return piece
+            if piece.out and piece.settled:
+                self._notice(piece)
+            if piece.final:
+                return piece
             if self._plan.ordered:
                 return None
         return None
 
+    def look(self) -> bool:
+        """Notice every answer, and send again what there is room for. False: nothing is new, so wait."""
+        new = False
+        for piece in self.pieces:
+            if piece.out and piece.settled:
+                self._notice(piece)
+                new = True
+        now = self._clock()
+        if now >= self.next_look():
+            self._limit = max(self._limit, self._out + 1)
+            self._again_at = now + self._retry_after
+            new = True
+        while self._refused and self._out < int(self._limit):
+            self._dispatch(self._refused.pop(0))
+            new = True
+        return new
+
     def next_look(self) -> float:
-        """When the first of them is to be sent again; inf: none."""
-        return min((piece.again_at for piece in self.pieces if piece.again_at is not None), default=math.inf)
+        """When to look even if nothing is answered; inf: never."""
+        return self._again_at if self._refused or self._limit < self._plan.jobs else math.inf
+
+    def _notice(self, piece: Piece[P]) -> None:
+        """A piece has its answer, or was refused, and waits to be sent again."""
+        piece.out = False
+        self._out -= 1
+        handle = piece.handle
+        assert handle is not None
+        busy = _busy(handle)
+        if busy is None:
+            piece.final = True
+            self._heard = self._clock()
+            self._again_at = self._heard + self._retry_after
+            self._limit = min(self._plan.jobs, max(1.0, self._limit) + GROWTH)
+        elif piece.sent - self._heard < handle.deadline - piece.sent:
+            self._retry_after = float(busy.facts.get("retry_after", 0.05))
+            self._again_at = piece.sent + self._retry_after
+            self._limit = min(self._limit, piece.ahead)
+            insort(self._refused, piece, key=_index)
+        else:  # it takes nothing any more, and that is the answer of all that it has refused
+            for each in (piece, *self._refused):
+                each.final = True
+            self._refused.clear()
 
     def give(self, piece: Piece[P]) -> Iterable[Any]:
         """What ``map`` gives for a piece: results in order, or (index, result). An error is raised in its place, or
@@ -169,26 +256,19 @@ class Window(Generic[P]):
                 raise result
             yield result if self._plan.ordered else (index, result)
 
-    def _left(self, piece: Piece[P], now: float) -> float | None:
-        """Seconds until it must be answered, however often it is sent; None: there is no such limit."""
-        assert piece.handle is not None
-        left = piece.handle.deadline - now
-        return None if left == math.inf else max(0.001, left)
+
+def _index(piece: Piece[Any]) -> int:
+    return piece.index
 
 
-def _again_at(piece: Piece[Any]) -> float | None:
-    """When a piece that was refused because the node is busy is sent again; None: that is its answer.
-
-    It is refused for good once it has been tried for as long as one job may take.
-    """
-    handle = piece.handle
-    if handle is None or handle.answer is None or handle.answer.status == 0:
+def _busy(handle: Pending) -> Busy | None:
+    """Why the node was too busy for a job; None: it has another answer."""
+    if handle.answer is None or handle.answer.status == OK:
         return None
     try:
         handle.outcome()
     except Busy as error:
-        at = piece.sent + float(error.facts.get("retry_after", 0.05))
-        return at if at < handle.deadline else None
+        return error
     except ToolringError:
         pass
     return None

@@ -20,6 +20,8 @@ from toolring.protocol import PART_BYTES, PROGRESS, Follow, Part
 _decode_word = msgspec.msgpack.Decoder(list[Any]).decode
 WINDOW: Final = 1 << 20
 """Bytes of parts that may be on their way, or wait to be taken, unless the caller says otherwise."""
+MOST: Final = 1 << 62
+"""A window of more could not be told to the node, nor what is granted in all."""
 
 
 class Progress(NamedTuple):
@@ -36,7 +38,9 @@ OnProgress = Callable[[Progress], Any]
 def checked(window: Any) -> int:
     """Bytes that a stream may be ahead of its reader. Raises InvalidArguments."""
     if not isinstance(window, int) or isinstance(window, bool) or window < 1:
-        raise InvalidArguments(f"window={window!r} is not a number of bytes, at least 1", argument="window")
+        raise InvalidArguments(f"window={window!r:.100} is not a number of bytes, at least 1", argument="window")
+    if window > MOST:
+        raise InvalidArguments(f"window={window} is more bytes than the {MOST} that can be granted", argument="window")
     return window
 
 

@@ -67,7 +67,8 @@ class Stream(Iterator[Any]):
     """What a generator yields, as it comes: ``for part in client.stream(...)``.
 
     The tool runs ahead of its caller by as many bytes as the stream's window holds, and then waits. Leaving early
-    cancels the job: by ``close``, by the end of a ``with``, or when nobody holds the stream any more.
+    cancels the job: by the end of a loop, by ``close``, by the end of a ``with``, or when nobody holds the stream any
+    more. ``next(stream)`` takes one part and goes on.
     """
 
     def __init__(self, client: Client, handle: Handle, on_progress: OnProgress | None) -> None:
@@ -82,6 +83,18 @@ class Stream(Iterator[Any]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def __iter__(self) -> Iterator[Any]:
+        """The parts that are left. Whoever leaves them, by ``break`` or by an error, wants no more."""
+        try:
+            while True:
+                try:
+                    part = next(self)
+                except StopIteration:
+                    return
+                yield part
+        finally:
+            self._client._abandon(self._handle)  # not close(): it may be the collector that ends this generator
 
     def __next__(self) -> Any:
         """Wait for the next part. Raises what the job ended in, after all parts before it."""

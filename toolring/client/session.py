@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Raw
 
 from toolring import protocol
-from toolring.client.arguments import check_text, encoded, encoded_chunk, priority_of, route_of, seconds
+from toolring.client.arguments import check_key, check_text, encoded, encoded_chunk, priority_of, route_of, seconds
 from toolring.client.feed import Feed, Progress
 from toolring.context import remaining
 from toolring.errors import (
@@ -165,14 +165,14 @@ class Conversation:
         queue_timeout: float | None = None,
         follow: Follow | None = None,
     ) -> Job:
-        """Make a job of a call. Raises InvalidArguments, TooLarge or ProtocolError for what would be refused anyway."""
+        """Make a job of a call. Raises InvalidArguments, TooLarge or TooDeep for what would be refused anyway."""
         spec = self.tools.get(tool) if type(tool) is str else None
         if spec is None:
-            check_text("the name of a tool", tool)
+            check_text("the name of a tool", tool, "name")
         if key is not None:
-            check_text("a key", key)
+            check_key(key)
         if partition != "":
-            check_text("a partition", partition)
+            check_text("a partition", partition, "partition")
         if timeout is not None:
             timeout = seconds(tool, timeout)
         if (left := remaining()) is not None:
@@ -423,7 +423,8 @@ class Conversation:
 def broken(pending: Pending, why: str) -> OutcomeUnknown:
     """What a stream ended in that can't be gone on with."""
     parts = 0 if pending.feed is None else pending.feed.number
-    text = f"{pending.job.tool}: {why} after {parts} parts of it had come"
+    count = "1 part" if parts == 1 else f"{parts} parts"
+    text = f"{pending.job.tool}: {why} after {count} of it had come"
     return OutcomeUnknown(text, tool=pending.job.tool, job=pending.id, parts=parts, cause="connection lost")
 
 

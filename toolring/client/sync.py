@@ -208,11 +208,11 @@ class Client:
         """Run a tool over many arguments.
 
         Leaving the iterator early, or by an error, cancels what is under way. What the node is too busy for is sent
-        again when it says so, for as long as one job may take.
+        again as there is room for it, until none was answered for as long as one job may take.
 
         Args:
             timeout: seconds until there must be an answer, of each job.
-            window: calls that are under way at once, so ``arguments`` may be endless.
+            window: calls that are under way at once, so ``arguments`` may be endless; fewer if the node is busy.
             chunk: calls that travel and run as one job; for very short ones.
             ordered: give results in the order of the arguments; else ``(index, result)`` as they come.
             errors: ``raise`` the first one, or ``return`` each in place of its result.
@@ -240,7 +240,7 @@ class Client:
                     more = calls is not None
                     if calls is not None:
                         under_way.add(calls)
-                elif under_way.pieces:
+                elif under_way.pieces and not under_way.look():
                     self._wait_for(under_way, ordered)
         finally:
             for piece in under_way.pieces:
@@ -250,18 +250,18 @@ class Client:
                 bar.finish()
 
     def _wait_for(self, window: Window[Handle], ordered: bool) -> None:
-        """Until the first piece is settled, or any, or one is to be sent again."""
+        """Until something arrives that may be for it, or one is to be sent again."""
         moment = time.monotonic()
         patience = min(BEAT_SECONDS, max(0.0, window.next_look() - moment))
-        first = window.pieces[0].handle
-        if ordered and first is not None and window.pieces[0].again_at is None:
-            self._wait(first, None)
-            return
         for piece in window.pieces:
             if piece.handle is not None and not piece.settled and moment > piece.handle.deadline + GRACE_SECONDS:
                 self._give_up(piece.handle)
                 return
-        self._rest(patience, lambda: any(piece.settled and piece.again_at is None for piece in window.pieces))
+        first = window.pieces[0].handle
+        if ordered and first is not None and not window.waits:
+            self._serve_or_leave(first, patience, lambda: first.settled)
+        else:
+            self._rest(patience, lambda: window.stirred)
 
     def _submit_chunk(
         self, name: str, calls: list[Mapping[str, Any]], timeout: float | None, partition: str, priority: str
@@ -319,6 +319,11 @@ class Client:
     def queue(self) -> dict[str, Any]:
         """Who waits: ``waiting`` by what for, tool and caller; and the ``limits`` of the tools that have some."""
         return self._ask("queue", {})
+
+    def jobs(self, tool: str | None = None, limit: int = 100) -> dict[str, Any]:
+        """The jobs in hand, of all callers or of one tool: ``jobs``, the oldest first, each with its id, tool, caller,
+        state, attempt, age in seconds and worker; and how many there are in ``total``."""
+        return self._ask("jobs", {"tool": tool, "limit": limit})
 
     def cancel(self, job: str) -> None:
         """End a job by its id, whoever submitted it, wherever it is. Raises UnknownJob."""
@@ -444,15 +449,10 @@ class Client:
         """Wait until a job tells something, or is answered; tell of its progress."""
         feed = handle.feed
         assert feed is not None
-        try:
-            if time.monotonic() > handle.deadline + GRACE_SECONDS:
-                self._give_up(handle)
-                return
-            self._serve_or_wait(handle, BEAT_SECONDS, lambda: handle.settled or feed.has_told)
-        finally:
-            if self._waiting and not handle.settled:
-                with self._mutex:
-                    self._pass_on()
+        if time.monotonic() > handle.deadline + GRACE_SECONDS:
+            self._give_up(handle)
+            return
+        self._serve_or_leave(handle, BEAT_SECONDS, lambda: handle.settled or feed.has_told)
         feed.tell(on_progress)
 
     def _take(self, handle: Handle) -> Any:
@@ -465,6 +465,15 @@ class Client:
                 if self._conversation.has_messages:
                     self._take_in()
         return value
+
+    def _serve_or_leave(self, handle: Handle, patience: float, enough: Callable[[], bool]) -> None:
+        """Wait once, until something arrives or somebody says so; whoever else waits may have to poll then."""
+        try:
+            self._serve_or_wait(handle, patience, enough)
+        finally:
+            if self._waiting and not handle.settled:
+                with self._mutex:
+                    self._pass_on()
 
     def _serve_or_wait(self, handle: Handle, patience: float, enough: Callable[[], bool]) -> None:
         """Poll for everybody if nobody does, else wait for the one who does."""

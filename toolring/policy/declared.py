@@ -16,6 +16,8 @@ from toolring.spec import ToolSpec
 SCOPES: Final = ("public", "caller", "partition")
 _PLACE: Final = re.compile(r"\{([^{}]*)\}")
 MOST_TOGETHER: Final = 4096
+LEAST_IDLE: Final = 0.1
+"""Seconds; words of progress are told at most 20 times a second, so a shorter silence says nothing."""
 _BATCH_DELAY: Final = ToolSpec(name="").batch_delay
 _NOT_TOGETHER: Final = {
     "cache": "its calls are looked up one by one",
@@ -117,6 +119,9 @@ def _check_kind(spec: ToolSpec, policy: Mapping[str, Any]) -> None:
     name, batch = spec.name, policy["batch"]
     if policy["idle_timeout"] is not None and not (spec.streams or spec.asks):
         raise refused(name, "idle_timeout= needs a generator, or a Context whose progress() it calls")
+    if policy["idle_timeout"] is not None and policy["idle_timeout"] < LEAST_IDLE:
+        why = "progress is told at most 20 times a second"
+        raise refused(name, f"idle_timeout={policy['idle_timeout']!r} must be at least {LEAST_IDLE} seconds: {why}")
     if not 0 <= policy["batch_delay"] < inf:
         raise refused(name, f"batch_delay={policy['batch_delay']!r} is not a number of seconds")
     if batch is None:

@@ -225,10 +225,10 @@ def test_nothing_comes_of_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[
 @pytest.mark.parametrize("name", ["none.jsonl", "."])
 def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     Stub.asked = {}
-    assert main(["map", "tool", str(tmp_path / name)]) == 1
+    assert main(["map", "tool", str(tmp_path / name)]) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.startswith("toolring: ")
+    assert err.startswith(f"toolring: INVALID_ARGUMENTS: {tmp_path / name} can't be read: ")
     assert err.count("\n") == 1
     assert Stub.asked == {}, "no node is asked"
 

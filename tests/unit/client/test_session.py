@@ -232,15 +232,17 @@ def test_the_affine_argument_is_the_route(talk: Conversation, node: Node) -> Non
         ({"x": object()}, None, None, InvalidArguments),
         ({"x": 2**70}, None, None, InvalidArguments),
         ({"x": b"y" * 11_000_000}, None, None, TooLarge),
-        ({}, 0.0, None, ProtocolError),
-        ({}, -1.0, None, ProtocolError),
-        ({}, float("nan"), None, ProtocolError),
-        ({}, float("inf"), None, ProtocolError),
-        ({}, None, "k" * 257, ProtocolError),
-        ({}, None, b"key", ProtocolError),
-        ({}, None, "\udc80", ProtocolError),
-        ({}, True, None, ProtocolError),
-        ({}, 10**400, None, ProtocolError),
+        ({}, 0.0, None, InvalidArguments),
+        ({}, -1.0, None, InvalidArguments),
+        ({}, float("nan"), None, InvalidArguments),
+        ({}, float("inf"), None, InvalidArguments),
+        ({}, None, "k" * 257, InvalidArguments),
+        ({}, None, "", InvalidArguments),
+        ({}, None, 5, InvalidArguments),
+        ({}, None, b"key", InvalidArguments),
+        ({}, None, "\udc80", InvalidArguments),
+        ({}, True, None, InvalidArguments),
+        ({}, 10**400, None, InvalidArguments),
     ],
 )
 def test_what_the_node_would_refuse_does_not_even_leave(
@@ -254,6 +256,41 @@ def test_what_the_node_would_refuse_does_not_even_leave(
     with pytest.raises(error):
         talk.job("write", arguments, timeout, key, CALL)
     assert jobs(talk) == []
+
+
+@pytest.mark.parametrize(
+    ("argument", "values"),
+    [
+        ("timeout", [-1, 0, float("nan"), "5", True, 10**400]),
+        ("queue_timeout", [0, -1, float("inf"), "1"]),
+        ("priority", ["urgent", "", 1, None]),
+        ("key", [5, "", b"k", "k" * 257, "\udc80"]),
+        ("partition", [5, None, "p" * 257]),
+        ("name", [5, None, "t" * 257]),
+    ],
+)
+def test_an_option_that_is_wrong_is_refused_by_its_name(
+    talk: Conversation, node: Node, argument: str, values: list[Any]
+) -> None:
+    for value in values:
+        given: dict[str, Any] = {"name": "write", "timeout": None, "key": None, argument: value}
+        with pytest.raises(InvalidArguments) as caught:
+            talk.job(given.pop("name"), None, given.pop("timeout"), given.pop("key"), CALL, **given)
+        assert caught.value.facts["argument"] == argument
+    assert jobs(talk) == []
+
+
+def test_an_empty_key_is_told_what_it_lacks(talk: Conversation) -> None:
+    with pytest.raises(InvalidArguments, match="an idempotency key has at least one character"):
+        talk.job("write", None, None, "", CALL)
+
+
+def test_one_part_is_one(talk: Conversation) -> None:
+    pending = submit(talk, "read")
+    pending.feed = Feed(1)
+    for count in ("0 parts", "1 part", "2 parts"):
+        assert f"after {count} of it had come" in str(broken(pending, "lost"))
+        pending.feed.number += 1
 
 
 def test_arguments_that_nest_too_deeply_do_not_leave(talk: Conversation) -> None:
@@ -588,8 +625,9 @@ def test_more_is_said_once_enough_was_taken(talk: Conversation, node: Node) -> N
 
 @pytest.mark.parametrize("idle", [0, -1.0, float("nan"), float("inf"), "1", True])
 def test_an_idle_time_is_a_number_of_seconds(talk: Conversation, node: Node, idle: Any) -> None:
-    with pytest.raises(ProtocolError, match="idle_timeout"):
+    with pytest.raises(InvalidArguments, match="idle_timeout") as caught:
         talk.job("read", {}, None, None, CALL, follow=Follow(0, False, idle))
+    assert caught.value.facts["argument"] == "idle_timeout"
     assert talk.job("read", {}, None, None, CALL, follow=Follow(0, True, 5)).follow == Follow(0, True, 5.0)
 
 

@@ -10,7 +10,7 @@ from msgspec import Raw
 
 from tests.model.sim_workers import SimWorker
 from tests.model.simulation import GROUPS, Node, SimClient, grouped_tools
-from toolring.protocol import CALL, Answer, decode_value
+from toolring.protocol import CALL, KEEP, Answer, decode_value
 from toolring.supervisor.ledger import Entry, State
 
 
@@ -158,3 +158,87 @@ def test_each_is_counted(node: Node, client: SimClient) -> None:
     client.read()
     assert carrier.tool.answered == 3
     assert carrier.tool.errors == {"TOOL_ERROR": 1}
+
+
+def test_a_key_whose_batch_ran_too_long_is_not_run_again(node: Node, client: SimClient) -> None:
+    """It had begun, and it may not be repeated: whoever comes later under the key hears the same."""
+    node.core.tools["bulk_write"].timeout = 0.5
+    for _ in range(2):
+        client.submit([("bulk_write", 1, 0, None, "key", CALL, b"")])
+        wait(node, 0.01)
+        for carrier in carriers(node):
+            worker = holder(node, carrier)
+            worker.outcome = ("hang", 10, 0)
+            while worker.step():
+                pass
+        wait(node, 0.01)
+        wait(node, 0.6)
+    client.read()
+    assert [asked.code for asked in client.asked.values()] == ["EXPIRED"] * 2
+    assert len([run for run in node.runs if run.tool == "bulk_write"]) == 1
+
+
+def test_a_node_that_stops_does_not_call_what_runs_together_cancelled(node: Node, client: SimClient) -> None:
+    client.submit([("bulk_write", 1, 0, None, "", KEEP, b"")])
+    wait(node, 0.01)
+    (carrier,) = carriers(node)
+    worker = holder(node, carrier)
+    worker.outcome = ("hang", 10, 0)
+    while worker.step():
+        pass
+    node.shut = True
+    node.watch.endings.shut_down(node.now)
+    node.tell(node.clients[0].session)  # type: ignore[arg-type]
+    client.read()
+    assert [asked.code for asked in client.asked.values()] == ["OUTCOME_UNKNOWN"]
+
+
+def test_those_who_try_again_tell_the_tool_so_and_are_counted_once(node: Node, client: SimClient) -> None:
+    ask(client, "bulk", 3)
+    wait(node, 0.01)
+    (carrier,) = carriers(node)
+    assert carrier.attempt == 1
+    run(node, holder(node, carrier), "later")
+    wait(node, 1.0)
+    wait(node, 0.01)
+    (carrier,) = carriers(node)
+    assert carrier.attempt == 2
+    run(node, holder(node, carrier))
+    client.read()
+    served = node.core.tools["bulk"]
+    assert [asked.code for asked in client.asked.values()] == [""]
+    assert (served.answered, served.retried, served.runs, served.errors) == (1, 1, 2, {})
+
+
+def test_a_company_has_no_more_bytes_than_a_body_may_have(node: Node, client: SimClient) -> None:
+    node.core.limits = node.core.limits._replace(max_body=100)
+    client.submit([("bulk", n, 60, None, "", CALL, b"") for n in range(3)])
+    wait(node, 0.011)
+    assert [one.chunk for one in carriers(node)] == [1, 1]
+
+
+def test_one_that_may_have_killed_its_worker_waits_apart_and_holds_up_nobody(node: Node, client: SimClient) -> None:
+    """Both async workers have something to do; the suspect takes the first that is done, the other goes on."""
+    both = [node.workers[name] for name in (b"5.1", b"6.1")]
+    ask(client, "wait", 1, 2)
+    for worker in both:
+        worker.outcome = ("hang", 10, 0)
+        while worker.step():
+            pass
+    ask(client, "look", 3)
+    entry = next(entry for entry in node.entries() if entry.tool.name == "look")
+    assert entry.worker is not None
+    entry.alone = True
+    node.watch.endings.take_back(entry.worker)
+    ask(client, "wait", 4, 5)
+    group = entry.tool.group
+    assert group.apart.size == 1
+    assert not group.line.size, "the others are not held up"
+    for worker in both:
+        worker.outcome = ("ok", 10, 0)
+        while worker.step():
+            pass
+        while worker.sent:
+            node.deliver(worker)
+    assert entry.worker is not None
+    assert list(entry.worker.line.values()) == [entry]

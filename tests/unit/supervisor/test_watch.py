@@ -6,9 +6,12 @@ import signal
 from collections.abc import Iterator
 
 import pytest
+from msgspec import Raw
 
-from tests.model.simulation import Node, SimClient
+from tests.model.simulation import GROUPS, Node, SimClient, grouped_tools
 from tests.unit.supervisor.steps import ask, codes, finish, start, workers
+from toolring.lane import DONE
+from toolring.protocol import KEEP, Job
 from toolring.supervisor.fleet import Life
 from toolring.supervisor.watch import describe
 
@@ -109,7 +112,7 @@ def test_jobs_behind_a_long_one_run_elsewhere(node: Node, client: SimClient) -> 
     behind = len(worker.record.line) - 1
     assert behind > 0
     wait(node, 0.05)
-    assert [entry for entry in worker.record.line if entry is not None] == [worker.record.line[0]]
+    assert list(worker.record.line) == [worker.record.head]
     worker.stopped = True  # not the others' affair
     finish(node)
     assert len(codes(client)) == 8
@@ -232,3 +235,61 @@ def test_what_has_started_once_is_not_measured_by_how_long_it_may_wait(node: Nod
     node.tick()
     wait(node, 3)
     assert codes(client) == []
+
+
+def test_what_outwaits_its_patience_never_runs_even_if_its_answer_is_kept(node: Node, client: SimClient) -> None:
+    ask(client, *["write"] * 3)
+    for worker in workers(node):
+        worker.outcome = ("hang", 10, 0)
+        while worker.step():
+            pass
+    assert client.session is not None
+    late = Job(100, "write", Raw(b"\x80"), queue_timeout=0.3, mode=KEEP)
+    node.core.door.submit(client.session, [late], node.now)
+    wait(node, 0.35)
+    assert not node.core.backlog.count
+    assert [entry.tool.name for entry in node.core.house.jobs.values()] == []
+
+
+def test_an_answer_behind_a_stream_that_was_lost_is_not_lost_with_it() -> None:
+    node = Node(2, grouped_tools(), groups=GROUPS)
+    try:
+        client = node.clients[0]
+        for served in node.core.tools.values():
+            served.observe(10)
+        (worker,) = [worker for worker in node.workers.values() if worker.record.name == "0.1"]
+        for one in node.workers.values():
+            if one.record.many or one is worker:
+                one.step()
+        ask(client, "flow", "write", n=5)
+        while worker.record.lane.at() < (2, DONE):
+            if not worker.step():
+                node.deliver(worker)
+                client.read()
+        assert worker.sent, "the last of it hasn't arrived"
+        worker.sent.clear()
+        worker.die(-signal.SIGKILL)
+        node.hear_exit()
+        assert codes(client) == ["OUTCOME_UNKNOWN", ""]
+    finally:
+        node.close()
+
+
+def test_an_event_loop_that_begins_nothing_is_replaced() -> None:
+    """Something blocks it that is no job: a task that a tool left behind."""
+    node = Node(2, grouped_tools(), groups=GROUPS)
+    try:
+        client = node.clients[0]
+        for worker in node.workers.values():
+            worker.step()
+        held = [worker for worker in node.workers.values() if worker.record.many]
+        for worker in held:
+            worker.deaf = True
+        ask(client, "wait", timeout=30.0)
+        for _ in range(400):
+            wait(node, 0.01)
+        gone = [worker for worker in held if not worker.alive]
+        assert len(gone) >= 1
+        assert any(entry.tool.name == "wait" for entry in node.entries()), "its job goes on elsewhere"
+    finally:
+        node.close()

@@ -310,6 +310,15 @@ class Followed:
         self.half: Callable[[], None] = lambda: None
         """Happens while a message is half sent."""
 
+        self.opened: list[int] = []
+        """Whose it was, one after the other; 0: nobody's."""
+
+    def open(self, seq: int) -> None:
+        self.opened.append(seq)
+
+    def close(self) -> None:
+        self.opened.append(0)
+
     def post(self, part: Part) -> None:
         self.half()
         self.posted.append(part)
