@@ -130,7 +130,7 @@ class Admin:
         if worker is None:
             return {"id": slot.index, "group": slot.group.name, "pid": None, "state": "vacant"}
         state = worker.life.name.lower()
-        if worker.life is Life.READY and worker.line:
+        if worker.life is Life.READY and not worker.idle:
             state = "busy"
         return {
             "id": slot.index,

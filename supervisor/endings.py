@@ -210,7 +210,7 @@ class Endings:
             any_begun = any_begun or begun
             doubt = doubt or (begun and bool(entry.tool.spec.invalidates))
             fault = not blamed or blamed == seq
-            if touched and fault and worker.life is not Life.ENDING and (blamed or entry.alone or not worker.many):
+            if touched and fault and worker.reason is None and (blamed or entry.alone or not worker.many):
                 core.circuits.died(entry, now)
             if touched and not self._survives(entry, worker, begun, fault, cause, facts, now):
                 continue

@@ -131,7 +131,7 @@ class Loop:
         return cast(list[tuple[Any, int]], ready)
 
     def _busy_workers(self) -> int:
-        return sum(1 for worker in self.core.fleet.ready if worker.line and not worker.many)
+        return sum(1 for worker in self.core.fleet.ready if not (worker.idle or worker.many))
 
     def perform(self, now: float) -> None:
         """Carry out what was decided."""
@@ -245,6 +245,7 @@ class Loop:
             lost = list(workers.values())
             self.spawner.end_now([worker.pid for worker in lost if worker.pid])
             for worker in lost:
+                worker.reason = worker.reason or "its zygote was lost"
                 self.watch.exited(worker, -9, now)
             self.spawner.close()
             self._zygote_at = now + self.watch.budget.delay()

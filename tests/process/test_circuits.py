@@ -79,7 +79,7 @@ def test_a_tool_that_keeps_killing_its_workers_is_refused_and_the_others_go_on(
     while not isinstance(error := failure(lambda: client.call(tool)), CircuitOpen):
         assert isinstance(error, OutcomeUnknown | Poisoned)
     state = client.breakers()[tool]
-    assert (state["state"], state["declared"], state["deaths"], state["opened"]) == ("open", False, 5, 1)
+    assert (state["state"], state["declared"], state["deaths"], state["opened"]) == ("open", False, 10, 1)
     assert 0 < error.facts["retry_after"] <= 10
     assert "killing workers" in str(error)
     assert client.call("plain") > 0

@@ -23,6 +23,14 @@ HOWS = {
 }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def circuits(shared: Node) -> None:
+    """These tools kill more workers here than any node would let them: see test_circuits.py."""
+    with shared.client() as client:
+        for tool in ("die", "die_first", "die_always", "with_child", "gate"):
+            client.breaker(tool, "close")
+
+
 def runner_of(spot: Path, attempt: int = 1) -> int:
     """The pid of the worker that runs a gate, once it runs."""
     return int(eventually(lambda: lines(spot)[attempt - 1 :], f"attempt {attempt} runs")[0].split()[0])

@@ -107,8 +107,8 @@ def test_a_tool_that_keeps_killing_workers_is_refused_without_having_declared_an
         die(node, client, "plain")
     assert state(node, "plain") is State.OPEN
     ask(client, "plain")
-    assert codes(client) == ["OUTCOME_UNKNOWN"] * 5 + ["CIRCUIT_OPEN"]
-    assert "it keeps killing workers (5 so far)" in error(client)["message"]
+    assert codes(client) == ["OUTCOME_UNKNOWN"] * DEATHS.minimum + ["CIRCUIT_OPEN"]
+    assert "it keeps killing workers (10 so far)" in error(client)["message"]
     wait(node, DEATHS.wait)
     ask(client, "plain")
     finish(node)
