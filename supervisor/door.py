@@ -61,7 +61,8 @@ class Door:
             if follow is not None and (wrong := not_followed(tool.spec, follow)) is not None:
                 core.refuse(session, job.id, wrong)
                 continue
-            if tool.guarded and (refusal := core.circuits.refusal(tool, now) or refused_by(tool, job, now)) is not None:
+            guarded = tool.guarded
+            if guarded and (refusal := core.circuits.refusal(tool, now) or refused_by(tool, job, now)) is not None:
                 core.refuse(session, job.id, refusal)
                 continue
             timeout = job.timeout
@@ -77,7 +78,7 @@ class Door:
                 entry.priority = job.priority
             if job.chunk:
                 entry.chunk, entry.odd = job.chunk, True
-            if tool.circuit.armed:
+            if guarded and tool.circuit.armed:
                 entry.odd = True
             if follow is not None or tool.idle:
                 entry.live, entry.odd = live_of(follow, tool), True
