@@ -136,30 +136,27 @@ def beside_a_glutton(client: Client, address: str, rate: float, seconds: float) 
     return found
 
 
-def refusals(client: Client, rate: float, seconds: float) -> list[float]:
-    """Seconds until a caller hears BUSY, while another keeps the backlog full."""
-    stop = threading.Event()
+def refusals(client: Client, seconds: float) -> list[float]:
+    """Seconds until a caller hears BUSY that calls from more threads than the backlog has places for it."""
+    end = monotonic() + seconds
+    found: list[float] = []
 
     def press() -> None:
-        with Client(client.address) as other:
-            while not stop.wait(0.02):
-                for _ in range(round(0.02 * rate)):
-                    other.submit("slow", timeout=TIMEOUT)
+        while monotonic() < end:
+            began = perf_counter()
+            try:
+                client.call("slow", timeout=TIMEOUT)
+            except Busy:
+                found.append(perf_counter() - began)
+                time.sleep(0.1)
+            except Expired:
+                pass
 
-    found: list[float] = []
-    pressing = threading.Thread(target=press)
-    pressing.start()
-    end = monotonic() + seconds
-    while monotonic() < end:
-        began = perf_counter()
-        try:
-            client.call("slow", timeout=TIMEOUT)
-        except Busy:
-            found.append(perf_counter() - began)
-        except Expired:
-            pass
-    stop.set()
-    pressing.join()
+    pressing = [threading.Thread(target=press) for _ in range(40)]
+    for thread in pressing:
+        thread.start()
+    for thread in pressing:
+        thread.join()
     return found
 
 
@@ -215,8 +212,8 @@ Two workers, a tool that sleeps 20 ms, every setting as it comes. How the queue 
 Twice as many jobs as can be done arrive for {seconds:.0f} s, each with a deadline of 2 s. Goodput is answers in time
 per second, beside the jobs/s of a client that keeps both workers busy. Then callers whose deadline is 30 ms, under the
 same load. Then one whose calls arrive by chance at a tenth of what can be done: by itself, and beside one who always
-has a thousand jobs in hand. Then, with a backlog of 40, how soon a refusal is heard; and how often a tool is run that
-fails for everybody, beside the floor of one retry a second.
+has a thousand jobs in hand. Then, with a backlog of 40, how soon a refusal is heard by who calls from 40 threads; and
+how often a tool is run that fails for everybody, beside the floor of one retry a second.
 
 {flow}
 
@@ -235,7 +232,7 @@ def main() -> None:
     options = parser.parse_args()
     seconds, rounds = (6.0, 1) if options.quick else (60.0, 3)
     with node(2) as client:
-        many = chunks(client, 2 * rounds - 1, CALLS // 10 if options.quick else CALLS)
+        many = chunks(client, 5 * rounds, CALLS // 10 if options.quick else CALLS)
     print(report.plain(many), end="\n\n")
     with node(2) as client:
         best = peak(client, seconds / 10)
@@ -247,7 +244,7 @@ def main() -> None:
             for _ in range(rounds)
         ]
     with node(2, TOOLRING_LIMITS_BACKLOG="40") as client:
-        heard_busy = refusals(client, 2 * best, seconds / 5)
+        heard_busy = refusals(client, seconds / 5)
         busy = [quantile(heard_busy, share) * 1e3 for share in (0.5, 0.99)]
         runs = median(retries(client, 3000) for _ in range(rounds))
     tails = [(quantile(alone, 0.99), quantile(beside, 0.99)) for alone, beside in pairs]
