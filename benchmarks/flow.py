@@ -177,7 +177,7 @@ def chunks(client: Client, rounds: int, calls: int) -> list[list[str]]:
     ours, theirs, alone = [], [], []
     with multiprocessing.Pool(2) as pool:
         for _ in range(rounds):
-            ours.append(_rate(client.map("echo", arguments, chunk=CHUNK, window=32 * CHUNK), calls))
+            ours.append(_rate(client.map("echo", arguments, chunk=CHUNK), calls))
             theirs.append(_rate(pool.imap(_text_of, arguments, chunksize=CHUNK), calls))
             alone.append(_rate(client.map("echo", arguments[: calls // 4]), calls // 4))
     ratios = [one / other for one, other in zip(ours, theirs, strict=True)]

@@ -110,6 +110,8 @@ def fitted(seq: int, work: Work, parts: list[bytes], limit: int) -> Raw:
     if work.gathered:
         limit = sys.maxsize
     size = sum(map(len, parts))
+    if size + 5 <= limit:
+        return joined(work, parts, limit)
     for place in sorted(range(len(parts)), key=lambda place: len(parts[place]), reverse=True):
         if size + 5 <= limit:
             break

@@ -28,7 +28,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("tool", metavar="TOOL")
     parser.add_argument("file", metavar="FILE", nargs="?", help="one JSON object a line (default: -, standard input)")
     parser.add_argument("--chunk", type=int, default=1, metavar="N", help="send so many calls as one job (default: 1)")
-    parser.add_argument("--window", type=int, default=256, metavar="N", help="calls under way at once (default: 256)")
+    parser.add_argument("--window", type=int, metavar="N", help="calls under way at once (default: 256, or 64 chunks)")
     parser.add_argument(
         "--timeout", type=float, metavar="SECONDS", help="end a job's work after so long (default: the node's)"
     )

@@ -314,7 +314,7 @@ class AsyncClient:
         arguments: Iterable[Mapping[str, Any]] | AsyncIterable[Mapping[str, Any]],
         *,
         timeout: float | None = None,
-        window: int = 256,
+        window: int | None = None,
         chunk: int = 1,
         ordered: bool = True,
         errors: str = "raise",

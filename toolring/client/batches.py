@@ -22,6 +22,9 @@ from toolring.protocol import MAX_CHUNK, OK
 P = TypeVar("P", bound=Pending)
 P_co = TypeVar("P_co", bound=Pending, covariant=True)
 Call = Mapping[str, Any]
+WINDOW: Final = 256
+CHUNKS: Final = 64
+"""Calls, or chunks of them, that are under way at once if nobody says otherwise."""
 GROWTH: Final = 1 / 8
 """For each job that is answered, so many more are under way at once: a busy node refuses one in nine."""
 
@@ -63,14 +66,23 @@ class Plan:
     __slots__ = ("chunk", "jobs", "low", "ordered", "raises", "timeout")
 
     def __init__(
-        self, tool: str, window: int, chunk: int, ordered: bool, errors: str, timeout: float | None, priority: str
+        self,
+        tool: str,
+        window: int | None,
+        chunk: int,
+        ordered: bool,
+        errors: str,
+        timeout: float | None,
+        priority: str,
     ) -> None:
         priority_of(tool, priority)
         if timeout is not None:
             timeout = seconds(tool, timeout)
-        for name, value in (("window", window), ("chunk", chunk)):
+        for name, value in (("window", WINDOW if window is None else window), ("chunk", chunk)):
             if not isinstance(value, int) or value < 1:
                 raise InvalidArguments(f"{name}={value!r} must be at least 1", argument=name)
+        if window is None:
+            window = WINDOW if chunk == 1 else CHUNKS * chunk
         if chunk > MAX_CHUNK:
             raise InvalidArguments(f"chunk={chunk!r} must be at most {MAX_CHUNK}", argument="chunk")
         if errors not in ("raise", "return"):

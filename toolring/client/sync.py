@@ -197,7 +197,7 @@ class Client:
         arguments: Iterable[Mapping[str, Any]],
         *,
         timeout: float | None = None,
-        window: int = 256,
+        window: int | None = None,
         chunk: int = 1,
         ordered: bool = True,
         errors: str = "raise",
@@ -212,7 +212,8 @@ class Client:
 
         Args:
             timeout: seconds until there must be an answer, of each job.
-            window: calls that are under way at once, so ``arguments`` may be endless; fewer if the node is busy.
+            window: calls that are under way at once, so ``arguments`` may be endless; fewer if the node is busy. By
+                default 256, or 64 chunks.
             chunk: calls that travel and run as one job; for very short ones.
             ordered: give results in the order of the arguments; else ``(index, result)`` as they come.
             errors: ``raise`` the first one, or ``return`` each in place of its result.

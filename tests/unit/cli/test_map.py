@@ -79,7 +79,7 @@ def test_a_line_goes_out_for_each_that_comes_in(file: Path, capsys: pytest.Captu
     assert Stub.asked == {
         "address": None,
         "timeout": None,
-        "window": 256,
+        "window": None,
         "chunk": 1,
         "ordered": True,
         "errors": "return",
