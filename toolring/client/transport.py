@@ -32,7 +32,7 @@ class Transport:
         self._socket.linger = 200
         self._socket.sndhwm = self._socket.rcvhwm = 0
         self._socket.reconnect_ivl = 20
-        self._socket.reconnect_ivl_max = 500
+        self._socket.reconnect_ivl_max = 80 if address.startswith("ipc:") else 500  # it costs nobody but this machine
         self._socket.heartbeat_ivl = 2000
         self._socket.heartbeat_timeout = 6000
         self._socket.connect(address)
