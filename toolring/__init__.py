@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from toolring.client.aio import AsyncClient as AsyncClient
     from toolring.client.aio import AsyncHandle as AsyncHandle
     from toolring.client.aio import AsyncStream as AsyncStream
+    from toolring.client.cluster import Cluster as Cluster
+    from toolring.client.cluster import ClusterHandle as ClusterHandle
     from toolring.client.feed import Progress as Progress
     from toolring.client.handles import Handle as Handle
     from toolring.client.handles import Stream as Stream
@@ -32,6 +34,8 @@ _HOMES = {
     "AsyncHandle": "toolring.client.aio",
     "AsyncStream": "toolring.client.aio",
     "Client": "toolring.client.sync",
+    "Cluster": "toolring.client.cluster",
+    "ClusterHandle": "toolring.client.cluster",
     "Context": "toolring.context",
     "Handle": "toolring.client.handles",
     "Progress": "toolring.client.feed",

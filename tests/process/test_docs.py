@@ -126,7 +126,8 @@ class Page:
             XDG_RUNTIME_DIR=str(directory / "run"),
             NO_COLOR="1",
         )
-        self.node: subprocess.Popen[bytes] | None = None
+        self.nodes: dict[str, subprocess.Popen[bytes]] = {}
+        """By the address that they are told to listen at; another one there takes the place of the first."""
         self.python: subprocess.Popen[str] | None = None
         self.status = 0
 
@@ -147,7 +148,8 @@ class Page:
             self._python(block)
 
     def close(self) -> None:
-        self._stop()
+        for address in list(self.nodes):
+            self._stop(address)
         if self.python is not None:
             with self.python:
                 assert self.python.stdin is not None
@@ -205,7 +207,7 @@ class Page:
             assert [str(self.status)] == expected[:1], f"{block}: the status was {self.status}"
             return
         if command.startswith("toolring serve"):
-            self._stop()  # it is to fail for its own reason, not because the address is taken
+            self._stop("")  # it is to fail for its own reason, not because the address is taken
         done = subprocess.run(
             ["bash", "-c", command],
             stdout=subprocess.PIPE,
@@ -222,9 +224,10 @@ class Page:
         assert not missing, f"{block}: $ {command}\nexpected {missing!r} in\n{done.stdout}"
 
     def _serve(self, command: str, expected: list[str], block: Block) -> None:
-        self._stop()
-        out, err = self.directory / "out", self.directory / "err"
         words = shlex.split(command.rstrip(" &"))
+        address = words[words.index("--bind") + 1] if "--bind" in words else ""
+        self._stop(address)
+        out, err = self.directory / "out", self.directory / "err"
         with out.open("wb") as stdout, err.open("wb") as stderr:
             node = subprocess.Popen(
                 [str(BIN / words[0]), *words[1:]],
@@ -233,14 +236,14 @@ class Page:
                 env=self.environment,
                 cwd=self.directory,
             )
-        self.node = node
+        self.nodes[address] = node
         kit.eventually(lambda: node.poll() is not None or "is ready at" in out.read_text(), str(block))
         assert node.poll() is None, f"{block}: {command}\n{err.read_text()}"
         missing = shows(expected, out.read_text() + err.read_text())
         assert not missing, f"{block}: {command}\nexpected {missing!r} in\n{out.read_text()}{err.read_text()}"
 
-    def _stop(self) -> None:
-        node, self.node = self.node, None
+    def _stop(self, address: str) -> None:
+        node = self.nodes.pop(address, None)
         if node is None:
             return
         node.terminate()

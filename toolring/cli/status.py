@@ -6,22 +6,29 @@ from __future__ import annotations
 
 import argparse
 import json
+from typing import Any
 
-from toolring.cli.options import add_address
 from toolring.cli.output import paint, table
+from toolring.errors import ToolringError, Unreachable
 
 _COLOURS = {"healthy": "32", "draining": "33", "unhealthy": "31"}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    add_address(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON object; of several nodes, one of them each")
+    parser.add_argument(
+        "--address",
+        action="append",
+        help="where the node listens (default: TOOLRING_ADDRESS, or this user's socket); repeat it for several nodes",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     from toolring.client.sync import Client
 
-    with Client(options.address) as client:
+    if len(options.address or ()) > 1:
+        return _several(options.address, options.json)
+    with Client(*(options.address or ())) as client:
         status = client.status()
     if options.json:
         print(json.dumps(status))
@@ -53,6 +60,35 @@ def run(options: argparse.Namespace) -> int:
     else:
         print(f"tools: {', '.join(status['tools'])} (none was called yet)")
     return 0
+
+
+def _several(addresses: list[str], as_json: bool) -> int:
+    """One line a node; the exit status says whether one of them didn't answer."""
+    from toolring.client.sync import Client
+
+    found: dict[str, dict[str, Any]] = {}
+    for address in addresses:
+        try:
+            with Client(address, connect_timeout=2.0) as client:
+                found[address] = client.status()
+        except ToolringError as error:
+            found[address] = {"error": error.to_wire()}
+    missing = [address for address, status in found.items() if "error" in status]
+    if as_json:
+        print(json.dumps(found))
+    else:
+        rows = [_line(address, status) for address, status in found.items()]
+        print(table(("NODE", "STATE", "WORKERS", "RUNNING", "WAITING", "ACCEPTED", "UP"), rows))
+    return Unreachable.exit_status if missing else 0
+
+
+def _line(address: str, status: dict[str, Any]) -> tuple[Any, ...]:
+    if "error" in status:
+        return address, paint(str(status["error"]["code"]).lower(), "31"), None, None, None, None, None
+    jobs, state = status["jobs"], status["state"]
+    at_work = sum(worker["state"] in ("ready", "busy") for worker in status["workers"])
+    up = f"{status['uptime']:.0f} s"
+    return address, paint(state, _COLOURS[state]), at_work, jobs["running"], jobs["waiting"], jobs["accepted"], up
 
 
 def _cache(worker: dict[str, object]) -> tuple[object, ...]:

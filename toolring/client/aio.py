@@ -223,10 +223,7 @@ class AsyncClient:
         if self._closed:
             return
         self._closed = True
-        for pending in self._conversation.pending.values():
-            pending.error = Unreachable("the client was closed")
-            self._conversation.settled.append(pending)
-        self._conversation.pending.clear()
+        self._conversation.lose("the client was closed")
         self._wake_settled()
         if self._beat is not None:
             self._beat.cancel()

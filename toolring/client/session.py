@@ -240,6 +240,16 @@ class Conversation:
         elif job.id in self.pending:
             self._say(Cancel([job.id]))
 
+    def lose(self, why: str) -> None:
+        """Nobody answers any more: all that is pending ends so. What had not left is known not to run."""
+        waiting = {job.id for job in self._queue}
+        for pending in self.pending.values():
+            pending.error = Unreachable(why, tool=pending.job.tool, sent=pending.job.id not in waiting)
+            self.settled.append(pending)
+        self.pending.clear()
+        self._queue.clear()
+        self._queue_bytes = 0
+
     def more(self, pending: Pending) -> None:
         """Let the node send more of a job's parts, if enough of them were taken."""
         feed = pending.feed

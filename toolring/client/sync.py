@@ -78,14 +78,14 @@ class Client:
 
     def close(self) -> None:
         """End the session: calls that are still waited for are cancelled by the node."""
+        self._end("the client was closed")
+
+    def _end(self, why: str) -> None:
         with self._mutex:
             if self._closed:
                 return
             self._closed = True
-            for pending in self._conversation.pending.values():
-                pending.error = Unreachable("the client was closed")
-                self._conversation.settled.append(pending)
-            self._conversation.pending.clear()
+            self._conversation.lose(why)
             self._wake(self._conversation.settled)
             self._wake_poller()
         self._kick.set()
@@ -559,6 +559,14 @@ class Client:
     def _look(self) -> None:
         with self._mutex:
             self._take_in()
+
+    def _knock(self) -> float:
+        """Ask the node for a sign of life. Gives when the last was heard (seconds of ``time.monotonic()``)."""
+        with self._mutex:
+            if not self._closed:
+                self._conversation.ping()
+                self._take_in()
+        return self._heard
 
     def _give_up(self, handle: Handle) -> None:
         """The node should have spoken long ago: it is gone, and with it whatever is known of the job."""

@@ -1,0 +1,309 @@
+"""A client of several real nodes: whose key goes where, and what is seen when nodes are killed, stopped, added."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.process import kit
+from tests.process.kit import Background, Node, eventually, failure, lines, run_cli
+from toolring import Cluster
+from toolring.errors import Busy, ConfigError, InvalidArguments, OutcomeUnknown, ToolError, Unreachable
+
+MODULE = """
+import os, time
+from pathlib import Path
+from toolring import tool
+
+HERE = os.environ.get("TOOLRING_NODE_NAME", "")
+
+def _append(path, text):
+    with open(path, "a") as file:
+        file.write(text + "\\n")
+
+@tool(read_only=True, affinity="key")
+def where(key: str) -> int:
+    return os.getppid()
+
+@tool(read_only=True)
+def slow(path: str, n: int) -> int:
+    _append(path, f"{n} {os.getppid()}")
+    time.sleep(0.02)
+    return n
+
+@tool(read_only=True)
+def gate(path: str) -> int:
+    _append(path, str(os.getppid()))
+    while not Path(path + ".open").exists():
+        time.sleep(0.005)
+    return os.getppid()
+
+@tool
+def once(path: str) -> int:
+    _append(path, str(os.getppid()))
+    while not Path(path + ".open").exists():
+        time.sleep(0.005)
+    return os.getppid()
+
+@tool(read_only=True, concurrency=1, backlog=1)
+def narrow(path: str) -> int:
+    _append(path, str(os.getppid()))
+    while not Path(path + ".open").exists():
+        time.sleep(0.005)
+    return os.getppid()
+
+@tool
+def wrong() -> None:
+    raise ValueError("it is wrong")
+
+@tool(read_only=True)
+def count(n: int):
+    yield from range(n)
+"""
+
+
+@pytest.fixture(scope="module")
+def module(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("cluster") / "clustered.py"
+    path.write_text(MODULE)
+    return path
+
+
+@pytest.fixture
+def nodes(module: Path) -> Iterator[list[Node]]:
+    with ExitStack() as stack:
+        yield [stack.enter_context(kit.running(module, workers=2)) for _ in range(3)]
+
+
+def addresses(nodes: list[Node]) -> list[str]:
+    return [node.address for node in nodes]
+
+
+def owners(nodes: list[Node]) -> dict[int, str]:
+    """The node of each process that is the parent of workers."""
+    return {node.zygote(): node.address for node in nodes}
+
+
+def states(cluster: Cluster) -> list[str]:
+    return [one["state"] for one in cluster.nodes().values()]
+
+
+def test_equal_keys_go_to_the_same_node_and_others_to_all(nodes: list[Node]) -> None:
+    with Cluster(addresses(nodes)) as cluster, Cluster(reversed(addresses(nodes))) as other:
+        eventually(lambda: states(cluster) == ["up"] * 3, "all have answered")
+        eventually(lambda: states(other) == ["up"] * 3, "all have answered")
+        of = owners(nodes)
+        homes = {f"key{n}": of[cluster.call("where", {"key": f"key{n}"})] for n in range(60)}
+        assert set(homes.values()) == set(addresses(nodes))
+        for key, home in homes.items():
+            assert of[cluster.call("where", {"key": key})] == home
+            assert of[other.call("where", {"key": key})] == home, "the order of the nodes doesn't matter"
+        routed = [of[cluster.call("slow", {"path": os.devnull, "n": n}, route="user:7")] for n in range(0)]
+        assert routed == []
+        first, second = cluster.preference("user:7")
+        assert first != second
+        assert all(cluster.is_local(address) for address in addresses(nodes))
+        assert not cluster.is_local("tcp://192.0.2.1:5000")
+        assert list(cluster.map("slow", [{"path": os.devnull, "n": n} for n in range(50)])) == list(range(50))
+        with cluster.stream("count", {"n": 5}) as stream:
+            assert list(stream) == [0, 1, 2, 3, 4]
+        assert isinstance(failure(lambda: cluster.call("wrong")), ToolError)
+        assert sorted(cluster.status()) == sorted(addresses(nodes))
+        assert "where" in {spec.name for spec in cluster.tools()}
+
+
+def test_a_node_that_is_killed_under_load_costs_read_only_calls_nothing(nodes: list[Node], tmp_path: Path) -> None:
+    ledger = tmp_path / "ledger"
+    results: list[int] = []
+    with Cluster(addresses(nodes), replication=3) as cluster:
+        eventually(lambda: states(cluster) == ["up"] * 3, "all have answered")
+
+        def work(first: int) -> None:
+            for n in range(first, first + 60):
+                results.append(cluster.call("slow", {"path": str(ledger), "n": n}))
+
+        threads = [threading.Thread(target=work, args=(1000 * k,)) for k in range(4)]
+        for thread in threads:
+            thread.start()
+        eventually(lambda: len(lines(ledger)) > 40, "they work")
+        nodes[0].kill()
+        for thread in threads:
+            thread.join()
+        assert sorted(results) == [1000 * k + n for k in range(4) for n in range(60)]
+        assert cluster.nodes()[nodes[0].address]["state"] == "down"
+        nodes[0].start()
+        nodes[0].until_ready()
+        eventually(lambda: cluster.nodes()[nodes[0].address]["state"] == "up", "it is back")
+        of = owners(nodes)
+        assert nodes[0].address in {of[cluster.call("where", {"key": f"key{n}"})] for n in range(60)}
+
+
+def test_what_may_not_be_repeated_is_told_as_unknown_and_the_rest_moves_on(nodes: list[Node], tmp_path: Path) -> None:
+    spot, other = tmp_path / "once", tmp_path / "gate"
+    with Cluster(addresses(nodes)) as cluster:
+        eventually(lambda: states(cluster) == ["up"] * 3, "all have answered")
+        unknown = cluster.submit("once", {"path": str(spot)})
+        victim = next(node for node in nodes if node.address == unknown.node)
+        route = next(f"r{n}" for n in range(1000) if cluster.preference(f"r{n}")[0] == victim.address)
+        moved = cluster.submit("gate", {"path": str(other)}, route=route)
+        eventually(lambda: lines(spot) and lines(other), "both run")
+        victim.kill()
+        eventually(lambda: len(lines(other)) == 2, "another node has taken it over, and nobody waits for it")
+        error = unknown.exception()
+        assert isinstance(error, OutcomeUnknown)
+        assert error.facts["node"] == victim.address
+        assert lines(spot) == lines(spot)[:1]
+        Path(f"{other}.open").touch()
+        assert moved.result() == int(lines(other)[1])
+        assert moved.tried == [victim.address]
+        assert moved.node != victim.address
+
+
+def test_a_node_that_is_stopped_counts_as_lost(nodes: list[Node], tmp_path: Path) -> None:
+    spot = tmp_path / "gate"
+    with Cluster(addresses(nodes)) as cluster:
+        eventually(lambda: states(cluster) == ["up"] * 3, "all have answered")
+        handle = cluster.submit("gate", {"path": str(spot)})
+        victim = next(node for node in nodes if node.address == handle.node)
+        eventually(lambda: lines(spot), "it runs")
+        os.kill(victim.pid, signal.SIGSTOP)
+        try:
+            eventually(lambda: len(lines(spot)) == 2, "another has taken it over")
+            Path(f"{spot}.open").touch()
+            assert handle.result() == int(lines(spot)[1])
+        finally:
+            os.kill(victim.pid, signal.SIGCONT)
+        eventually(lambda: cluster.nodes()[victim.address]["state"] == "up", "it is back")
+
+
+def test_nodes_come_and_go_under_load_with_no_error_and_only_their_share_moves(nodes: list[Node]) -> None:
+    keys = [f"key{n}" for n in range(300)]
+    with Cluster(addresses(nodes[:2]), replication=1) as cluster:
+        eventually(lambda: states(cluster) == ["up"] * 2, "all have answered")
+        stop = threading.Event()
+
+        def work() -> int:
+            done = 0
+            while not stop.is_set():
+                cluster.call("where", {"key": keys[done % 300]})
+                done += 1
+            return done
+
+        working = [Background(work) for _ in range(3)]
+        before = {key: cluster.preference(key)[0] for key in keys}
+        cluster.add(nodes[2].address)
+        eventually(lambda: states(cluster) == ["up"] * 3, "it has answered")
+        after = {key: cluster.preference(key)[0] for key in keys}
+        moved = [key for key in keys if after[key] != before[key]]
+        assert all(after[key] == nodes[2].address for key in moved)
+        assert 50 < len(moved) < 160, "about a third"
+        cluster.remove(nodes[2].address)
+        assert {key: cluster.preference(key)[0] for key in keys} == before
+        cluster.remove(nodes[0].address)
+        of = owners(nodes)
+        assert {of[cluster.call("where", {"key": key})] for key in keys[:30]} == {nodes[1].address}
+        stop.set()
+        assert all(one.result() > 0 for one in working)
+        assert isinstance(failure(lambda: cluster.remove(nodes[1].address)), ConfigError)
+        assert isinstance(failure(lambda: cluster.remove(nodes[0].address)), ConfigError)
+        assert isinstance(failure(lambda: cluster.add(nodes[1].address)), ConfigError)
+
+
+def test_a_node_that_is_busy_or_drains_passes_calls_on(nodes: list[Node], tmp_path: Path) -> None:
+    spot = tmp_path / "narrow"
+    with Cluster(addresses(nodes), replication=2) as cluster:
+        eventually(lambda: states(cluster) == ["up"] * 3, "all have answered")
+        handles = [cluster.submit("narrow", {"path": str(spot)}, route="same") for _ in range(4)]
+        eventually(lambda: len(lines(spot)) == 2, "two run, at two nodes")
+        assert len({handle.node for handle in handles if not handle.done()}) == 2
+        fifth = failure(lambda: cluster.call("narrow", {"path": str(spot)}, route="same"))
+        assert isinstance(fifth, Busy)
+        Path(f"{spot}.open").touch()
+        assert {handle.result() for handle in handles} == {int(line) for line in lines(spot)}
+        first = cluster.preference("same")[0]
+        victim = next(node for node in nodes if node.address == first)
+        held = victim.client()
+        with held:
+            gate = tmp_path / "gate"
+            last = held.submit("gate", {"path": str(gate)})
+            eventually(lambda: lines(gate), "it runs")
+            victim.signal(signal.SIGTERM)
+            eventually(lambda: "node_draining" in victim.log, "it drains")
+            of = owners([node for node in nodes if node is not victim])
+            assert of[cluster.call("where", {"key": "x"}, route="same")] != first
+            Path(f"{gate}.open").touch()
+            assert last.result() > 0
+        victim.wait()
+
+
+@pytest.mark.parametrize("strategy", ["rendezvous", "random", "p2c", "least_outstanding", "peak_ewma", "round_robin"])
+def test_other_strategies(nodes: list[Node], strategy: str) -> None:
+    with Cluster(addresses(nodes), strategy=strategy) as cluster:
+        eventually(lambda: states(cluster) == ["up"] * 3, "all have answered")
+        of = owners(nodes)
+        held = Counter(of[cluster.call("where", {"key": f"key{n}"})] for n in range(90))
+        assert len(held) == 3
+        if strategy == "rendezvous":
+            assert len({cluster.call("where", {"key": "same"}) for _ in range(10)}) == 1
+
+
+def test_ranges(nodes: list[Node]) -> None:
+    one, two, three = addresses(nodes)
+    with Cluster(addresses(nodes), strategy="range", ranges={one: "", two: "h", three: "q"}) as cluster:
+        eventually(lambda: states(cluster) == ["up"] * 3, "all have answered")
+        of = owners(nodes)
+        assert [of[cluster.call("where", {"key": key})] for key in ("apple", "house", "pear", "zoo")] == [
+            one,
+            two,
+            two,
+            three,
+        ]
+        assert cluster.preference("zoo") == [three, one]
+        assert isinstance(failure(lambda: cluster.call("wrong")), InvalidArguments)
+        assert isinstance(failure(lambda: cluster.call("wrong", route="x")), ToolError)
+
+
+def test_what_makes_no_sense_is_refused_by_name(nodes: list[Node]) -> None:
+    one = nodes[0].address
+
+    def refused(*given: object, **more: object) -> str:
+        error = failure(lambda: Cluster(*given, **more))  # type: ignore[arg-type]
+        assert isinstance(error, ConfigError)
+        return str(error)
+
+    assert "is there twice" in refused([one, one])
+    assert "replication=2, with 1 nodes" in refused([one])
+    assert "replication=2, with 0 nodes" in refused([])
+    assert "no strategy 'modulo'; there is" in refused([one], replication=1, strategy="modulo")
+    assert "don't fit" in refused([one], replication=1, strategy="range")
+    assert "ranges= does nothing" in refused([one], replication=1, ranges={one: ""})
+    assert "weight" in refused({one: -1.0}, replication=1)
+    nobody = f"{one}.nobody"
+    error = failure(lambda: Cluster([nobody], replication=1, connect_timeout=0.3))
+    assert isinstance(error, Unreachable)
+    assert nobody in str(error)
+    with Cluster([one], replication=1) as cluster:
+        assert isinstance(failure(lambda: cluster.call("where", {"key": "a"}, route=1.5)), InvalidArguments)  # type: ignore[arg-type]
+    assert isinstance(failure(lambda: cluster.call("where", {"key": "a"})), Unreachable)
+
+
+def test_the_command_line_shows_several(nodes: list[Node]) -> None:
+    words = [word for address in addresses(nodes) for word in ("--address", address)]
+    shown = run_cli("status", *words).stdout.splitlines()
+    assert shown[0].split()[:3] == ["NODE", "STATE", "WORKERS"]
+    assert len(shown) == 4
+    nodes[2].kill()
+    done = run_cli("status", *words)
+    assert done.returncode == 4
+    assert "unreachable" in done.stdout
+    told = json.loads(run_cli("status", "--json", *words).stdout)
+    assert sorted(told) == sorted(addresses(nodes))
+    assert told[nodes[2].address]["error"]["code"] == "UNREACHABLE"
