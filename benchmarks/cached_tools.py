@@ -14,6 +14,12 @@ echo = tool(work.echo)
 held = tool(name="held", read_only=True, cache=3600)(work.echo)
 
 
+@tool(read_only=True)
+def look() -> None:
+    """The same, and it may be repeated."""
+    time.sleep(0.02)
+
+
 @tool
 def slow() -> None:
     """As long as a call to another service takes."""

@@ -254,7 +254,7 @@ def slow_members(sizes: Sequence[int], requests: int) -> list[list[str]]:
             for member in world.members[::10]:
                 member.slow = 10.0
             rate = steady(size, 0.3)
-            done = world.run(requests / rate(0.0), rate, zipf(random.Random(2), 100_000))
+            done = world.run(max(requests, 150 * size) / rate(0.0), rate, zipf(random.Random(2), 100_000))
             row.append(f"{_latency(done, 0.5):.1f} / {_latency(done, 0.99):.1f}")
         rows.append(row)
     return rows
@@ -318,8 +318,7 @@ def moved(sizes: Sequence[int]) -> list[list[str]]:
                 whole, rest = Ring(names), Ring(left)
                 pairs = [(whole.find(point), rest.find(point)) for point in points]
             elif name == "rendezvous":
-                few = points[: 40_000 // size]
-                one, two = World(size, Rendezvous).pool, World(len(left), Rendezvous).pool
+                few = points[: max(400, 40_000 // size)]
                 one, two = _pool(names), _pool(left)
                 pairs = [(one.names[one.preference(p, 1)[0]], two.names[two.preference(p, 1)[0]]) for p in few]
             else:
@@ -347,7 +346,7 @@ def rack_lost(size: int, seconds: float) -> dict[str, list[Done]]:
 
 
 def retry_storm(size: int, seconds: float) -> dict[str, World]:
-    """All members fail half of what they get, for a third of the time; three retries for each request."""
+    """All members fail nine of ten, for a third of the time; three retries for each request."""
     found = {}
     for name, budget in (("without a budget", None), ("with toolring's budget", RetryBudget(0.1, 10.0))):
         world = World(size, TwoChoices, NEVER, retries=3, budget=budget, seed=6)

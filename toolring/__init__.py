@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from toolring.client.aio import AsyncHandle as AsyncHandle
     from toolring.client.aio import AsyncStream as AsyncStream
     from toolring.client.cluster import Cluster as Cluster
-    from toolring.client.cluster import ClusterHandle as ClusterHandle
+    from toolring.client.cluster_handle import ClusterHandle as ClusterHandle
     from toolring.client.feed import Progress as Progress
     from toolring.client.handles import Handle as Handle
     from toolring.client.handles import Stream as Stream
@@ -35,7 +35,7 @@ _HOMES = {
     "AsyncStream": "toolring.client.aio",
     "Client": "toolring.client.sync",
     "Cluster": "toolring.client.cluster",
-    "ClusterHandle": "toolring.client.cluster",
+    "ClusterHandle": "toolring.client.cluster_handle",
     "Context": "toolring.context",
     "Handle": "toolring.client.handles",
     "Progress": "toolring.client.feed",

@@ -60,6 +60,7 @@ class Client:
         self._waiting: dict[int, list[threading.Lock]] = {}
         self._flushed = 0.0
         self._heard = time.monotonic()
+        """When the node last said anything."""
         self._closed = False
         self._why_closed = "the client is closed"
         self._kick = threading.Event()
@@ -268,7 +269,7 @@ class Client:
         self, name: str, calls: list[Mapping[str, Any]], timeout: float | None, partition: str, priority: str
     ) -> Handle:
         conversation = self._conversation
-        if not conversation.node:
+        if self._keeper is None:
             self._connect()
         moment = time.monotonic()
         with self._mutex:
@@ -374,7 +375,7 @@ class Client:
         now: bool = False,
     ) -> Handle:
         conversation = self._conversation
-        if not conversation.node:
+        if self._keeper is None:
             self._connect()
         moment = time.monotonic()
         with self._mutex:
@@ -565,7 +566,11 @@ class Client:
         with self._mutex:
             if not self._closed:
                 self._conversation.ping()
-                self._take_in()
+        return self._listen()
+
+    def _listen(self) -> float:
+        """Take in what has arrived. Gives when the last was heard."""
+        self._look()
         return self._heard
 
     def _give_up(self, handle: Handle) -> None:
@@ -605,6 +610,7 @@ class Client:
 
     def _keep(self) -> None:
         """Send what lingers; while jobs are pending, ask now and then whether the node still knows this session."""
+        asked = 0.0
         while not self._closed:
             if self._kick.wait(BEAT_SECONDS):
                 time.sleep(LINGER_SECONDS)
@@ -621,8 +627,8 @@ class Client:
                 else:
                     self._lingering = False
                     self._kick.clear()
-                if self._conversation.pending and now - self._heard > BEAT_SECONDS:
-                    self._heard = now
+                if self._conversation.pending and now - max(self._heard, asked) > BEAT_SECONDS:
+                    asked = now
                     self._conversation.ping()
                     self._take_in()
 
