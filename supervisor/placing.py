@@ -36,10 +36,12 @@ class Send(NamedTuple):
 class Placing:
     """Decides who runs what, and when, for one core."""
 
-    __slots__ = ("_core",)
+    __slots__ = ("_core", "_refused")
 
     def __init__(self, core: Core) -> None:
         self._core = core
+        self._refused = False
+        """One was refused when it was its turn, so its valves may be open again."""
 
     # ---- waiting
 
@@ -159,6 +161,9 @@ class Placing:
             went = self._open(valve, now) or went
         for group in core.fleet.groups:
             self._dispatch_in(group, now)
+        if self._refused:
+            self._refused = False
+            return True
         return (went or len(core.sends) > sent) and any(valve.paced and valve.line.size for valve in core.valves)
 
     def _dispatch_in(self, group: Group, now: float) -> None:
@@ -225,6 +230,7 @@ class Placing:
             if odd and tool.circuit.armed and not self._core.circuits.lets(entry, now):
                 line.put_back(entry)
                 self._core.circuits.refuse(entry, now)
+                self._refused = True
                 body = None
                 continue
             cost = tool.cost

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.model.simulation import BREAKER, ONE, Node, SimClient, tool
@@ -24,6 +25,7 @@ def node() -> Iterator[Node]:
         tool("brittle", breaker=BREAKER),
         tool("brief", timeout=0.5, breaker=BREAKER),
         tool("single", concurrency=1, breaker=BREAKER),
+        tool("double", concurrency=2, breaker=msgspec.structs.replace(BREAKER, probes=1)),
         tool("tolerant", breaker=BreakerPolicy(window=6, minimum=3, ignore=("TOOL_ERROR",))),
         tool("read", read_only=True),
         ServedTool(ToolSpec(name="toolring.own"), None),
@@ -201,3 +203,13 @@ def test_orders_are_obeyed_and_told(node: Node, client: SimClient) -> None:
     assert told("open", "palin")["error"]["code"] == "UNKNOWN_TOOL"
     assert told("open", "toolring.own")["error"]["code"] == "UNKNOWN_TOOL"
     assert "toolring.own" not in admin.answer("breakers", {}, node.now)["breakers"]
+
+
+def test_who_is_refused_when_it_is_its_turn_lets_the_next_have_its_turn(node: Node, client: SimClient) -> None:
+    """Two pass the valve, one of them is the probe: the third is told at once, not when something else happens."""
+    for _ in range(3):
+        ask(client, "double")
+        finish(node, "error")
+    wait(node, 0.5)
+    ask(client, "double", "double", "double")
+    assert codes(client)[3:] == ["CIRCUIT_OPEN", "CIRCUIT_OPEN"]
