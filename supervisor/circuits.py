@@ -46,8 +46,9 @@ class Circuit:
         """Runs of the tool when it last heard of them, where it isn't told of each."""
 
     def figures(self, now: float) -> dict[str, Any]:
-        """``calls``, ``failed`` and ``slow`` are those in its window, or those of the probes. Of a tool that declares
-        no breaker only killed workers count as failures, and it is told of its runs when there is one."""
+        """``calls``, ``failed`` and ``slow`` are those in its window, those of the probes, or those that opened it. A
+        tool that declares no breaker has killed workers for failures, and is told of its runs when there is one.
+        """
         breaker = self.breaker
         return {
             "state": breaker.state.name.lower(),

@@ -36,6 +36,8 @@ class Slow:
     number: int = 0
     heard: list[tuple[float, bool, bool]] = field(default_factory=list)
     """What was recorded since."""
+    why: list[tuple[float, bool, bool]] = field(default_factory=list)
+    """What made it open."""
     out: int = 0
     """Permits that were given since, and didn't come back unused."""
 
@@ -66,9 +68,11 @@ class Slow:
         if self.state is State.CLOSED:
             calls = self.window(now)
             if len(calls) >= policy.minimum and (failed or slow) and self.bad(calls, len(calls)):
+                self.why = calls
                 self.go(State.OPEN, now)
         elif self.state is State.HALF_OPEN:
             if self.bad(self.heard, policy.probes):
+                self.why = self.heard
                 self.go(State.OPEN, now)
             elif len(self.heard) == policy.probes:
                 self.go(State.CLOSED, now)
@@ -131,7 +135,9 @@ class BreakerMachine(RuleBasedStateMachine):
     def agree(self) -> None:
         if hasattr(self, "ours"):
             assert self.ours.state is self.slow.state
-            heard = self.slow.heard if self.slow.state is State.HALF_OPEN else self.slow.window(self.now)
+            heard = self.slow.window(self.now)
+            if self.slow.state in (State.HALF_OPEN, State.OPEN):
+                heard = self.slow.heard if self.slow.state is State.HALF_OPEN else self.slow.why
             assert self.ours.counts(self.now) == (
                 len(heard),
                 sum(failed for _, failed, _ in heard),

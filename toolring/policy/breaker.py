@@ -181,7 +181,7 @@ class Breaker:
     """One circuit. A permit is the number of the generation that it was given in: what is recorded of a call of an
     earlier generation changes nothing, since it tells of a state that is over."""
 
-    __slots__ = ("_free", "_probed", "_until", "_window", "generation", "opened", "policy", "refused", "state")
+    __slots__ = ("_free", "_probed", "_until", "_why", "_window", "generation", "opened", "policy", "refused", "state")
 
     def __init__(self, policy: BreakerPolicy) -> None:
         self.policy = policy
@@ -197,6 +197,8 @@ class Breaker:
         self._free = 0
         """Permits of the half-open state that are left."""
         self._probed = Counts(0, 0, 0)
+        self._why = Counts(0, 0, 0)
+        """What it had counted when it opened."""
 
     # ---- around a call
 
@@ -229,7 +231,7 @@ class Breaker:
         if self.state is State.CLOSED and (failed or slow):
             counts = self._window.counts(now)
             if counts.calls >= self.policy.minimum and self._too_bad(counts, counts.calls):
-                self._open(Event.TRIP, now)
+                self._open(Event.TRIP, counts, now)
 
     def cancel(self, permit: int) -> None:
         """A call that was let through told nothing: it didn't run, or its caller ended it."""
@@ -250,7 +252,9 @@ class Breaker:
         return max(0.0, self._until - now) if self.state is State.OPEN else self.policy.wait
 
     def counts(self, now: float) -> Counts:
-        """Of the window, or of the probes in the half-open state."""
+        """Of the window; of the probes in the half-open state; of what made it open while it is open."""
+        if self.state is State.OPEN:
+            return self._why
         return self._probed if self.state is State.HALF_OPEN else self._window.counts(now)
 
     # ---- orders
@@ -275,12 +279,13 @@ class Breaker:
         """As soon as it is certain how they go."""
         probed, probes = self._probed, self.policy.probes
         if self._too_bad(probed, probes):
-            self._open(Event.RELAPSE, now)
+            self._open(Event.RELAPSE, probed, now)
         elif probed.calls == probes:
             self._step(Event.RECOVER)
 
-    def _open(self, event: Event, now: float) -> None:
+    def _open(self, event: Event, why: Counts, now: float) -> None:
         self._step(event)
+        self._why = why
         self.opened += 1
         self._until = now + self.policy.wait
 
