@@ -169,6 +169,10 @@ def _check_strategy(name: str, plugin: str, factory: Callable[[int], specs.Cache
 
 def _check_balancer(name: str, plugin: str, factory: Callable[[Members], Balancer]) -> None:
     """Have it place some jobs before anybody's depend on it."""
+    missing = [part for part in ("keyed", "place") if not hasattr(factory, part) and isinstance(factory, type)]
+    if missing:
+        what = "keyed (True or False), place(point, loads)"
+        raise PluginError(f"plugin {plugin!r}: the balancer {name!r} lacks {', '.join(missing)}; one has {what}")
     loads: list[list[float | None]] = [[0.0, 0.0, 0.0], [None, 2.0, 1.0], [None, None, 0.5]]
     try:
         for unit, floor in ((SECONDS, 0.05), (REQUESTS, 1.0)):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from toolring.errors import ToolError
-from toolring.policy.balance import Balancer
 from toolring.policy.retry import RetryBudget
 from toolring.protocol import LAYER_SHIFT, STALE
 from toolring.spec import ToolSpec
+from toolring.supervisor.balancers import Guarded
 from toolring.supervisor.circuits import Circuit
 from toolring.supervisor.sharing import places
 from toolring.supervisor.valves import Valve
@@ -60,7 +60,7 @@ class ServedTool:
         "valves",
     )
 
-    def __init__(self, spec: ToolSpec, balancer: Balancer | None) -> None:
+    def __init__(self, spec: ToolSpec, balancer: Guarded | None) -> None:
         self.spec = spec
         self.name = spec.name
         self.repeatable = spec.repeatable
@@ -69,7 +69,7 @@ class ServedTool:
         self.idle = spec.idle_timeout is not None
         self.balancer = balancer
         """None: whoever is free first."""
-        self.learn: Callable[[int, float], None] | None = getattr(balancer, "took", None)
+        self.learn = balancer.took if balancer is not None and balancer.learns else None
         self.cost = UNKNOWN_COST
         self.known = False
         self.answered = 0

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from toolring.errors import CircuitOpen, ToolringError
 from toolring.policy.breaker import Breaker, BreakerPolicy, Event, State
-from toolring.protocol import CACHED, Answer
+from toolring.protocol import ALL_FAILED, CACHED, Answer
 from toolring.supervisor.ledger import Entry
 from toolring.supervisor.ledger import Event as JobEvent
 from toolring.supervisor.ledger import State as JobState
@@ -50,6 +50,7 @@ class Circuit:
         tool that declares no breaker has killed workers for failures, and is told of its runs when there is one.
         """
         breaker = self.breaker
+        waits = breaker.state is State.OPEN and breaker.refuses(now)
         return {
             "state": breaker.state.name.lower(),
             "declared": self.declared,
@@ -57,7 +58,7 @@ class Circuit:
             "deaths": self.deaths,
             "opened": breaker.opened,
             "refused": breaker.refused,
-            "retry_after": round(breaker.retry_after(now), 3) if breaker.refuses(now) else None,
+            "retry_after": round(breaker.retry_after(now), 3) if waits else None,
         }
 
 
@@ -101,7 +102,8 @@ class Circuits:
     def settled(self, entry: Entry, event: JobEvent, answer: Answer, now: float) -> None:
         """A job with a permit has its answer. If it didn't return, or came from a cache, that tells nothing more."""
         if event is JobEvent.SUCCEED and not answer.flags & CACHED:
-            self._record(entry, False, answer.run_us * 1e-6 / (entry.chunk or 1), now)
+            bad = entry.tool.circuit.declared and bool(answer.flags & ALL_FAILED)
+            self._record(entry, bad, answer.run_us * 1e-6 / (entry.chunk or 1), now)
         else:
             self.spared(entry)
 
@@ -173,6 +175,7 @@ class Circuits:
                 if entry.tool is tool and not entry.final:
                     entry.odd = True
                     if entry.state is JobState.QUEUED and state in (State.OPEN, State.FORCED_OPEN):
+                        circuit.breaker.refused += 1
                         self.refuse(entry, now)
 
 

@@ -21,6 +21,7 @@ from toolring.policy.restart import RestartBudget
 from toolring.spec import ToolSpec
 from toolring.stamps import Stamps
 from toolring.supervisor.admin import Admin
+from toolring.supervisor.balancers import Guarded
 from toolring.supervisor.catalogue import ServedTool
 from toolring.supervisor.core import Core, Limits
 from toolring.supervisor.endings import Endings, Grace
@@ -33,6 +34,8 @@ from toolring.supervisor.spawner import process_state
 from toolring.supervisor.watch import Watch
 
 DESCRIPTORS: Final = 65_536
+GOODBYE_SECONDS: Final = 0.3
+"""For so long a node that has drained goes on to refuse what comes, so that callers know to go elsewhere."""
 UNPLACED: Final = "least_outstanding"
 
 
@@ -77,7 +80,7 @@ class Node:
         check_tools(config, [spec.name for spec in specs if not spec.internal])
         groups = planned(specs, config.groups, ground.workers, ground.most_workers)
         fleet = Fleet(groups, ground.lanes.all)
-        tools = _served(specs, fleet, registry.balancers)
+        tools = _served(specs, fleet, registry.balancers, observer.note)
         core = Core(tools, fleet, self._limits(), Stamps(ground.lanes.memory))
         core.on_finished = observer.on_finished()
         timeouts, restarts = config.timeouts, config.restarts
@@ -152,6 +155,10 @@ class Node:
         while core.in_hand() and len(self._signals) < 2 and time.monotonic() < end:
             if loop.turn():
                 self._drain_wake()
+        end = min(end, time.monotonic() + GOODBYE_SECONDS)
+        while core.sessions and len(self._signals) < 2 and time.monotonic() < end:
+            if loop.turn():  # what was on its way is refused, rather than lost
+                self._drain_wake()
         loop.watch.endings.shut_down(time.monotonic())
         self._end_workers(loop, core)
         core.notes.append(("node_stopped", {}))
@@ -181,11 +188,13 @@ class Node:
             pass
 
 
-def _served(specs: list[ToolSpec], fleet: Fleet, balancers: Mapping[str, Any]) -> dict[str, ServedTool]:
+def _served(
+    specs: list[ToolSpec], fleet: Fleet, balancers: Mapping[str, Any], tell: Callable[[str, dict[str, Any]], None]
+) -> dict[str, ServedTool]:
     """Each tool with its balancer, of which there is one for each group and kind. For the least outstanding none is
     needed: that is what one line for all comes to.
     """
-    made: dict[tuple[str, str], Any] = {}
+    made: dict[tuple[str, str], Guarded] = {}
     tools = {}
     for spec in specs:
         group = fleet.group_of(spec)
@@ -194,6 +203,6 @@ def _served(specs: list[ToolSpec], fleet: Fleet, balancers: Mapping[str, Any]) -
             known = ", ".join(sorted(balancers))
             raise LoadError(f"tool {spec.name!r}: no balancer {name!r}; there is {known}", tool=spec.name)
         if name != UNPLACED and (group.name, name) not in made:
-            made[group.name, name] = balancers[name](group.members)
+            made[group.name, name] = Guarded(name, balancers[name](group.members), tell)
         tools[spec.name] = ServedTool(spec, made.get((group.name, name)))
     return tools

@@ -17,7 +17,7 @@ BURST: Final = 20
 """Lines of one kind within a second; further ones are counted and told of later, so that no fault floods the log."""
 
 _WARNINGS: Final = frozenset(
-    {"job_failed", "worker_exited", "worker_given_up", "client_lost", "zygote_lost", "event_failed"}
+    {"job_failed", "worker_exited", "worker_given_up", "client_lost", "zygote_lost", "event_failed", "balancer_failed"}
 )
 _ERRORS: Final = frozenset({"start_failed", "node_unhealthy", "load_failed", "sink_failed"})
 

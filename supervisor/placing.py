@@ -105,8 +105,9 @@ class Placing:
             if any(load is not None for load in loads):
                 point = hash64(entry.route or memoryview(entry.args)) if balancer.keyed else 0
                 at = balancer.place(point, loads)
-                self.wait_in(group.slots[at], entry, first)
-                return
+                if at is not None:
+                    self.wait_in(group.slots[at], entry, first)
+                    return
         _line_for(entry).append(entry, first)
 
     def wait_in(self, slot: Slot, entry: Entry, first: bool = False) -> None:

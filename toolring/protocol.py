@@ -51,6 +51,8 @@ REFRESH: Final = 8
 """From worker to supervisor only: run the tool again, for the cache's sake."""
 LAYER_SHIFT: Final = 4
 """The bits from here on name the layer of a cached answer: 0 the supervisor, 1 a worker's memory, then the stores."""
+ALL_FAILED: Final = 1 << 13
+"""From worker to supervisor only: it was many calls, and each of them failed."""
 STREAMED: Final = 1 << 12
 """It ends a stream, and tells in ``parts`` how many came before."""
 

@@ -37,6 +37,7 @@ from toolring.workers.runnable import (
     succeeded,
     together,
     until,
+    verdict,
 )
 from toolring.workers.task import Answered, Run, Steps
 
@@ -244,7 +245,10 @@ class AsyncRunner:
             parts = await self._together(run)
         else:
             parts = await self._chunk(run)
-        return fitted(run.seq, run.work, parts, self._max_result)
+        value = fitted(run.seq, run.work, parts, self._max_result)
+        if flags := verdict(parts):
+            raise Answered(Answer(run.seq, OK, value, 0, flags))
+        return value
 
     async def _chunk(self, run: Run) -> list[bytes]:
         """One call after the other, each as if it had come alone."""

@@ -13,7 +13,7 @@ from msgspec import Raw
 from toolring import protocol
 from toolring.declare import Tool
 from toolring.errors import InvalidArguments, InvalidResult, TooLarge, ToolringError
-from toolring.protocol import Answer, Work
+from toolring.protocol import ALL_FAILED, Answer, Work
 from toolring.workers.cache.results import Found, Question, ResultCache
 from toolring.workers.failures import check_raw, failure, of_the_tool, refine
 from toolring.workers.interrupt import JobInterrupted
@@ -120,6 +120,11 @@ def fitted(seq: int, work: Work, parts: list[bytes], limit: int) -> Raw:
         parts[place] = failed(seq, TooLarge(text, size=len(parts[place]) - 2, limit=limit), work)
         size += len(parts[place])
     return joined(work, parts, limit)
+
+
+def verdict(parts: list[bytes]) -> int:
+    """The flags of an answer to many calls."""
+    return ALL_FAILED if all(part[1] for part in parts) else 0
 
 
 def found_answer(seq: int, found: Found, start: float) -> Answer:

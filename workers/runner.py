@@ -41,6 +41,7 @@ from toolring.workers.runnable import (
     succeeded,
     together,
     until,
+    verdict,
     within,
 )
 
@@ -154,8 +155,9 @@ class Runner:
     def _attempt(self, seq: int, work: Work, runnable: Runnable, start: float) -> Answer:
         try:
             if work.chunk:
-                value = fitted(seq, work, self._calls(seq, work, runnable, start), self._max_result)
-                return Answer(seq, OK, value, int((time.monotonic() - start) * 1e6))
+                parts = self._calls(seq, work, runnable, start)
+                value = fitted(seq, work, parts, self._max_result)
+                return Answer(seq, OK, value, int((time.monotonic() - start) * 1e6), verdict(parts))
             arguments = runnable.decode(work.args)
             cache = runnable.cache
             if cache is not None and (question := runnable.question(arguments, work)) is not None:

@@ -42,6 +42,7 @@ from toolring.protocol import (
 )
 from toolring.spec import ToolSpec
 from toolring.stamps import ALL, Stamps, of_tool, place
+from toolring.supervisor.balancers import Guarded
 from toolring.supervisor.catalogue import ServedTool
 from toolring.supervisor.core import Core, Limits
 from toolring.supervisor.endings import Endings, Grace
@@ -66,7 +67,8 @@ LIMITS = Limits(backlog=20, backlog_bytes=300_000, per_client=12, deaths=2, keep
 
 
 def tool(name: str, balancer: Balancer | None = None, **policy: Any) -> ServedTool:
-    return ServedTool(ToolSpec(name=name, **policy), balancer)
+    guarded = None if balancer is None else Guarded(name, balancer, lambda _name, _facts: None)
+    return ServedTool(ToolSpec(name=name, **policy), guarded)
 
 
 def tools() -> dict[str, ServedTool]:

@@ -115,3 +115,21 @@ def test_a_balancer_that_nobody_offers_ends_the_start_by_name(tmp_path: Path) ->
     )
     assert done.returncode == 3
     assert "tool 'third': no balancer 'third'; there is least_outstanding, p2c" in done.stderr
+
+
+@pytest.mark.parametrize("fault", ["raise RuntimeError('it broke')", "return 99", "return None", "raise SystemExit(3)"])
+def test_a_balancer_that_fails_later_is_given_up_and_the_node_goes_on(tmp_path: Path, fault: str) -> None:
+    later = f"""self.placed = getattr(self, "placed", 0) + 1
+        if self.placed > 20:
+            {fault}
+        return able[0]"""
+    body = PLUGIN.replace("return self.last if self.last in able else able[0]", later)
+    (tmp_path / "failing_plugin.py").write_text(body)
+    (tmp_path / "placed.py").write_text(MODULE)
+    with (
+        kit.running(tmp_path / "placed.py", TOOLRING_PLUGINS_LOAD="failing_plugin", PYTHONPATH=str(tmp_path)) as node,
+        node.client() as client,
+    ):
+        assert all(client.call("third") > 0 for _ in range(40))
+        assert client.call("turns") > 0
+        assert "balancer_failed" in node.log

@@ -9,6 +9,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ import pytest
 from tests.process import kit
 from tests.process.kit import Background, Node, eventually, failure, lines, run_cli
 from toolring import Cluster
-from toolring.errors import Busy, ConfigError, InvalidArguments, OutcomeUnknown, ToolError, Unreachable
+from toolring.errors import Busy, ConfigError, Expired, InvalidArguments, OutcomeUnknown, ToolError, Unreachable
 
 MODULE = """
 import os, time
@@ -67,6 +68,17 @@ def wrong() -> None:
 @tool(read_only=True)
 def count(n: int):
     yield from range(n)
+
+@tool
+def endless():
+    while True:
+        yield 1
+        time.sleep(0.01)
+
+@tool
+def briefly(n: int) -> int:
+    time.sleep(0.002)
+    return n
 """
 
 
@@ -104,10 +116,10 @@ def test_equal_keys_go_to_the_same_node_and_others_to_all(nodes: list[Node]) -> 
         homes = {f"key{n}": of[cluster.call("where", {"key": f"key{n}"})] for n in range(60)}
         assert set(homes.values()) == set(addresses(nodes))
         for key, home in homes.items():
-            assert of[cluster.call("where", {"key": key})] == home
+            assert of[cluster.call("where", {"key": key})] == home == cluster.preference(key)[0]
             assert of[other.call("where", {"key": key})] == home, "the order of the nodes doesn't matter"
-        routed = [of[cluster.call("slow", {"path": os.devnull, "n": n}, route="user:7")] for n in range(0)]
-        assert routed == []
+        routed = {of[where] for where in (cluster.call("where", {"key": "x"}, route="user:7") for _ in range(5))}
+        assert routed == {cluster.preference("user:7")[0]}
         first, second = cluster.preference("user:7")
         assert first != second
         assert all(cluster.is_local(address) for address in addresses(nodes))
@@ -202,6 +214,8 @@ def test_nodes_come_and_go_under_load_with_no_error_and_only_their_share_moves(n
         cluster.add(nodes[2].address)
         eventually(lambda: states(cluster) == ["up"] * 3, "it has answered")
         after = {key: cluster.preference(key)[0] for key in keys}
+        assert isinstance(failure(lambda: cluster.add(f"{nodes[2].address}x", -1.0)), ConfigError)
+        assert len(cluster.nodes()) == 3, "nothing has changed"
         moved = [key for key in keys if after[key] != before[key]]
         assert all(after[key] == nodes[2].address for key in moved)
         assert 50 < len(moved) < 160, "about a third"
@@ -267,6 +281,9 @@ def test_ranges(nodes: list[Node]) -> None:
             three,
         ]
         assert cluster.preference("zoo") == [three, one]
+        assert isinstance(failure(lambda: cluster.remove(two)), ConfigError)
+        assert isinstance(failure(lambda: cluster.add("ipc:///nobody.sock")), ConfigError)
+        assert len(cluster.nodes()) == 3
         assert isinstance(failure(lambda: cluster.call("wrong")), InvalidArguments)
         assert isinstance(failure(lambda: cluster.call("wrong", route="x")), ToolError)
 
@@ -280,18 +297,23 @@ def test_what_makes_no_sense_is_refused_by_name(nodes: list[Node]) -> None:
         return str(error)
 
     assert "is there twice" in refused([one, one])
-    assert "replication=2, with 1 nodes" in refused([one])
-    assert "replication=2, with 0 nodes" in refused([])
+    assert "replication=2 needs as many nodes, and there would be 1" in refused([one], replication=2)
+    assert "there would be 0" in refused([])
+    assert "is not a list of addresses" in refused(one)
+    assert "5 is not the address of a node" in refused([5])
+    assert "replication='2' is not a whole number" in refused([one], replication="2")
+    assert "lost_after=0 is not a positive" in refused([one], lost_after=0)
     assert "no strategy 'modulo'; there is" in refused([one], replication=1, strategy="modulo")
     assert "don't fit" in refused([one], replication=1, strategy="range")
     assert "ranges= does nothing" in refused([one], replication=1, ranges={one: ""})
-    assert "weight" in refused({one: -1.0}, replication=1)
+    assert "the weight -1.0 of" in refused({one: -1.0})
     nobody = f"{one}.nobody"
     error = failure(lambda: Cluster([nobody], replication=1, connect_timeout=0.3))
     assert isinstance(error, Unreachable)
     assert nobody in str(error)
     with Cluster([one], replication=1) as cluster:
         assert isinstance(failure(lambda: cluster.call("where", {"key": "a"}, route=1.5)), InvalidArguments)  # type: ignore[arg-type]
+        assert isinstance(failure(lambda: cluster.call("where", {"key": "a"}, timeout=-1)), InvalidArguments)
     assert isinstance(failure(lambda: cluster.call("where", {"key": "a"})), Unreachable)
 
 
@@ -307,3 +329,50 @@ def test_the_command_line_shows_several(nodes: list[Node]) -> None:
     told = json.loads(run_cli("status", "--json", *words).stdout)
     assert sorted(told) == sorted(addresses(nodes))
     assert told[nodes[2].address]["error"]["code"] == "UNREACHABLE"
+
+
+def test_a_node_that_stops_in_good_order_costs_nothing(nodes: list[Node]) -> None:
+    """Not even those whose calls may not be repeated, and are on their way when it ends."""
+    with Cluster(addresses(nodes)) as cluster:
+        eventually(lambda: states(cluster) == ["up"] * 3, "all have answered")
+        stop = threading.Event()
+
+        def work(first: int) -> int:
+            number = first
+            while not stop.is_set():
+                assert cluster.call("briefly", {"n": number}, route=number) == number
+                number += 8
+            return number
+
+        working = [Background(partial(work, number)) for number in range(8)]
+        nodes[1].signal(signal.SIGTERM)
+        nodes[1].wait()
+        eventually(lambda: cluster.nodes()[nodes[1].address]["state"] == "down", "it is known to be gone")
+        stop.set()
+        assert all(one.result() >= 8 for one in working)
+
+
+def test_a_stream_whose_node_is_lost_may_not_be_gone_on_with(nodes: list[Node]) -> None:
+    with Cluster(addresses(nodes)) as cluster:
+        eventually(lambda: states(cluster) == ["up"] * 3, "all have answered")
+        stream = cluster.stream("endless", route="here")
+        assert next(stream) == 1
+        next(node for node in nodes if node.address == cluster.preference("here")[0]).kill()
+        error = failure(lambda: list(stream))
+        assert isinstance(error, OutcomeUnknown)
+        assert error.facts["parts"] >= 1
+
+
+def test_when_all_are_gone_a_caller_hears_of_it_and_when_they_are_back_it_goes_on(nodes: list[Node]) -> None:
+    with Cluster(addresses(nodes), lost_after=0.5) as cluster:
+        eventually(lambda: states(cluster) == ["up"] * 3, "all have answered")
+        for node in nodes:
+            node.kill()
+        error = failure(lambda: cluster.call("where", {"key": "a"}, timeout=2))
+        assert isinstance(error, Unreachable | Expired)
+        for node in nodes:
+            node.start()
+        for node in nodes:
+            node.until_ready()
+        eventually(lambda: states(cluster) == ["up"] * 3, "all are back")
+        assert cluster.call("where", {"key": "a"}) > 0

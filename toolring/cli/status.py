@@ -8,6 +8,7 @@ import argparse
 import json
 from typing import Any
 
+from toolring.address import check
 from toolring.cli.output import paint, table
 from toolring.errors import ToolringError, Unreachable
 
@@ -67,7 +68,7 @@ def _several(addresses: list[str], as_json: bool) -> int:
     from toolring.client.sync import Client
 
     found: dict[str, dict[str, Any]] = {}
-    for address in addresses:
+    for address in [check(address, any_port=False) for address in addresses]:
         try:
             with Client(address, connect_timeout=2.0) as client:
                 found[address] = client.status()

@@ -34,7 +34,8 @@ class Cluster:
         nodes: their addresses, or addresses with weights (a node of weight 2 gets twice as many keys).
         strategy: who gets a key: ``consistent_hash``, ``rendezvous``, ``range`` (with ``ranges``), ``random``, or the
             name of a balancer (``p2c``, ``peak_ewma``, ``least_outstanding``, ``round_robin``, a plugin's).
-        replication: how many nodes a key's list has: so many are tried, one after the other. No job is copied.
+        replication: how many nodes a key's list has: so many are tried, one after the other. No job is copied. 2 by
+            default, if there are as many.
         ranges: for ``range``: the key with which each node's range begins, by its address; one of them is empty.
         caller: as in ``Client``.
         connect_timeout: seconds to wait until the first node answers, before Unreachable is raised.
@@ -49,15 +50,14 @@ class Cluster:
         nodes: Iterable[str] | Mapping[str, float],
         *,
         strategy: str = "consistent_hash",
-        replication: int = 2,
+        replication: int | None = None,
         ranges: Mapping[str, Key] | None = None,
         caller: str = "",
         connect_timeout: float = 5.0,
         lost_after: float = 1.0,
     ) -> None:
-        self.replication = replication
         self.strategy = strategy
-        connect = partial(Client, caller=caller, connect_timeout=connect_timeout)
+        connect = partial(Client, caller=caller, connect_timeout=lost_after)
         self._nodes = Nodes(nodes, connect, strategy, replication, ranges or {}, lost_after)
         self._guard = threading.Lock()
         self._jobs: list[ClusterHandle] = []
@@ -169,7 +169,8 @@ class Cluster:
         """Run a tool over many arguments, each at its key's node; an iterator of results, in order. At most ``window``
         calls are under way. ``errors="return"`` gives an error in place of its result, else the first is raised."""
         if window < 1 or errors not in ("raise", "return"):
-            raise InvalidArguments(f"map(window={window!r}, errors={errors!r}): at least 1; raise or return")
+            text = f"window={window!r} must be at least 1, and errors={errors!r} either 'raise' or 'return'"
+            raise InvalidArguments(text, argument="window" if window < 1 else "errors")
         source, under_way = iter(arguments), deque[ClusterHandle]()
         try:
             while True:
@@ -205,7 +206,8 @@ class Cluster:
         }
 
     def preference(self, route: Key) -> list[str]:
-        """The nodes of a key, as many as ``replication``, in the order in which they are tried."""
+        """The nodes of a key, as many as ``replication``, in the order in which they are tried. A tool's calls have the
+        value of its affine argument for a key."""
         return self._nodes.preference(route)
 
     @staticmethod
@@ -236,7 +238,8 @@ class Cluster:
         return self._nodes.specs()
 
     def add(self, node: str, weight: float = 1.0) -> None:
-        """Use another node. Only its share of the keys moves, and only once it has answered. Raises ConfigError."""
+        """Use another node. Only its share of the keys moves, and only once it has answered. Raises ConfigError, and
+        then nothing has changed; so does ``remove``."""
         self._nodes.add(node, weight)
 
     def remove(self, node: str) -> None:

@@ -7,9 +7,10 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from toolring.client.arguments import seconds
 from toolring.client.handles import Handle
 from toolring.client.nodes import Node, Nodes
-from toolring.errors import Busy, OutcomeUnknown, ToolringError, Unreachable
+from toolring.errors import Busy, Draining, Expired, OutcomeUnknown, ToolringError, Unreachable
 
 
 class ClusterHandle:
@@ -22,7 +23,7 @@ class ClusterHandle:
         self._point = point
         self._how = how
         timeout = how.pop("timeout")
-        self._until = None if timeout is None else time.monotonic() + timeout
+        self._until = None if timeout is None else time.monotonic() + seconds(tool, timeout)
         self._moving = threading.RLock()
         self._tried: list[str] = []
         self._began = 0.0
@@ -98,8 +99,13 @@ class ClusterHandle:
             if node is None:
                 tried = ", ".join(self._tried) or "none"
                 raise Unreachable(f"{self._tool}: no node takes it (tried: {tried})", tool=self._tool, tried=self.tried)
-            timeout = None if self._until is None else max(0.001, self._until - time.monotonic())
             self._began = time.monotonic()
+            timeout = None if self._until is None else self._until - self._began
+            if timeout is not None and timeout <= 0:
+                nodes.ended(node, 0.0, None)
+                tried = ", ".join(self._tried) or "none"
+                text = f"{self._tool}: the deadline passed before a node answered it (tried: {tried})"
+                raise Expired(text, tool=self._tool, tried=self.tried)
             try:
                 self._handle = node.client._submit(self._tool, self._arguments, timeout, **self._how)
             except Unreachable:
@@ -123,7 +129,10 @@ class ClusterHandle:
                 return False
             self._over = True
             node, lost = self._node, isinstance(handle.error, Unreachable)
-            refused = not lost and _refused(handle)
+            refusal = None if lost else _refusal(handle)
+            refused = refusal is not None
+            if isinstance(refusal, Draining):
+                nodes.drains(node)
             seconds = time.monotonic() - self._began if took is None else took
             nodes.ended(node, seconds, None if refused else lost)
             if nodes.closed or not (lost or refused):
@@ -138,7 +147,7 @@ class ClusterHandle:
             try:
                 self.start()
             except ToolringError as error:
-                self._error = error if lost else None  # a refusal says more than that nobody else is there
+                self._error = error if lost or isinstance(error, Expired) else None  # else the refusal says more
                 return False
             self._over = False
             return True
@@ -148,14 +157,14 @@ def _was_sent(handle: Handle) -> bool:
     return handle.error is None or bool(handle.error.facts.get("sent", True))
 
 
-def _refused(handle: Handle) -> bool:
-    """Did its node not even accept it?"""
+def _refusal(handle: Handle) -> Busy | None:
+    """Why its node did not even accept it; None: it did."""
     if handle.answer is None or handle.answer.status == 0:
-        return False
+        return None
     try:
         handle.outcome()
-    except Busy:
-        return True
+    except Busy as error:
+        return error
     except ToolringError:
         pass
-    return False
+    return None

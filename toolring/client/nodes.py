@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from math import inf
 from typing import Any, Final
 
 from toolring import address as addresses
@@ -34,6 +35,8 @@ FLOOR: Final = 64.0
 """Calls under way up to which a node is never too busy for the keys that belong to it."""
 LOOKS: Final = 5
 """How often a node is asked for a sign of life in the time after which it counts as lost."""
+REPLICATION: Final = 2
+"""Nodes of a key's list, if there are so many and nobody says otherwise."""
 RENEW_SECONDS: Final = 5.0
 """After so long another client is made for a node that was never there: one that waits anew from the beginning."""
 NODES: Final = HealthPolicy(errors=3, eject=2.0, longest=30.0, panic=0.0, fall=1, rise=1)
@@ -43,7 +46,7 @@ Key = str | bytes | int
 class Node:
     """One of them."""
 
-    __slots__ = ("address", "client", "since", "weight")
+    __slots__ = ("address", "client", "drains", "since", "weight")
 
     def __init__(self, address: str, weight: float, client: Client) -> None:
         self.address = address
@@ -51,6 +54,8 @@ class Node:
         self.client = client
         self.since = time.monotonic()
         """From when on its silence counts."""
+        self.drains = ""
+        """The life of it that is about to end, as it said."""
 
     @property
     def in_flight(self) -> int:
@@ -81,12 +86,16 @@ class Nodes:
         nodes: Iterable[str] | Mapping[str, float],
         connect: Callable[[str], Client],
         strategy: str,
-        replication: int,
+        replication: int | None,
         ranges: Mapping[str, Key],
         lost_after: float,
     ) -> None:
-        weights = dict(nodes) if isinstance(nodes, Mapping) else _once(nodes)
-        self.replication = replication
+        weights = _weights(nodes)
+        if replication is not None and (type(replication) is not int or replication < 1):
+            raise ConfigError(f"replication={replication!r} is not a whole number of nodes", key="replication")
+        if not 0 < lost_after < inf:
+            raise ConfigError(f"lost_after={lost_after!r} is not a positive number of seconds", key="lost_after")
+        self._replication = replication
         self.lost_after = lost_after
         self.closed = False
         self._connect = connect
@@ -99,12 +108,16 @@ class Nodes:
         try:
             for address, weight in weights.items():
                 self._nodes[address] = Node(address, weight, connect(address))
-            self._pool = self._made()
+            self._pool = self._made(self._nodes)
         except BaseException:
             self.close()
             raise
         for index in range(len(self._nodes)):
             self._pool.health.checked(index, False)  # until they have said something
+
+    @property
+    def replication(self) -> int:
+        return self._replication or min(REPLICATION, len(self._nodes))
 
     def close(self) -> None:
         self.closed = True
@@ -132,6 +145,13 @@ class Nodes:
             if node.address in self._nodes:
                 self._pool.ended(self._pool.names.index(node.address), seconds, failed)
 
+    def drains(self, node: Node) -> None:
+        """It refuses what is new, since it is about to end: nothing more goes there until another life of it is up."""
+        with self._lock:
+            node.drains = node.client._conversation.node
+            if node.address in self._nodes:
+                self._pool.health.checked(self._pool.names.index(node.address), False)
+
     def point(self, name: str, arguments: Mapping[str, Any] | None, route: Key | None) -> int:
         """Where among all keys a call stands."""
         if not self._pool.keyed:
@@ -145,6 +165,9 @@ class Nodes:
                 raise InvalidArguments(f"{name}: a range needs route=, or a tool with affinity", tool=name)
             return self.place(value)
         if spec is not None and spec.affinity is not None and arguments:
+            value = arguments.get(spec.affinity)
+            if isinstance(value, str | bytes | int) and not isinstance(value, bool):
+                return self.place(value)
             return hash64(route_of(spec.affinity, arguments))
         return hash64(memoryview(encoded(name, arguments))) if arguments else 0
 
@@ -173,13 +196,17 @@ class Nodes:
             return [(node, member.state) for node, member in zip(self._nodes.values(), members, strict=True)]
 
     def add(self, address: str, weight: float) -> None:
+        weight = _weight(address, weight)
         client = self._connect(address)
         with self._lock:
             if address in self._nodes:
                 client.close()
                 raise ConfigError(f"the cluster has the node {address} already", key="nodes")
-            self._nodes[address] = Node(address, weight, client)
-            self._change()
+            try:
+                self._change({**self._nodes, address: Node(address, weight, client)})
+            except ConfigError:
+                client.close()
+                raise
             self._pool.health.checked(self._pool.names.index(address), False)
 
     def remove(self, address: str) -> None:
@@ -187,25 +214,26 @@ class Nodes:
             if address not in self._nodes:
                 known = ", ".join(self._nodes)
                 raise ConfigError(f"the cluster has no node {address}; there is {known}", key="nodes")
-            if len(self._nodes) <= self.replication:
-                raise ConfigError(f"{len(self._nodes)} nodes can't be less with replication={self.replication}")
-            self._leaving.append(self._nodes.pop(address))
-            self._change()
+            leaves = self._nodes[address]
+            self._change({name: node for name, node in self._nodes.items() if node is not leaves})
+            self._leaving.append(leaves)
 
-    def _change(self) -> None:
-        """Another pool for other members; what is known of those who stay is kept. Under the lock."""
-        before, self._pool = self._pool, self._made()
+    def _change(self, nodes: dict[str, Node]) -> None:
+        """Another pool for other members, or ConfigError and no change; what is known of those who stay is kept. Under
+        the lock."""
+        before, self._pool = self._pool, self._made(nodes)
+        self._nodes = nodes
         for index, name in enumerate(self._pool.names):
             if name in before.names:
                 self._pool.health.adopt(index, before.health.members[before.names.index(name)])
 
-    def _made(self) -> Pool:
-        nodes = list(self._nodes.values())
-        if not 0 < self.replication <= len(nodes):
-            raise ConfigError(f"replication={self.replication}, with {len(nodes)} nodes", key="replication")
+    def _made(self, nodes: dict[str, Node]) -> Pool:
+        if len(nodes) < (self._replication or 1):
+            text = f"replication={self._replication or 1} needs as many nodes, and there would be {len(nodes)}"
+            raise ConfigError(text, key="replication")
         try:
-            weights = {node.address: node.weight for node in nodes}
-            return Pool(weights, _Loads(nodes), self._factory, NODES, FLOOR)
+            weights = {node.address: node.weight for node in nodes.values()}
+            return Pool(weights, _Loads(list(nodes.values())), self._factory, NODES, FLOOR)
         except ValueError as error:
             raise ConfigError(f"the nodes can't be used: {error}", key="nodes") from None
 
@@ -248,11 +276,11 @@ class Nodes:
         heard = client._knock() if conversation.node else client._listen()
         known = bool(conversation.node)
         quiet = now - max(heard, node.since)
-        up = known and quiet <= self.lost_after
+        up = known and quiet <= self.lost_after and conversation.node != node.drains
         if up:
             self._specs.update(conversation.tools)
         self._pool.health.checked(self._pool.names.index(node.address), up)
-        return up or (not known and quiet <= RENEW_SECONDS)
+        return quiet <= (self.lost_after if known else RENEW_SECONDS)
 
 
 def _factory(strategy: str, starts: Mapping[str, bytes]) -> Factory:
@@ -270,13 +298,24 @@ def _factory(strategy: str, starts: Mapping[str, bytes]) -> Factory:
     return factory
 
 
-def _once(nodes: Iterable[str]) -> dict[str, float]:
+def _weights(nodes: Any) -> dict[str, float]:
+    if isinstance(nodes, str) or not isinstance(nodes, Iterable):
+        raise ConfigError(f"nodes={nodes!r} is not a list of addresses", key="nodes")
+    pairs = nodes.items() if isinstance(nodes, Mapping) else [(address, 1.0) for address in nodes]
     found: dict[str, float] = {}
-    for address in nodes:
+    for address, weight in pairs:
+        if not isinstance(address, str):
+            raise ConfigError(f"{address!r} is not the address of a node", key="nodes")
         if addresses.check(address, any_port=False) in found:
             raise ConfigError(f"the node {address} is there twice", key="nodes")
-        found[address] = 1.0
+        found[address] = _weight(address, weight)
     return found
+
+
+def _weight(address: str, weight: Any) -> float:
+    if not isinstance(weight, int | float) or isinstance(weight, bool) or not 0 < weight < inf:
+        raise ConfigError(f"the weight {weight!r} of {address} is not a positive number", key="nodes")
+    return float(weight)
 
 
 def key_bytes(key: Key) -> bytes:

@@ -244,7 +244,11 @@ class Conversation:
         """Nobody answers any more: all that is pending ends so. What had not left is known not to run."""
         waiting = {job.id for job in self._queue}
         for pending in self.pending.values():
-            pending.error = Unreachable(why, tool=pending.job.tool, sent=pending.job.id not in waiting)
+            follow, sent = pending.job.follow, pending.job.id not in waiting
+            if sent and follow is not None and follow.stream:
+                pending.error = broken(pending, why)
+            else:
+                pending.error = Unreachable(why, tool=pending.job.tool, sent=sent)
             self.settled.append(pending)
         self.pending.clear()
         self._queue.clear()
