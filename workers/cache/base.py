@@ -37,6 +37,7 @@ class Cache:
         "_lines",
         "_max_bytes",
         "_max_entries",
+        "_newest",
         "_removed",
         "_soonest",
         "_touched",
@@ -68,6 +69,8 @@ class Cache:
         """Expiries of all others; records of what has left stay until they are due or too many."""
         self._soonest = math.inf
         """Nothing expires before this."""
+        self._newest = -math.inf
+        """When the last was put into a line."""
         self.bytes = 0
         self.hits = 0
         self.misses = 0
@@ -124,9 +127,11 @@ class Cache:
         expiry, line = math.inf, None
         if ttl is not None:
             expiry = now + ttl
-            line = self._lines.get(ttl)
-            if line is None and len(self._lines) < LINES:
-                line = self._lines[ttl] = OrderedDict()
+            if now >= self._newest:  # else the clock went back, and it would stand behind what expires later
+                self._newest = now
+                line = self._lines.get(ttl)
+                if line is None and len(self._lines) < LINES:
+                    line = self._lines[ttl] = OrderedDict()
             if line is not None:
                 line[key] = expiry
             else:

@@ -154,3 +154,15 @@ def test_times_to_live_are_exact_however_many_and_records_of_what_left_are_few(c
     assert one.peek(b"149") is None, "until 14.949"
     assert one.peek(b"0") == b"v", "until 14.95"
     assert sum(b"%d" % number in one for number in range(150)) == 50
+
+
+def test_after_the_clock_went_back_what_expires_first_leaves_first() -> None:
+    now = 100.0
+    cache = Cache(LRU(2), 2, 1 << 20, lambda: now)
+    cache.put(b"a", b"", 2.0)
+    cache.get(b"a")
+    now = 98.0
+    cache.put(b"c", b"", 2.0)
+    now = 101.0  # the second has expired, the first has not
+    cache.put(b"b", b"", 60.0)
+    assert (b"a" in cache, b"b" in cache, b"c" in cache) == (True, True, False)
