@@ -32,7 +32,7 @@ class Guarded:
         if self.broken:
             return None
         try:
-            at = self._balancer.place(point, list(loads))
+            at = self._balancer.place(point, loads)
             if type(at) is int and 0 <= at < len(loads) and loads[at] is not None:
                 return at
             self._fail(f"it placed a job with member {at!r} of {len(loads)}, which can't take any")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from toolring.errors import CircuitOpen, ToolringError
 from toolring.policy.breaker import Breaker, BreakerPolicy, Event, State
-from toolring.protocol import ALL_FAILED, CACHED, Answer
+from toolring.protocol import ALL_FAILED, CACHED, Answer, decode_value
 from toolring.supervisor.ledger import Entry
 from toolring.supervisor.ledger import Event as JobEvent
 from toolring.supervisor.ledger import State as JobState
@@ -101,21 +101,22 @@ class Circuits:
 
     def settled(self, entry: Entry, event: JobEvent, answer: Answer, now: float) -> None:
         """A job with a permit has its answer. If it didn't return, or came from a cache, that tells nothing more."""
-        if event is JobEvent.SUCCEED and not answer.flags & CACHED:
-            bad = entry.tool.circuit.declared and bool(answer.flags & ALL_FAILED)
-            self._record(entry, bad, answer.run_us * 1e-6 / (entry.chunk or 1), now)
-        else:
+        failed: bool | None = False
+        if answer.flags & ALL_FAILED:
+            answer.flags &= ~ALL_FAILED
+            failed = _all_failed(entry.tool.circuit, answer)
+        if failed is None or event is not JobEvent.SUCCEED or answer.flags & CACHED:
             self.spared(entry)
+        else:
+            self._record(entry, failed, answer.run_us * 1e-6 / (entry.chunk or 1), now)
 
     def failed(self, entry: Entry, error: Mapping[str, Any], run_us: int, now: float) -> None:
-        """A run ended with an error. The callers' mistakes are not the tool's."""
-        circuit, code = entry.tool.circuit, error.get("code")
-        ignored = circuit.breaker.policy.ignore
-        if code in _CALLERS_FAULT:
+        """A run ended with an error."""
+        failed = _failed(entry.tool.circuit, error)
+        if failed is None:
             self.spared(entry)
         else:
-            bad = circuit.declared and code not in ignored and error.get("type") not in ignored
-            self._record(entry, bad, run_us * 1e-6 / (entry.chunk or 1), now)
+            self._record(entry, failed, run_us * 1e-6 / (entry.chunk or 1), now)
 
     def expired(self, entry: Entry, error: ToolringError, now: float) -> None:
         """A run was ended since its time was up: its tool's failure if that was the tool's own limit. A caller's
@@ -177,6 +178,20 @@ class Circuits:
                     if entry.state is JobState.QUEUED and state in (State.OPEN, State.FORCED_OPEN):
                         circuit.breaker.refused += 1
                         self.refuse(entry, now)
+
+
+def _failed(circuit: Circuit, error: Mapping[str, Any]) -> bool | None:
+    """Is an error a failure of its tool? None: it is its caller's mistake, and tells nothing."""
+    code, ignored = error.get("code"), circuit.breaker.policy.ignore
+    if code in _CALLERS_FAULT:
+        return None
+    return circuit.declared and code not in ignored and error.get("type") not in ignored
+
+
+def _all_failed(circuit: Circuit, answer: Answer) -> bool | None:
+    """The same of a run of many calls, each of which ended with an error: one that is a failure makes it one."""
+    told = {_failed(circuit, error) for _, error in decode_value(answer.value)}
+    return True if True in told else None if told == {None} else False
 
 
 def _open(tool: ServedTool, now: float) -> CircuitOpen:

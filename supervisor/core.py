@@ -16,7 +16,7 @@ from msgspec import Raw
 from toolring import protocol
 from toolring.config import CallerSection
 from toolring.errors import ToolringError
-from toolring.protocol import ALL_FAILED, ERROR, Answer
+from toolring.protocol import ERROR, Answer
 from toolring.stamps import Stamps
 from toolring.supervisor.accounts import Accounts
 from toolring.supervisor.catalogue import ServedTool
@@ -132,7 +132,6 @@ class Core:
             self.placing.leave_valves(entry, before)
         session = entry.session
         answer.id = entry.id
-        answer.flags &= ~ALL_FAILED
         del session.jobs[entry.id]
         self.bytes -= len(entry.args)
         if self.on_finished is not None and entry.first is None:

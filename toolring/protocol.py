@@ -52,7 +52,7 @@ REFRESH: Final = 8
 LAYER_SHIFT: Final = 4
 """The bits from here on name the layer of a cached answer: 0 the supervisor, 1 a worker's memory, then the stores."""
 ALL_FAILED: Final = 1 << 13
-"""From worker to supervisor only: it was many calls, and each of them failed."""
+"""From worker to supervisor only, of tools with a breaker: it was many calls, and each of them failed."""
 STREAMED: Final = 1 << 12
 """It ends a stream, and tells in ``parts`` how many came before."""
 

@@ -246,7 +246,7 @@ class AsyncRunner:
         else:
             parts = await self._chunk(run)
         value = fitted(run.seq, run.work, parts, self._max_result)
-        if flags := verdict(parts):
+        if flags := verdict(run.runnable, parts):
             raise Answered(Answer(run.seq, OK, value, 0, flags))
         return value
 

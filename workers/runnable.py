@@ -26,6 +26,7 @@ class Runnable:
 
     __slots__ = (
         "batch",
+        "breaks",
         "cache",
         "call",
         "changes",
@@ -57,6 +58,7 @@ class Runnable:
         self.streams = tool.spec.streams
         self.item = tool.item
         self.batch = tool.spec.batch or 0
+        self.breaks = tool.spec.breaker is not None
         self.positional = not self.streams and _all_positional(tool)
 
     def keywords(self, arguments: msgspec.Struct) -> dict[str, Any]:
@@ -122,9 +124,9 @@ def fitted(seq: int, work: Work, parts: list[bytes], limit: int) -> Raw:
     return joined(work, parts, limit)
 
 
-def verdict(parts: list[bytes]) -> int:
+def verdict(runnable: Runnable, parts: list[bytes]) -> int:
     """The flags of an answer to many calls."""
-    return ALL_FAILED if all(part[1] for part in parts) else 0
+    return ALL_FAILED if runnable.breaks and all(part[1] for part in parts) else 0
 
 
 def found_answer(seq: int, found: Found, start: float) -> Answer:

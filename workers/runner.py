@@ -157,7 +157,7 @@ class Runner:
             if work.chunk:
                 parts = self._calls(seq, work, runnable, start)
                 value = fitted(seq, work, parts, self._max_result)
-                return Answer(seq, OK, value, int((time.monotonic() - start) * 1e6), verdict(parts))
+                return Answer(seq, OK, value, int((time.monotonic() - start) * 1e6), verdict(runnable, parts))
             arguments = runnable.decode(work.args)
             cache = runnable.cache
             if cache is not None and (question := runnable.question(arguments, work)) is not None:

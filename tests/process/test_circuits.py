@@ -127,6 +127,18 @@ def test_runs_of_many_calls_fail_if_all_of_them_do(client: Client, tool: str) ->
     assert client.breakers()[tool]["failed"] == 2
 
 
+def test_many_calls_with_wrong_arguments_are_no_failure_of_the_tool(client: Client) -> None:
+    """Or one caller could have the tool refused to all."""
+    calls = [{"key": 3} for _ in range(16)]
+    for chunk in (1, 4):
+        errors = list(client.map("lookup", calls, errors="return", chunk=chunk))
+        assert {error.code for error in errors} == {"INVALID_ARGUMENTS"}
+    ignored = list(client.map("lookup", [{"key": "z"}] * 16, errors="return", chunk=4))
+    assert {error.facts["type"] for error in ignored} == {"KeyError"}
+    state = client.breakers()["lookup"]
+    assert (state["state"], state["failed"]) == ("closed", 0)
+
+
 def test_the_command_line_shows_and_orders(node: Node, client: Client) -> None:
     def breaker(*words: str, status: int = 0) -> str:
         done = run_cli("breaker", *words, address=node.address)
@@ -180,7 +192,7 @@ def test_the_policy_says_where_it_came_from(client: Client) -> None:
     [
         ("[tools.plain]\nbreaker = 3", "breaker"),
         ("[tools.plain]\nbreaker = { failure_rate = 2.0 }", "failure_rate=2.0 is not a share"),
-        ("[tools.plain.breaker]\nfailures = 3", "unknown field `failures`"),
+        ("[tools.plain.breaker]\nfailures = 3", "breaker has no 'failures'; there is failure_rate, slow_rate, slow"),
         ("[tools.plain.breaker]\nwindow = 5", "minimum=20 is more than the window's 5 calls"),
     ],
 )

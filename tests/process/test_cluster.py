@@ -23,6 +23,7 @@ MODULE = """
 import os, time
 from pathlib import Path
 from toolring import tool
+from toolring.errors import Busy
 
 HERE = os.environ.get("TOOLRING_NODE_NAME", "")
 
@@ -74,6 +75,11 @@ def endless():
     while True:
         yield 1
         time.sleep(0.01)
+
+@tool
+def too_busy(path: str) -> None:
+    _append(path, "ran")
+    raise Busy("what it asks is busy", retry_after=0.01)
 
 @tool
 def briefly(n: int) -> int:
@@ -350,6 +356,19 @@ def test_a_node_that_stops_in_good_order_costs_nothing(nodes: list[Node]) -> Non
         eventually(lambda: cluster.nodes()[nodes[1].address]["state"] == "down", "it is known to be gone")
         stop.set()
         assert all(one.result() >= 8 for one in working)
+
+
+def test_what_a_tool_says_itself_is_no_refusal_of_its_node(nodes: list[Node], tmp_path: Path) -> None:
+    """It has run, so it must not run at another node, nor again in a map."""
+    spot = tmp_path / "spot"
+    with Cluster(addresses(nodes)) as cluster:
+        eventually(lambda: states(cluster) == ["up"] * 3, "all have answered")
+        assert failure(lambda: cluster.call("too_busy", {"path": str(spot)})).code == "BUSY"
+        assert lines(spot) == ["ran"]
+    with nodes[0].client() as client:
+        errors = list(client.map("too_busy", [{"path": str(spot)}] * 4, errors="return"))
+    assert [error.code for error in errors] == ["BUSY"] * 4
+    assert len(lines(spot)) == 5
 
 
 def test_a_stream_whose_node_is_lost_may_not_be_gone_on_with(nodes: list[Node]) -> None:

@@ -15,9 +15,9 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 
 from toolring.client.arguments import priority_of, seconds
 from toolring.client.progress import Bar
-from toolring.client.session import Pending
-from toolring.errors import Busy, InvalidArguments, ProtocolError, ToolringError, from_wire
-from toolring.protocol import MAX_CHUNK, OK
+from toolring.client.session import Pending, refusal
+from toolring.errors import InvalidArguments, ProtocolError, ToolringError, from_wire
+from toolring.protocol import MAX_CHUNK
 
 P = TypeVar("P", bound=Pending)
 P_co = TypeVar("P_co", bound=Pending, covariant=True)
@@ -225,7 +225,7 @@ class Window(Generic[P]):
         self._out -= 1
         handle = piece.handle
         assert handle is not None
-        busy = _busy(handle)
+        busy = refusal(handle)
         if busy is None:
             piece.final = True
             self._heard = self._clock()
@@ -271,16 +271,3 @@ class Window(Generic[P]):
 
 def _index(piece: Piece[Any]) -> int:
     return piece.index
-
-
-def _busy(handle: Pending) -> Busy | None:
-    """Why the node was too busy for a job; None: it has another answer."""
-    if handle.answer is None or handle.answer.status == OK:
-        return None
-    try:
-        handle.outcome()
-    except Busy as error:
-        return error
-    except ToolringError:
-        pass
-    return None

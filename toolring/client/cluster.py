@@ -56,7 +56,6 @@ class Cluster:
         connect_timeout: float = 5.0,
         lost_after: float = 1.0,
     ) -> None:
-        self.strategy = strategy
         connect = partial(Client, caller=caller, connect_timeout=lost_after)
         self._nodes = Nodes(nodes, connect, strategy, replication, ranges or {}, lost_after)
         self._guard = threading.Lock()

@@ -10,7 +10,8 @@ from typing import Any
 from toolring.client.arguments import seconds
 from toolring.client.handles import Handle
 from toolring.client.nodes import Node, Nodes
-from toolring.errors import Busy, Draining, Expired, OutcomeUnknown, ToolringError, Unreachable
+from toolring.client.session import refusal
+from toolring.errors import Draining, Expired, OutcomeUnknown, ToolringError, Unreachable
 
 
 class ClusterHandle:
@@ -129,12 +130,11 @@ class ClusterHandle:
                 return False
             self._over = True
             node, lost = self._node, isinstance(handle.error, Unreachable)
-            refusal = None if lost else _refusal(handle)
-            refused = refusal is not None
-            if isinstance(refusal, Draining):
+            refused = refusal(handle)
+            if isinstance(refused, Draining):
                 nodes.drains(node)
-            seconds = time.monotonic() - self._began if took is None else took
-            nodes.ended(node, seconds, None if refused else lost)
+            spent = time.monotonic() - self._began if took is None else took
+            nodes.ended(node, spent, None if refused else lost)
             if nodes.closed or not (lost or refused):
                 return False
             if lost and _was_sent(handle) and not nodes.repeatable(self._tool):
@@ -155,16 +155,3 @@ class ClusterHandle:
 
 def _was_sent(handle: Handle) -> bool:
     return handle.error is None or bool(handle.error.facts.get("sent", True))
-
-
-def _refusal(handle: Handle) -> Busy | None:
-    """Why its node did not even accept it; None: it did."""
-    if handle.answer is None or handle.answer.status == 0:
-        return None
-    try:
-        handle.outcome()
-    except Busy as error:
-        return error
-    except ToolringError:
-        pass
-    return None

@@ -19,6 +19,7 @@ from toolring.client.arguments import check_key, check_text, encoded, encoded_ch
 from toolring.client.feed import Feed, Progress
 from toolring.context import remaining
 from toolring.errors import (
+    Busy,
     Cancelled,
     Expired,
     HelloRequired,
@@ -432,6 +433,16 @@ class Conversation:
     def abandon(self, pending: Pending) -> None:
         """Forget a job whose caller has given up."""
         self.pending.pop(pending.job.id, None)
+
+
+def refusal(pending: Pending) -> Busy | None:
+    """Why its node did not even accept a job; None: it did, or there is no answer. A tool may itself raise Busy, but
+    only after it has begun: that is an answer like any other."""
+    answer = pending.answer
+    if answer is None or answer.status == OK or answer.run_us:
+        return None
+    error = from_wire(protocol.decode_value(answer.value))
+    return error if isinstance(error, Busy) and "worker" not in error.facts else None
 
 
 def broken(pending: Pending, why: str) -> OutcomeUnknown:

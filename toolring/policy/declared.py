@@ -108,6 +108,10 @@ def _breaker(name: str, said: bool | Mapping[str, Any]) -> BreakerPolicy | None:
     """True: with the defaults; a mapping says what differs from them."""
     if said is False:
         return None
+    known = BreakerPolicy.__struct_fields__
+    for key in () if said is True else said:
+        if key not in known:
+            raise refused(name, f"breaker has no {key!r}; there is {', '.join(known)}")
     try:
         return msgspec.convert({} if said is True else said, BreakerPolicy)
     except (msgspec.ValidationError, ValueError) as error:
