@@ -80,6 +80,8 @@ class Door:
                 entry.chunk, entry.odd = job.chunk, True
             if guarded and tool.circuit.armed:
                 entry.odd = True
+            if job.trace:
+                entry.trace, entry.odd = job.trace, True
             if follow is not None or tool.idle:
                 entry.live, entry.odd = live_of(follow, tool), True
             if tool.budget is not None:

@@ -153,7 +153,7 @@ class Joining:
     def _begin(self, record: Record, first: Entry, job: Job, now: float) -> None:
         entry = self._run_for(record, first.tool, first.args, first.deadline, now, first.account)
         entry.first, entry.partition, entry.priority = first, first.partition, first.priority
-        entry.chunk, entry.odd = first.chunk, first.odd
+        entry.chunk, entry.odd, entry.trace = first.chunk, first.odd, first.trace
         if first.live is not None:
             entry.live = live_of(job.follow, first.tool)
         if first.tool.spec.asks:  # whoever joins may want to hear of it

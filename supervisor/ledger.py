@@ -182,7 +182,8 @@ class Entry(msgspec.Struct, gc=False, eq=False):
     """Valves of its tool that have let it through, in their order."""
     odd: bool = False
     """More than one plain call: a chunk, one of which somebody wants to hear before its answer, one that needs a permit
-    of its tool's circuit."""
+    of its tool's circuit, or one that belongs to a trace."""
+    trace: str = ""
     permit: int = -1
     """Of its tool's circuit, for the run that is under way; -1: none."""
     live: Live | None = None

@@ -266,6 +266,7 @@ class Placing:
         """What only some jobs have; the seconds of credit that it takes up."""
         core, tool = self._core, entry.tool
         cost = tool.cost
+        work.trace = entry.trace
         if entry.chunk:
             work.chunk = entry.chunk
             work.gathered = entry.members is not None

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from toolring.errors import ToolringError as ToolringError
     from toolring.plugins.markers import hookimpl as hookimpl
     from toolring.spec import ToolSpec as ToolSpec
+    from toolring.tracing import trace_headers as trace_headers
+    from toolring.tracing import traced as traced
 
 __version__ = "0.1.0"
 
@@ -47,6 +49,8 @@ _HOMES = {
     "hookimpl": "toolring.plugins.markers",
     "remaining": "toolring.context",
     "tool": "toolring.declare",
+    "trace_headers": "toolring.tracing",
+    "traced": "toolring.tracing",
 }
 
 __all__ = [*sorted(_HOMES), "__version__"]  # noqa: PLE0604 - the names of _HOMES, sorted

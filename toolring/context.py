@@ -6,22 +6,37 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Protocol
 
-in_task: ContextVar[float | None] = ContextVar("toolring_deadline", default=None)
-"""The deadline of the job that a task runs, where each job is a task of its own."""
+
+class JobAtHand(Protocol):
+    """What code that runs for a job may know of it."""
+
+    deadline: float
+    """In seconds of ``time.monotonic()``."""
+    trace: str
+    """Its W3C trace context, as it travels; empty: none."""
+
+
+in_task: ContextVar[JobAtHand | None] = ContextVar("toolring_job", default=None)
+"""The job that a task runs, where each job is a task of its own."""
 
 
 class _AtHand:
-    """The deadline of the one job that this process runs, where it runs one at a time."""
+    """The one job that this process runs, where it runs one at a time."""
 
-    __slots__ = ("deadline",)
+    __slots__ = ("job",)
 
     def __init__(self) -> None:
-        self.deadline: float | None = None
+        self.job: JobAtHand | None = None
 
 
 at_hand = _AtHand()
+
+
+def job_at_hand() -> JobAtHand | None:
+    """The job that this code runs for; None outside of a tool."""
+    return in_task.get() or at_hand.job
 
 
 def remaining() -> float | None:
@@ -30,20 +45,19 @@ def remaining() -> float | None:
     For what a tool calls in turn. toolring's own clients look here by themselves. Threads of a tool see it, too; those
     of an async one if they were made by ``asyncio.to_thread``.
     """
-    deadline = in_task.get()
-    if deadline is None:
-        deadline = at_hand.deadline
-    return None if deadline is None else max(0.0, deadline - time.monotonic())
+    job = job_at_hand()
+    return None if job is None else max(0.0, job.deadline - time.monotonic())
 
 
 class Context:
     """What a running tool may know of its call.
 
     ``job`` is the job's id, ``attempt`` counts runs from 1, ``deadline`` is in seconds of ``time.monotonic()``
-    (None: no deadline), ``logger`` is a structlog logger with job, tool and attempt bound to every line.
+    (None: no deadline), ``traceparent`` is the W3C trace that the call belongs to (empty: none), ``logger`` is a
+    structlog logger with job, tool and attempt bound to every line.
     """
 
-    __slots__ = ("_cancelled", "_make_logger", "_shield", "_tell", "attempt", "deadline", "job", "tool")
+    __slots__ = ("_cancelled", "_make_logger", "_shield", "_tell", "attempt", "deadline", "job", "tool", "traceparent")
 
     def __init__(
         self,
@@ -56,6 +70,7 @@ class Context:
         make_logger: Callable[..., Any],
         shield: Callable[[float], AbstractContextManager[None]] = lambda _seconds: nullcontext(),
         tell: Callable[[float, float | None, str], None] = lambda _done, _total, _message: None,
+        trace: str = "",
     ) -> None:
         self.job = job
         self.tool = tool
@@ -65,6 +80,7 @@ class Context:
         self._make_logger = make_logger
         self._shield = shield
         self._tell = tell
+        self.traceparent = trace.partition(" ")[0]
 
     @property
     def cancelled(self) -> bool:

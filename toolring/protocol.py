@@ -29,6 +29,8 @@ MAX_CHUNK: Final = 65_536
 """Calls in one chunk."""
 MAX_NAME: Final = 256
 """Characters of a tool name or an idempotency key; bytes of a route."""
+MAX_TRACE: Final = 600
+"""Characters of a trace context."""
 INLINE: Final = 64 << 10
 """Bodies of more bytes than this travel in a frame of their own, without a copy."""
 PACK: Final = 32
@@ -101,6 +103,8 @@ class Job(msgspec.Struct, array_like=True, gc=False):
     chunk: int = 0
     """The arguments are an array of so many calls, run one after the other as one job; 0: one call."""
     follow: Follow | None = None
+    trace: str = ""
+    """The W3C trace context that it belongs to: traceparent, and after a space tracestate, if there is one."""
 
 
 class Answer(msgspec.Struct, array_like=True, gc=False):
@@ -232,6 +236,7 @@ class Work(msgspec.Struct, array_like=True, gc=False):
     progress: bool = False
     gathered: bool = False
     """The calls are of different callers: each has a limit of its own, and all together none."""
+    trace: str = ""
 
 
 class Batch(msgspec.Struct, array_like=True, tag="batch", gc=False):
@@ -323,6 +328,8 @@ def refuse_jobs(jobs: list[Job]) -> ProtocolError | None:
         for what, seconds in (("timeout", job.timeout), ("queue_timeout", job.queue_timeout)):
             if seconds is not None and not seconds > 0:
                 return ProtocolError(f"job {job.id}: {what} {seconds} is not a positive number of seconds")
+        if len(job.trace) > MAX_TRACE:
+            return ProtocolError(f"job {job.id}: a trace context has at most {MAX_TRACE} characters")
         if not LOW <= job.priority <= HIGH:
             return ProtocolError(f"job {job.id}: priority {job.priority} is none of {LOW} to {HIGH}")
         if not 0 <= job.chunk <= MAX_CHUNK:

@@ -121,7 +121,7 @@ class AsyncRunner:
         """To its answer, however it ends."""
         seq, work = run.seq, run.work
         run.begun = True
-        in_task.set(work.deadline)
+        in_task.set(work)
         try:
             if run.halted:
                 coroutine.close()
@@ -318,6 +318,7 @@ class AsyncRunner:
             shield=lambda seconds: self._shield(run, seconds),
             make_logger=self._make_logger,
             tell=run.outlet.tell,
+            trace=work.trace,
         )
         return {name: context}
 

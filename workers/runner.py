@@ -187,7 +187,7 @@ class Runner:
         armed, call, most = self._armed, runnable.call, self._max_result + 2
         parts: list[bytes] = []
         add = parts.append
-        at_hand.deadline = work.deadline
+        at_hand.job = work
         self._words[AT] = seq << 2 | STARTED
         try:
             try:
@@ -208,7 +208,7 @@ class Runner:
                         add(failed(seq, refined, work))
             finally:
                 armed.seq = 0
-                at_hand.deadline = None
+                at_hand.job = None
                 if self.forked:
                     os._exit(1)
         except JobInterrupted:
@@ -333,7 +333,7 @@ class Runner:
         """The one place where a tool's code runs. What it returns is encoded, or given to ``finish``."""
         armed = self._armed
         call = runnable.call
-        at_hand.deadline = work.deadline
+        at_hand.job = work
         self._words[AT] = seq << 2 | STARTED
         try:
             try:
@@ -347,7 +347,7 @@ class Runner:
                 return body
             finally:
                 armed.seq = 0  # a bare store: no signal can be handled before it
-                at_hand.deadline = None
+                at_hand.job = None
                 if self.forked:
                     os._exit(1)  # a child that the tool forked came back here; the job is its parent's
                 if runnable.changes is not None and arguments is not None:
@@ -397,6 +397,7 @@ class Runner:
             shield=Shield(self._armed, self._lane, seq),
             make_logger=self._make_logger,
             tell=self._outlet.tell if self._outlet is not None else _nobody,
+            trace=work.trace,
         )
         return {runnable.context: context}
 

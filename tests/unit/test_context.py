@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -71,9 +72,15 @@ def test_a_context_without_a_worker_shields_nothing() -> None:
 # ---- what remains of the time
 
 
+@dataclass
+class Job:
+    deadline: float
+    trace: str = ""
+
+
 @pytest.fixture
 def none_at_hand(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(at_hand, "deadline", None)
+    monkeypatch.setattr(at_hand, "job", None)
     token = in_task.set(None)
     yield
     in_task.reset(token)
@@ -97,16 +104,16 @@ def test_what_remains_is_that_of_the_task_or_else_of_the_process(
 ) -> None:
     now = time.monotonic()
     if process is not None:
-        at_hand.deadline = now + process
+        at_hand.job = Job(now + process)
     if task is not None:
-        in_task.set(now + task)
+        in_task.set(Job(now + task))
     found = remaining()
     assert found == left or (found is not None and left is not None and left - 1 < found <= left)
 
 
 def test_who_sees_it(none_at_hand: None) -> None:
     """A thread sees the deadline of the process's job; a task sees its own, and those it makes see it, too."""
-    at_hand.deadline = time.monotonic() + 50
+    at_hand.job = Job(time.monotonic() + 50)
     seen: list[float | None] = []
     thread = threading.Thread(target=lambda: seen.append(remaining()))
     thread.start()
@@ -114,7 +121,7 @@ def test_who_sees_it(none_at_hand: None) -> None:
     assert seen[0] is not None
 
     async def job(seconds: float) -> tuple[float | None, float | None]:
-        in_task.set(time.monotonic() + seconds)
+        in_task.set(Job(time.monotonic() + seconds))
         await asyncio.sleep(0)
 
         async def inner() -> float | None:

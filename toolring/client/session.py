@@ -54,6 +54,7 @@ from toolring.protocol import (
     Welcome,
 )
 from toolring.spec import ToolSpec
+from toolring.tracing import current
 
 _encode = protocol.encode
 BEAT_SECONDS: Final = 1.0
@@ -197,6 +198,8 @@ class Conversation:
             if follow.idle is not None:
                 follow.idle = seconds(tool, follow.idle, "idle_timeout")
             job.follow = follow
+        if trace := current():
+            job.trace = trace
         return job
 
     def _within(self, tool: str, timeout: float | None, left: float) -> float:

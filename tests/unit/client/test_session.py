@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -781,7 +782,8 @@ def test_a_call_that_a_tool_makes_has_at_most_the_tools_own_time(
     talk.messages()
     limits: dict[str, Any] = {} if default is None else {"default_timeout": default}
     Node(talk).welcome(**limits)
-    monkeypatch.setattr(at_hand, "deadline", None if left is None else time.monotonic() + left)
+    job_at_hand = None if left is None else SimpleNamespace(deadline=time.monotonic() + left, trace="")
+    monkeypatch.setattr(at_hand, "job", job_at_hand)
 
     def job() -> Job:
         if chunk:

@@ -342,7 +342,7 @@ def channel() -> Followed:
 @pytest.fixture
 def runner(lane: Lane, channel: Followed, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runner]:
     before = signal.getsignal(INTERRUPT)
-    monkeypatch.setattr(at_hand, "deadline", None)
+    monkeypatch.setattr(at_hand, "job", None)
     armed = Armed()
     install(armed, lane)
     runnables = {one.spec.name: Runnable(one, None) for one in TOOLS}

@@ -1,0 +1,58 @@
+"""The W3C trace context of a call: from whoever calls, to the tool, and on to what the tool calls in turn.
+
+toolring makes no spans here; it hands on what it is given, as https://www.w3.org/TR/trace-context/ asks of those who
+don't take part. On the wire it is one text: the traceparent, and after a space the tracestate, if there is one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Final
+
+from toolring.context import job_at_hand
+from toolring.errors import InvalidArguments
+
+_PARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+_STATE: Final = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,510}[\x21-\x7e])?")
+_given: ContextVar[str] = ContextVar("toolring_trace", default="")
+
+
+@contextmanager
+def traced(traceparent: str, tracestate: str = "") -> Iterator[None]:
+    """``with traced(headers["traceparent"]):`` - the calls that are made in here belong to that trace.
+
+    The tool sees it as ``context.traceparent``; calls and requests to services that it makes carry it on by themselves.
+    Raises InvalidArguments for what is no W3C trace context.
+    """
+    token = _given.set(joined(traceparent, tracestate))
+    try:
+        yield
+    finally:
+        _given.reset(token)
+
+
+def trace_headers() -> dict[str, str]:
+    """The headers of the trace that this code belongs to, for what it calls by other means; empty if there is none."""
+    parent, _, state = current().partition(" ")
+    headers = {"traceparent": parent, "tracestate": state}
+    return {name: value for name, value in headers.items() if value}
+
+
+def current() -> str:
+    """As it travels: what ``traced`` says, else that of the job that this code runs for."""
+    given = _given.get()
+    if given:
+        return given
+    job = job_at_hand()
+    return "" if job is None else job.trace
+
+
+def joined(traceparent: str, tracestate: str = "") -> str:
+    """Both as one text. Raises InvalidArguments."""
+    for name, value, form in (("traceparent", traceparent, _PARENT), ("tracestate", tracestate, _STATE)):
+        if not isinstance(value, str) or not (form.fullmatch(value) or (name == "tracestate" and not value)):
+            raise InvalidArguments(f"{name}={value!r:.100} is not a W3C {name}", argument=name)
+    return f"{traceparent} {tracestate}".rstrip(" ")
