@@ -18,6 +18,7 @@ from toolring.supervisor.fleet import Life, Slot, Worker
 from toolring.supervisor.ledger import Entry, State
 from toolring.supervisor.metrics import Exporter
 from toolring.supervisor.refusals import unknown_tool
+from toolring.supervisor.services import Services
 from toolring.supervisor.waiting import place, summary
 from toolring.supervisor.watch import Watch
 
@@ -29,8 +30,11 @@ MOST_JOBS: Final = 10_000
 class Admin:
     """Answers ``ask`` messages from a core's present state."""
 
-    def __init__(self, core: Core, watch: Watch, node: str, about: dict[str, Any], loaded: Loaded) -> None:
+    def __init__(
+        self, core: Core, watch: Watch, node: str, about: dict[str, Any], loaded: Loaded, services: Services
+    ) -> None:
         self._core = core
+        self._services = services
         self._watch = watch
         self._node = node
         self._about = about
@@ -60,7 +64,8 @@ class Admin:
             if what == "kill":
                 return self._kill(params.get("worker"), now)
             if what == "breakers":
-                return {"breakers": {tool.name: tool.circuit.figures(now) for tool in self._served()}}
+                of_tools = {tool.name: tool.circuit.figures(now) for tool in self._served()}
+                return {"breakers": {**of_tools, **self._services.breakers(self.loads.values())}}
             if what == "breaker":
                 return self._order(str(params.get("tool", "")), str(params.get("order", "")), now)
             raise ProtocolError(f"unknown question {what!r}; there is {', '.join(QUESTIONS)}")
@@ -89,6 +94,7 @@ class Admin:
             },
             "tools": {tool.name: tool.figures() for tool in tools},
             "cache": self._cache(),
+            "services": self._services.figures(self.loads.values()),
             "sinks": {s.name: {"sent": s.sent, "dropped": s.dropped, "failed": s.failed} for s in self.exporters},
         }
 
@@ -112,7 +118,10 @@ class Admin:
         return {"policy": explained(self._tool(name).spec, self._loaded)}
 
     def _order(self, name: str, order: str, now: float) -> dict[str, Any]:
-        """Force a tool's circuit open or closed, have it only watched, or let it decide by itself."""
+        """Force the circuit of a tool, or of a service's endpoint, open or closed, have it only watched, or let it
+        decide by itself."""
+        if "@" in name:
+            return self._services.order(name, order)
         tool = self._tool(name)
         if order not in ORDERS:
             known = ", ".join(ORDERS)

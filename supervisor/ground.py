@@ -68,7 +68,9 @@ class Ground:
 
     def _worker_settings(self) -> WorkerSettings:
         config = self.config
-        targets = config.node.tools or (BUNDLED,)
+        targets = config.node.tools
+        if not targets and not any(service.openapi for service in config.services.values()):
+            targets = (BUNDLED,)
         return WorkerSettings(
             targets=targets,
             address=self.back,
@@ -76,6 +78,7 @@ class Ground:
             start_method=config.node.start_method,
             overrides=self.overrides,
             cache=self._cache_settings(targets),
+            services=config.services,
             max_result=config.limits.max_body,
             plugins=config.plugins.load,
             allow=config.plugins.allow,

@@ -14,6 +14,7 @@ import msgspec
 from toolring import logs
 from toolring.config import check_tools
 from toolring.errors import LoadError
+from toolring.lane import shared_calls
 from toolring.plugins.registry import load_plugins
 from toolring.plugins.specs import NodeEvent
 from toolring.policy.groups import planned
@@ -30,6 +31,7 @@ from toolring.supervisor.ground import Ground
 from toolring.supervisor.loop import Loop
 from toolring.supervisor.metrics import exporters
 from toolring.supervisor.observer import Observer
+from toolring.supervisor.services import Services
 from toolring.supervisor.spawner import process_state
 from toolring.supervisor.watch import Watch
 
@@ -93,7 +95,8 @@ class Node:
         )
         watch.on_exit = observer.worker_exited
         about = {"pid": os.getpid(), "start_method": ground.spawner.start_method}
-        admin = Admin(core, watch, ground.node, about, ground.loaded)
+        services = Services(config.services, shared_calls(ground.lanes.memory))
+        admin = Admin(core, watch, ground.node, about, ground.loaded, services)
         loop = Loop(core, watch, ground.spawner, admin, observer, ground.node, self._wake_read)
         sinks = exporters(
             config.metrics.sinks,

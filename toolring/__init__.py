@@ -28,12 +28,15 @@ if TYPE_CHECKING:
     from toolring.spec import ToolSpec as ToolSpec
     from toolring.tracing import trace_headers as trace_headers
     from toolring.tracing import traced as traced
+    from toolring.workers.services.service import AsyncService as AsyncService
+    from toolring.workers.services.service import Service as Service
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "AsyncClient": "toolring.client.aio",
     "AsyncHandle": "toolring.client.aio",
+    "AsyncService": "toolring.workers.services.service",
     "AsyncStream": "toolring.client.aio",
     "Client": "toolring.client.sync",
     "Cluster": "toolring.client.cluster",
@@ -42,6 +45,7 @@ _HOMES = {
     "Handle": "toolring.client.handles",
     "Progress": "toolring.client.feed",
     "Retry": "toolring.errors",
+    "Service": "toolring.workers.services.service",
     "Stream": "toolring.client.handles",
     "Tool": "toolring.declare",
     "ToolSpec": "toolring.spec",

@@ -17,6 +17,7 @@ import msgspec
 
 from toolring import logs
 from toolring.errors import ConfigError
+from toolring.policy.service import MOST_ENDPOINTS, NAME, ServicePolicy
 
 FILE: Final = "toolring.toml"
 MOST_WORKERS: Final = 1024
@@ -199,6 +200,7 @@ class Config(Section, frozen=True):
     groups: dict[str, GroupSection] = {}
     tools: dict[str, ToolSection] = {}
     callers: dict[str, CallerSection] = {}
+    services: dict[str, ServicePolicy] = {}
     plugins: Plugins = Plugins()
     metrics: Metrics = Metrics()
     log: Log = Log()
@@ -208,6 +210,7 @@ _NAMED: Final[Mapping[str, Mapping[str, Any]]] = {
     "groups": {field.name: field.type for field in msgspec.structs.fields(GroupSection)},
     "tools": {field.name: field.type for field in msgspec.structs.fields(ToolSection)},
     "callers": {field.name: field.type for field in msgspec.structs.fields(CallerSection)},
+    "services": {field.name: field.type for field in msgspec.structs.fields(ServicePolicy)},
 }
 """Sections with one table for each name: the keys of such a table, and their types."""
 
@@ -259,9 +262,9 @@ def flat(config: Config) -> dict[str, Any]:
     values = {name: getattr(getattr(config, name.split(".")[0]), name.split(".")[1]) for name, _ in _settings()}
     for tool, policy in config.tools.items():
         values.update({f"tools.{tool}.{key}": value for key, value in decided(policy).items()})
-    for kind, sections in (("groups", config.groups), ("callers", config.callers)):
+    for kind, sections in (("groups", config.groups), ("callers", config.callers), ("services", config.services)):
         for name, section in sections.items():
-            values.update({f"{kind}.{name}.{key}": value for key, value in msgspec.structs.asdict(section).items()})
+            values.update({f"{kind}.{name}.{key}": value for key, value in msgspec.to_builtins(section).items()})
     return values
 
 
@@ -352,6 +355,8 @@ def _named(section: str, tables: Mapping[str, Any], source: str) -> Iterator[tup
         whole = f"{section}.{name}"
         if not isinstance(table, dict):
             raise ConfigError(f"{source}: {whole} must be a section, [{whole}]", key=whole)
+        if section == "services":
+            table = {"endpoints": (), **table}
         for key, value in table.items():
             if key not in known:
                 raise ConfigError(f"{source}: unknown key {whole}.{key}{_suggest(key, set(known))}", key=key)
@@ -391,7 +396,20 @@ def _build(values: Mapping[str, Any], sources: Mapping[str, str]) -> Config:
             place[key] = msgspec.convert(value, kind, strict=strict)
         except msgspec.ValidationError as error:
             raise ConfigError(f"{sources[name]}: {name} = {value!r}: {error}", key=name) from None
+    tree["services"] = {name: _service(name, said, sources) for name, said in tree["services"].items()}
     return msgspec.convert(tree, Config)
+
+
+def _service(name: str, said: Mapping[str, Any], sources: Mapping[str, str]) -> ServicePolicy:
+    key = f"services.{name}"
+    source = next(source for known, source in sources.items() if known.startswith(f"{key}."))
+    if not NAME.fullmatch(name):
+        text = f"{source}: [{key}]: a service's name has 1 to 64 letters, digits, '_' or '-' and begins with a letter"
+        raise ConfigError(text, key=key)
+    try:
+        return ServicePolicy(**said)
+    except ValueError as error:
+        raise ConfigError(f"{source}: {key}: {error}", key=key) from None
 
 
 def _check(config: Config, sources: Mapping[str, str]) -> None:
@@ -407,8 +425,8 @@ def _check(config: Config, sources: Mapping[str, str]) -> None:
         "timeouts.neighbours": 0,
     }
     for name, value in flat(config).items():
-        if name.startswith("tools."):
-            continue  # checked as a whole, with what the tool declares
+        if name.startswith(("tools.", "services.")):
+            continue  # each is checked as a whole
         bad = ""
         if isinstance(value, int | float):
             named = name.startswith(("callers.", "groups.")) and not name.endswith(".weight")
@@ -431,6 +449,9 @@ def _check(config: Config, sources: Mapping[str, str]) -> None:
             name = f"callers.{caller}.burst"
             text = f"{sources[name]}: {name} = {account.burst}: burst= does nothing without rate="
             raise ConfigError(text, key=name)
+    count = sum(len(service.endpoints) for service in config.services.values())
+    if count > MOST_ENDPOINTS:
+        raise ConfigError(f"services: {count} endpoints in all; a node may have {MOST_ENDPOINTS}", key="services")
     sizes = {"node.workers": config.node.workers}
     sizes.update({f"groups.{name}.workers": section.workers for name, section in config.groups.items()})
     for name, workers in sizes.items():

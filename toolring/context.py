@@ -8,6 +8,8 @@ from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from typing import Any, Protocol
 
+from toolring.given import Given
+
 
 class JobAtHand(Protocol):
     """What code that runs for a job may know of it."""
@@ -49,7 +51,7 @@ def remaining() -> float | None:
     return None if job is None else max(0.0, job.deadline - time.monotonic())
 
 
-class Context:
+class Context(Given):
     """What a running tool may know of its call.
 
     ``job`` is the job's id, ``attempt`` counts runs from 1, ``deadline`` is in seconds of ``time.monotonic()``

@@ -13,13 +13,15 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Generic, ParamSpec, TypeVar, get_args, get_type_hints, overload
+from types import MappingProxyType
+from typing import Annotated, Any, Final, Generic, ParamSpec, TypeVar, get_args, get_origin, get_type_hints, overload
 
 import msgspec
 
 from toolring import batches
 from toolring.context import Context
 from toolring.errors import InvalidArguments, TooDeep
+from toolring.given import GivenService, Wanted
 from toolring.policy.declared import UNCACHED, decided, refused
 from toolring.spec import ToolSpec
 
@@ -28,6 +30,7 @@ R = TypeVar("R")
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
 _CULPRIT = re.compile(r"(?:- at|in) `\$\.([^\W\d]\w*)")
+_KIND: Final = {False: "a plain function", True: "an async function"}
 _FIELD = re.compile(r"(?:field|argument) `([^`]+)`")
 
 
@@ -42,6 +45,7 @@ class Tool(Generic[P, R]):
         context: str | None,
         policy: Mapping[str, Any],
         item: batches.Item | None = None,
+        services: Mapping[str, Wanted] = MappingProxyType({}),
     ):
         functools.update_wrapper(self, function)
         self.function = function
@@ -50,6 +54,8 @@ class Tool(Generic[P, R]):
         self.context_parameter = context
         self.item = item
         """Of a tool that takes many calls in one run: what makes one element of its list."""
+        self.services = services
+        """What it wants of services, by its parameters."""
         self._policy = policy
         self._decode = msgspec.msgpack.Decoder(arguments).decode
 
@@ -65,7 +71,7 @@ class Tool(Generic[P, R]):
         if policy.get("cache") == 0:
             merged.update(UNCACHED)
         spec = decided(self.spec, merged, self.arguments.__struct_fields__)
-        return Tool(self.function, spec, self.arguments, self.context_parameter, self._policy, self.item)
+        return Tool(self.function, spec, self.arguments, self.context_parameter, self._policy, self.item, self.services)
 
     def decode(self, body: Any) -> msgspec.Struct:
         """Validate a msgpack map of arguments; defaults are filled in.
@@ -248,7 +254,8 @@ def tool(
             )
         if description is not None and not isinstance(description, str):
             raise refused(tool_name, f"description={description!r} is not text")
-        parameters, context = _parameters(tool_name, target)
+        concurrent = _is(target, inspect.iscoroutinefunction, inspect.isasyncgenfunction)
+        parameters, context, services = _parameters(tool_name, target, concurrent)
         item = None
         if batch is not None:
             item, parameters = batches.of_one_call(tool_name, parameters)
@@ -257,15 +264,24 @@ def tool(
             name=tool_name,
             description=description if description is not None else inspect.getdoc(target) or "",
             parameters=_schema(arguments),
-            concurrent=_is(target, inspect.iscoroutinefunction, inspect.isasyncgenfunction),
+            concurrent=concurrent,
             streams=_is(target, inspect.isgeneratorfunction, inspect.isasyncgenfunction),
             version=_digest(target),
             asks=context is not None,
         )
         whole = {**policy, "group": group if group is not None else "async" if about.concurrent else "default"}
-        return Tool(target, decided(about, whole, arguments.__struct_fields__), arguments, context, whole, item)
+        spec = decided(about, whole, arguments.__struct_fields__)
+        return Tool(target, spec, arguments, context, whole, item, services)
 
     return declare if function is None else declare(function)
+
+
+DEFAULTS: Final[Mapping[str, Any]] = {
+    name: parameter.default
+    for name, parameter in inspect.signature(tool).parameters.items()
+    if name not in ("function", "name", "description")
+}
+"""What a tool that says nothing has for its policy."""
 
 
 def _is(function: Callable[..., Any], *kinds: Callable[[Any], bool]) -> bool:
@@ -273,8 +289,11 @@ def _is(function: Callable[..., Any], *kinds: Callable[[Any], bool]) -> bool:
     return any(kind(function) or kind(getattr(function, "__call__", None)) for kind in kinds)  # noqa: B004
 
 
-def _parameters(name: str, function: Callable[..., Any]) -> tuple[list[Any], str | None]:
-    """A function's parameters as fields of a struct, and the name of the one that takes the Context."""
+def _parameters(
+    name: str, function: Callable[..., Any], concurrent: bool
+) -> tuple[list[Any], str | None, dict[str, Wanted]]:
+    """A function's parameters as fields of a struct; the name of the one that takes the Context, and those that take
+    services."""
     if not inspect.isroutine(function) and not inspect.isclass(function):
         function = getattr(function, "__call__", function)  # noqa: B004  # an object's own hints are its class's
     try:
@@ -283,6 +302,7 @@ def _parameters(name: str, function: Callable[..., Any]) -> tuple[list[Any], str
         raise refused(name, f"its type hints can't be resolved: {error}") from error
     fields: list[Any] = []
     context = None
+    services: dict[str, Wanted] = {}
     for parameter in inspect.signature(function).parameters.values():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             raise refused(name, f"{parameter} has no schema; name each argument")
@@ -293,11 +313,27 @@ def _parameters(name: str, function: Callable[..., Any]) -> tuple[list[Any], str
             if context is not None:
                 raise refused(name, "it asks for the Context twice")
             context = parameter.name
+        elif (wanted := _wanted(parameter.name, kind)) is not None:
+            if wanted.concurrent is not concurrent:
+                right = "AsyncService, whose methods are awaited" if concurrent else "Service"
+                raise refused(name, f"parameter {parameter.name!r}: {_KIND[concurrent]} takes {right}")
+            services[parameter.name] = wanted
         elif parameter.default is parameter.empty:
             fields.append((parameter.name, kind))
         else:
             fields.append((parameter.name, kind, _default(parameter.default)))
-    return fields, context
+    return fields, context, services
+
+
+def _wanted(parameter: str, kind: Any) -> Wanted | None:
+    """The service that a parameter asks for: the one of its name, or as ``Annotated[Service, "name"]`` says."""
+    named = parameter
+    if get_origin(kind) is Annotated:
+        kind, said, *_ = get_args(kind)
+        named = said if isinstance(said, str) else parameter
+    if isinstance(kind, type) and issubclass(kind, GivenService):
+        return Wanted(named, kind.concurrent)
+    return None
 
 
 def _struct(name: str, fields: list[Any]) -> type[msgspec.Struct]:

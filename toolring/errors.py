@@ -145,6 +145,21 @@ class Retry(ToolError):
     retryable = True
 
 
+class ServiceError(ToolError):
+    """A service gave no answer, or one that is an error. ``facts``: service, endpoint, attempts, status and body if it
+    answered. ``response`` is its answer, where the error was raised; it doesn't travel."""
+
+    code = "SERVICE_ERROR"
+    response: Any = None
+
+
+class ServiceUnavailable(ServiceError):
+    """No endpoint of a service can be asked now: nothing reached it."""
+
+    code = "SERVICE_UNAVAILABLE"
+    retryable = True
+
+
 class WorkerOutOfMemory(ToolError):
     """The tool ran out of memory; its worker was replaced."""
 

@@ -31,7 +31,7 @@ import signal
 import tempfile
 from typing import Final
 
-from toolring import stamps
+from toolring import calls, stamps
 
 LANE_BYTES: Final = 256 << 10
 JOURNAL_START: Final = 128
@@ -100,8 +100,16 @@ class Lane:
                 return b"\xdd" + count.to_bytes(4, "big") + found
 
 
+def shared_calls(memory: mmap.mmap, lane: int = 0) -> calls.Calls:
+    """What workers share of services, between the lanes and the stamps."""
+    room = len(memory) - stamps.BYTES
+    count = room // (LANE_BYTES + calls.size(1) - calls.size(0))
+    return calls.Calls(memoryview(memory)[count * LANE_BYTES : room], lane)
+
+
 class Lanes:
-    """Shared memory for a number of lanes, with the stamps behind them; pages cost memory when first touched.
+    """Shared memory for a number of lanes; behind them what workers share of services, and at the end the stamps.
+    Pages cost memory when first touched.
 
     Forked children inherit ``memory``; others map ``path``, which is valid while this object lives.
     """
@@ -112,7 +120,7 @@ class Lanes:
             self.path = f"/proc/{os.getpid()}/fd/{self._fd}"
         else:
             self._fd, self.path = tempfile.mkstemp(prefix="toolring-lanes-")
-        size = count * LANE_BYTES + stamps.BYTES
+        size = count * LANE_BYTES + calls.size(count) + stamps.BYTES
         os.ftruncate(self._fd, size)
         self.memory = mmap.mmap(self._fd, size)
         self.all = [Lane(self.memory, index) for index in range(count)]

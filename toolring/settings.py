@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from toolring.policy.service import ServicePolicy
+
 
 class CacheSettings(NamedTuple):
     """Seconds and bytes. ``entries`` and ``bytes`` limit each worker's memory, for each strategy in use."""
@@ -35,6 +37,7 @@ class WorkerSettings(NamedTuple):
     overrides: Mapping[str, Mapping[str, Any]]
     """Policy that the configuration sets for a tool, by its name."""
     cache: CacheSettings
+    services: Mapping[str, ServicePolicy]
     max_result: int
     plugins: tuple[str, ...]
     allow: tuple[str, ...]

@@ -305,10 +305,11 @@ class AsyncRunner:
     # ---- the context
 
     def _extras(self, run: Run) -> dict[str, Any]:
-        """The Context, if the tool asks for it."""
+        """What the tool asks of toolring: services, the Context."""
         name, work = run.runnable.context, run.work
+        given = dict(run.runnable.given)
         if name is None:
-            return {}
+            return given
         context = Context(
             job=f"{work.session}-{work.id}",
             tool=work.tool,
@@ -320,7 +321,8 @@ class AsyncRunner:
             tell=run.outlet.tell,
             trace=work.trace,
         )
-        return {name: context}
+        given[name] = context
+        return given
 
     @contextmanager
     def _shield(self, run: Run, seconds: float) -> Iterator[None]:

@@ -19,8 +19,9 @@ from toolring.spec import INTERNAL
 AnyTool = Tool[..., Any]
 
 
-def load(targets: Iterable[str], more: Iterable[AnyTool] = ()) -> dict[str, AnyTool]:
-    """The tools of all targets (``module``, ``path/to/file.py``, each with an optional ``:name``), by name.
+def load(targets: Iterable[str], more: Iterable[tuple[str, AnyTool]] = ()) -> dict[str, AnyTool]:
+    """The tools of all targets (``module``, ``path/to/file.py``, each with an optional ``:name``), by name; and more,
+    each with where it is from.
 
     Raises:
         LoadError: a target can't be imported or found, holds no tool, or a name is taken twice.
@@ -30,8 +31,8 @@ def load(targets: Iterable[str], more: Iterable[AnyTool] = ()) -> dict[str, AnyT
     for target in targets:
         for tool in _tools_of(target):
             _add(found, origin, tool, target)
-    for tool in more:
-        _add(found, origin, tool, "a plugin")
+    for source, tool in more:
+        _add(found, origin, tool, source)
     return found
 
 

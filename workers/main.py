@@ -11,11 +11,12 @@ from importlib import import_module
 from typing import Any
 
 from toolring import logs
+from toolring.calls import Calls
 from toolring.declare import Tool
 from toolring.errors import LoadError
 from toolring.guard import die_with
 from toolring.heap import keep_freed
-from toolring.lane import INTERRUPT, Lane, register_for_fence
+from toolring.lane import INTERRUPT, Lane, register_for_fence, shared_calls
 from toolring.plugins.registry import Registry
 from toolring.plugins.specs import StoreSettings
 from toolring.settings import WorkerSettings
@@ -29,6 +30,7 @@ from toolring.workers.invalidation import Invalidation, operator_tool
 from toolring.workers.loop import Messages, connected, serve
 from toolring.workers.runnable import Runnable
 from toolring.workers.runner import Runner
+from toolring.workers.services.configured import Services
 
 
 class Kit:
@@ -40,10 +42,13 @@ class Kit:
         tools: Mapping[str, Tool[..., Any]],
         registry: Registry,
         stamps: Stamps,
+        calls: Calls | None = None,
     ) -> None:
-        """One memory for each strategy that is named, one store for each layer; stores open at their first use.
+        """One memory for each strategy that is named, one store for each layer; stores open at their first use, as
+        connections to services do. ``calls`` is what workers share of these.
 
-        Raises LoadError for a strategy that no plugin offers, ConfigError for such a store.
+        Raises LoadError for a strategy that no plugin offers, or a service that isn't configured; ConfigError for a
+        store or a balancer of that kind, or for what a service lacks.
         """
         self._cache = settings.cache
         self._registry = registry
@@ -53,10 +58,11 @@ class Kit:
         self.runnables: dict[str, Runnable] = {}
         if any(tool.spec.cache or tool.spec.invalidates for tool in tools.values()):
             self.stores = [self._store(number, name) for number, name in enumerate(settings.cache.layers)]
+        self.services = Services(settings.services, registry.balancers, calls)
         invalidate = Invalidation(stamps, self.stores)
         for name, tool in tools.items():
             cache = self._results(tool) if tool.spec.cache else None
-            self.runnables[name] = Runnable(tool, cache, invalidate.by(tool))
+            self.runnables[name] = Runnable(tool, cache, invalidate.by(tool), self.services.given(tool))
         own = operator_tool(invalidate, self.runnables)
         self.runnables[own.spec.name] = Runnable(own, None)
 
@@ -68,6 +74,7 @@ class Kit:
         return {
             "cache": {name: memory.stats() for name, memory in self.memories.items()},
             "stores": {store.name: store.stats() for store in self.stores},
+            "services": self.services.figures(),
         }
 
     def _results(self, tool: Tool[..., Any]) -> ResultCache:
@@ -134,8 +141,10 @@ def run(
     register_for_fence()
     keep_freed()
     logs.configure(settings.log_format, settings.log_level)
-    kit = Kit(settings, tools, registry, Stamps(memory))
-    figures = kit.figures if kit.memories else None
+    calls = shared_calls(memory, number)
+    calls.clear()
+    kit = Kit(settings, tools, registry, Stamps(memory), calls)
+    figures = kit.figures if kit.memories or kit.services.used else None
     with connected(settings.address, identity) as socket:
         if many:
             signal.signal(INTERRUPT, signal.SIG_IGN)  # a signal would strike whichever job happens to run

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import msgspec
@@ -34,6 +35,7 @@ class Runnable:
         "context",
         "decode",
         "decode_all",
+        "given",
         "item",
         "positional",
         "streams",
@@ -45,8 +47,10 @@ class Runnable:
         tool: Tool[..., Any],
         cache: ResultCache | None,
         changes: Callable[[msgspec.Struct], None] | None = None,
+        given: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
-        """``changes`` is told the arguments of each run that has ended, however it ended."""
+        """``changes`` is told the arguments of each run that has ended, however it ended. ``given``: what toolring
+        passes to each run itself, by its parameter."""
         self.tool = tool
         self.decode = tool.decode
         self.decode_all = msgspec.msgpack.Decoder(list[tool.arguments]).decode  # type: ignore[name-defined]
@@ -54,6 +58,7 @@ class Runnable:
         self.context = tool.context_parameter
         self.call = tool.function
         self.changes = changes
+        self.given = given
         self.concurrent = tool.spec.concurrent
         self.streams = tool.spec.streams
         self.item = tool.item
@@ -77,7 +82,7 @@ class Runnable:
 def _all_positional(tool: Tool[..., Any]) -> bool:
     """Can the arguments be passed by position, in the struct's order? It is half the cost of keywords."""
     code = getattr(tool.function, "__code__", None)
-    if code is None or tool.context_parameter is not None or hasattr(tool.function, "__wrapped__"):
+    if code is None or tool.context_parameter is not None or tool.services or hasattr(tool.function, "__wrapped__"):
         return False
     fields = tool.arguments.__struct_fields__
     return bool(code.co_kwonlyargcount == 0 and code.co_varnames[: code.co_argcount] == fields)

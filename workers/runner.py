@@ -383,9 +383,10 @@ class Runner:
             raise
 
     def _extras(self, seq: int, work: Work, runnable: Runnable) -> dict[str, Any]:
-        """The Context, if the tool asks for it."""
+        """What the tool asks of toolring: services, the Context."""
+        given = dict(runnable.given)
         if runnable.context is None:
-            return {}
+            return given
         words = self._words
         words[SHIELD] = self._armed.shields = 0
         context = Context(
@@ -399,7 +400,8 @@ class Runner:
             tell=self._outlet.tell if self._outlet is not None else _nobody,
             trace=work.trace,
         )
-        return {runnable.context: context}
+        given[runnable.context] = context
+        return given
 
 
 def _nobody(_done: float, _total: float | None, _message: str) -> None:

@@ -31,6 +31,7 @@ from toolring.settings import WorkerSettings
 from toolring.stamps import Stamps
 from toolring.workers.catalog import load
 from toolring.workers.main import Kit, run
+from toolring.workers.services.operations import operations
 
 _encode = msgspec.msgpack.encode
 _decode = msgspec.msgpack.decode
@@ -73,7 +74,11 @@ def load_all(settings: WorkerSettings) -> tuple[dict[str, Tool[..., Any]], Regis
     if "" not in sys.path and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     registry = load_plugins(settings.plugins, settings.allow, settings.block)
-    tools = _configured(load(settings.targets, registry.tools()), settings.overrides)
+    more = [("a plugin", tool) for tool in registry.tools()]
+    for name, policy in settings.services.items():
+        if policy.openapi:
+            more += [(f"services.{name}.openapi", tool) for tool in operations(name, policy)]
+    tools = _configured(load(settings.targets, more), settings.overrides)
     return tools, registry
 
 

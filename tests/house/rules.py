@@ -31,6 +31,7 @@ LAYER_OF: Final = {
     "toolring.plugins": "plugins",
     "toolring.workers.cache": "cache",
     "toolring.workers.pools": "pools",
+    "toolring.workers.services": "services",
     "toolring.workers": "workers",
     "toolring.supervisor": "supervisor",
     "toolring.client": "client",
@@ -44,13 +45,14 @@ MAY_IMPORT: Final = {
     "plugins": frozenset({"shared"}),
     "cache": frozenset({"shared", "plugins"}),
     "pools": frozenset({"shared", "plugins"}),
+    "services": frozenset({"shared", "plugins"}),
     "client": frozenset({"shared", "plugins", "cache", "pools"}),
     "supervisor": frozenset({"shared", "plugins", "cache", "pools"}),
-    "workers": frozenset({"shared", "plugins", "cache", "pools"}),
+    "workers": frozenset({"shared", "plugins", "cache", "pools", "services"}),
     "testing": frozenset({"shared", "plugins", "cache"}),
-    "cli": frozenset({"shared", "plugins", "cache", "pools", "client", "supervisor", "workers", "testing"}),
+    "cli": frozenset({"shared", "plugins", "cache", "pools", "services", "client", "supervisor", "workers", "testing"}),
 }
-FACE_MAY_IMPORT: Final = frozenset({"shared", "plugins", "client"})
+FACE_MAY_IMPORT: Final = frozenset({"shared", "plugins", "client", "services"})
 
 # (importer, imported) that the layers forbid and the house allows
 EXCEPTIONS: Final[set[tuple[str, str]]] = set()

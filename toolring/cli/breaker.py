@@ -1,10 +1,12 @@
-"""Look at the circuits of a node's tools, or tell one what to do.
+"""Look at the circuits of a node's tools and of its services' endpoints, or tell one what to do.
 
 toolring breaker list           state, and what was counted of the last runs
 toolring breaker open TOOL      refuse its calls, whatever its runs do
 toolring breaker close TOOL     run it, whatever its runs do
 toolring breaker watch TOOL     run it, and count
 toolring breaker auto TOOL      let it decide by itself again
+
+An endpoint is named SERVICE@URL, as the list shows it.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Show a node's workers, jobs and tools. With --json: workers (id, pid, state, ...), jobs, tools; a worker whose
-state is ready or busy can take jobs.
+"""Show a node's workers, jobs, tools and services. With --json: workers (id, pid, state, ...), jobs, tools, services; a
+worker whose state is ready or busy can take jobs.
 """
 
 from __future__ import annotations
@@ -60,7 +60,28 @@ def run(options: argparse.Namespace) -> int:
         print(table(("TOOL", "ANSWERED", "CACHED", "ERRORS", "MEAN RUN MS"), figures))
     else:
         print(f"tools: {', '.join(status['tools'])} (none was called yet)")
+    if services := status.get("services"):
+        rows = [_endpoint(name, base, one) for name, its in services.items() for base, one in its["endpoints"].items()]
+        print("\n" + table(("SERVICE", "ENDPOINT", "HEALTH", "CIRCUIT", "REQUESTS", "FAILED", "NOW", "MEAN MS"), rows))
     return 0
+
+
+def _endpoint(name: str, base: str, one: dict[str, Any]) -> tuple[Any, ...]:
+    mean = one["seconds"] / one["requests"] * 1e3 if one["requests"] else None
+    circuit = _counted(one["circuit"], "closed")
+    if one["order"] != "auto":
+        circuit = paint(f"told to {one['order']}", "33")
+    health = _counted(one["health"], "up")
+    return name, base, health, circuit, one["requests"], one["failed"], one["under_way"], mean
+
+
+def _counted(workers: dict[str, int], good: str) -> str:
+    """What the workers think of it, each by itself."""
+    if set(workers) <= {good}:
+        return good if workers else "-"
+    total = sum(workers.values())
+    bad = ", ".join(f"{state.replace('_', ' ')} {n}/{total}" for state, n in workers.items() if state != good)
+    return paint(bad, "31")
 
 
 def _several(addresses: list[str], as_json: bool) -> int:

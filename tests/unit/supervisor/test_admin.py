@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 
 from tests.model.simulation import Node, SimClient, sharing_tools
+from toolring.calls import alone
 from toolring.config import load
 from toolring.protocol import CALL
 from toolring.spec import INVALIDATE, ToolSpec
 from toolring.supervisor.admin import Admin
 from toolring.supervisor.catalogue import ServedTool
+from toolring.supervisor.services import Services
 from toolring.supervisor.sharing import OVERHEAD
 
 
@@ -33,7 +35,7 @@ def client(node: Node) -> SimClient:
 
 @pytest.fixture
 def admin(node: Node) -> Admin:
-    return Admin(node.core, node.watch, "here", {"version": "1"}, load(environment={}))
+    return Admin(node.core, node.watch, "here", {"version": "1"}, load(environment={}), Services({}, alone()))
 
 
 def ask(client: SimClient, *names: str, n: int = 1) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from tests.model.simulation import BREAKER, ONE, Node, SimClient, tool
 from tests.unit.supervisor.steps import ask, codes, finish, start, workers
+from toolring.calls import alone
 from toolring.config import load
 from toolring.errors import InvalidArguments, from_wire
 from toolring.policy.breaker import BreakerPolicy, State
@@ -16,6 +17,7 @@ from toolring.spec import ToolSpec
 from toolring.supervisor.admin import Admin
 from toolring.supervisor.catalogue import ServedTool
 from toolring.supervisor.circuits import DEATHS
+from toolring.supervisor.services import Services
 
 
 @pytest.fixture
@@ -173,7 +175,7 @@ def test_a_probe_that_its_caller_cancels_gives_its_permit_back(node: Node, clien
 
 
 def test_orders_are_obeyed_and_told(node: Node, client: SimClient) -> None:
-    admin = Admin(node.core, node.watch, "here", {"version": "1"}, load(environment={}))
+    admin = Admin(node.core, node.watch, "here", {"version": "1"}, load(environment={}), Services({}, alone()))
 
     def told(order: str, name: str = "plain") -> dict[str, Any]:
         return admin.answer("breaker", {"tool": name, "order": order}, node.now)

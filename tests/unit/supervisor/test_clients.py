@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tests.model.simulation import Node
 from toolring import protocol
+from toolring.calls import alone
 from toolring.client.session import Conversation, Pending
 from toolring.config import Config, Loaded
 from toolring.errors import ToolringError
@@ -20,6 +21,7 @@ from toolring.protocol import CALL, INLINE, KEEP, Bye, Hello, Ping, Pong, Probe,
 from toolring.supervisor.admin import Admin
 from toolring.supervisor.clients import GONE_SECONDS, OUTBOX_BYTES, PROBE_SECONDS, Clients
 from toolring.supervisor.ledger import Session
+from toolring.supervisor.services import Services
 
 ROUTE = b"\0route"
 
@@ -31,7 +33,7 @@ class Wire(Node):
         super().__init__(clients=0)
         for served in self.core.tools.values():
             served.observe(10)
-        self.admin = Admin(self.core, self.watch, "here", {"pid": 1}, Loaded(Config(), {}))
+        self.admin = Admin(self.core, self.watch, "here", {"pid": 1}, Loaded(Config(), {}), Services({}, alone()))
         self.served = Clients(self.core, self.watch.endings, self.admin, "here", self.post)
         self.out: list[tuple[bytes, bytes, Any]] = []
         self.full: set[bytes] = set()

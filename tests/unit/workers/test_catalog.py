@@ -60,7 +60,7 @@ def test_plugins_bring_tools_too(write: Write) -> None:
     @tool
     def extra() -> None: ...
 
-    assert list(load([write("cat_e.py", TOOL.format(name="one"))], [extra])) == ["one", "extra"]
+    assert list(load([write("cat_e.py", TOOL.format(name="one"))], [("a plugin", extra)])) == ["one", "extra"]
 
 
 def test_two_tools_of_one_name(write: Write) -> None:

@@ -41,6 +41,7 @@ SETTINGS = WorkerSettings(
     start_method="fork",
     overrides={},
     cache=CacheSettings(strategy="lru", entries=1, bytes=1 << 20),
+    services={},
     max_result=1 << 20,
     plugins=(),
     allow=(),

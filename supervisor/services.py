@@ -1,0 +1,102 @@
+"""Services as the supervisor knows them: what the workers report of their endpoints, and orders about their circuits.
+
+It asks no service anything itself. An order is a word in shared memory, which each worker reads before its next
+request.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from toolring.calls import AUTO, ORDERS, Calls
+from toolring.errors import InvalidArguments
+from toolring.policy.service import ServicePolicy
+
+_FORCED: Final = {"open": "forced_open", "close": "forced_closed", "watch": "metrics_only"}
+_WORST: Final = ("open", "half_open")
+_WORDS: Final = {order: word for word, order in ORDERS.items()}
+_ADDED: Final = ("requests", "failed", "seconds", "under_way", "opened", "refused")
+_WINDOW: Final = ("calls", "failed", "slow")
+
+
+class Services:
+    """All that are configured."""
+
+    def __init__(self, policies: Mapping[str, ServicePolicy], calls: Calls) -> None:
+        self._policies = policies
+        self._calls = calls
+        self._numbers: dict[str, int] = {}
+        """Of each endpoint, by ``service@endpoint``."""
+        for name, policy in policies.items():
+            for base in policy.bases:
+                self._numbers[f"{name}@{base}"] = len(self._numbers)
+
+    def figures(self, loads: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+        """Of each service, over all workers that have reported. ``health`` and ``circuit`` count workers, since each
+        learns by itself."""
+        reports = [load.get("services", {}) for load in loads]
+        found: dict[str, Any] = {}
+        for name, policy in self._policies.items():
+            mine = [report[name] for report in reports if name in report]
+            found[name] = {
+                "version": policy.version,
+                "retried": sum(one["retried"] for one in mine),
+                "endpoints": {base: self._endpoint(name, base, mine) for base in policy.bases},
+            }
+        return found
+
+    def _endpoint(self, name: str, base: str, reports: list[Mapping[str, Any]]) -> dict[str, Any]:
+        mine = [report["endpoints"][base] for report in reports]
+        number = self._numbers[f"{name}@{base}"]
+        return {
+            **{key: round(sum(one.get(key, 0) for one in mine), 6) for key in _ADDED},
+            "under_way": self._calls.total(number),
+            "window": {key: sum(one.get("window", {}).get(key, 0) for one in mine) for key in _WINDOW},
+            "health": dict(Counter(one["health"] for one in mine)),
+            "circuit": dict(Counter(one["state"] for one in mine if "state" in one)),
+            "order": _WORDS[self._calls.order(number)],
+        }
+
+    def breakers(self, loads: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+        """The circuits of all endpoints, as those of tools are told. The state is the worst of any worker's."""
+        return {
+            f"{name}@{base}": {
+                "state": _state(one),
+                "declared": True,
+                **{key: one["window"][key] for key in _WINDOW},
+                "deaths": 0,
+                "opened": one["opened"],
+                "refused": one["refused"],
+                "retry_after": None,
+            }
+            for name, service in self.figures(loads).items()
+            for base, one in service["endpoints"].items()
+        }
+
+    def order(self, name: str, order: str) -> dict[str, Any]:
+        """Force an endpoint's circuit open or closed in all workers, have it only watched, or let it decide by itself.
+
+        Raises InvalidArguments.
+        """
+        number = self._numbers.get(name)
+        service = name.partition("@")[0]
+        if number is None:
+            known = ", ".join(self._numbers) or "no service"
+            raise InvalidArguments(f"there is no endpoint {name!r}; there is {known}", argument="tool")
+        if self._policies[service].circuit is None:
+            why = f"the endpoints of {service} have no circuits: services.{service}.breaker is false"
+            raise InvalidArguments(why, argument="tool")
+        if order not in ORDERS:
+            known = ", ".join(ORDERS)
+            raise InvalidArguments(f"a circuit can't be told to {order!r}; there is {known}", argument="order")
+        self._calls.give(number, ORDERS[order])
+        return {"tool": name, "order": order, "state": _FORCED.get(order, "closed")}
+
+
+def _state(one: Mapping[str, Any]) -> str:
+    """A worker that was told otherwise hears of it with its next request."""
+    if ORDERS[one["order"]] != AUTO:
+        return _FORCED[one["order"]]
+    return next((state for state in _WORST if one["circuit"].get(state)), "closed")
