@@ -34,7 +34,7 @@ def serving(
     settings: str = "",
     workers: int = 2,
     more: str = "",
-    env: Mapping[str, str] = {},
+    env: Mapping[str, Any] = {},
 ) -> Iterator[Node]:
     """A node whose tools have the service ``shop``."""
     urls = [one if isinstance(one, str) else one.url for one in endpoints]

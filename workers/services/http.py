@@ -10,7 +10,7 @@ import os
 import re
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -137,6 +137,15 @@ def _seconds(retry_after: str | None) -> float | None:
         return None
 
 
-def form(params: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-    """Parameters without those that say nothing."""
-    return None if params is None else {key: value for key, value in params.items() if value is not None}
+Params = Mapping[str, Any] | Sequence[tuple[str, Any]] | None
+
+
+def query(params: Params) -> list[tuple[str, Any]] | None:
+    """Parameters as pairs: a list is one for each of its values, None is none."""
+    if params is None:
+        return None
+    found: list[tuple[str, Any]] = []
+    for key, value in params.items() if isinstance(params, Mapping) else params:
+        values = value if isinstance(value, list | tuple) else [value]
+        found += [(key, one) for one in values if one is not None]
+    return found

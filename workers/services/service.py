@@ -21,7 +21,7 @@ from toolring.policy.service import ServicePolicy
 from toolring.workers.services.attempts import Attempt, Outcome, Pause, Request, attempts, checked
 from toolring.workers.services.checks import Checks
 from toolring.workers.services.endpoints import Endpoints
-from toolring.workers.services.http import Wire, form
+from toolring.workers.services.http import Params, Wire, query
 
 if TYPE_CHECKING:
     import httpx
@@ -126,7 +126,7 @@ class Service(_Face):
         method: str,
         path: str,
         *,
-        params: Mapping[str, Any] | None = None,
+        params: Params = None,
         json: Any = None,
         data: Mapping[str, Any] | None = None,
         content: bytes | str | None = None,
@@ -141,7 +141,7 @@ class Service(_Face):
         Args:
             method: GET, HEAD, OPTIONS, TRACE, PUT, DELETE, POST or PATCH.
             path: below the endpoint, as ``/invoices/7``.
-            params: the query; None says nothing.
+            params: the query, as a mapping or as pairs; what is None is left out.
             json, data, content: the body, as JSON, as a form, or as it is.
             headers: besides those of the service.
             timeout: seconds for one attempt; the service's own by default. The job's deadline holds all the same.
@@ -158,7 +158,7 @@ class Service(_Face):
             InvalidArguments: the path or a header would lead elsewhere.
         """
         asked = Request(
-            method.upper(), path, form(params), json, data, content, headers or {}, timeout, idempotent, route, expect
+            method.upper(), path, query(params), json, data, content, headers or {}, timeout, idempotent, route, expect
         )
         plan = self._source.plan(asked)
         said: Outcome | None = None
@@ -240,7 +240,7 @@ class AsyncService(_Face):
         method: str,
         path: str,
         *,
-        params: Mapping[str, Any] | None = None,
+        params: Params = None,
         json: Any = None,
         data: Mapping[str, Any] | None = None,
         content: bytes | str | None = None,
@@ -252,7 +252,7 @@ class AsyncService(_Face):
     ) -> httpx.Response:
         """As ``Service.request``, awaited."""
         asked = Request(
-            method.upper(), path, form(params), json, data, content, headers or {}, timeout, idempotent, route, expect
+            method.upper(), path, query(params), json, data, content, headers or {}, timeout, idempotent, route, expect
         )
         plan = self._source.plan(asked)
         said: Outcome | None = None
