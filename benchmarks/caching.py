@@ -42,11 +42,11 @@ class Round(NamedTuple):
 
 
 @contextmanager
-def node(workers: int, **settings: str) -> Iterator[Client]:
+def node(workers: int, target: str = "benchmarks.cached_tools", **settings: str) -> Iterator[Client]:
     """A node of its own with these settings (``TOOLRING_...``), and a client of it."""
     directory = tempfile.mkdtemp(prefix="bench-")
     address = f"ipc://{directory}/n"
-    command = [str(Path(sys.executable).with_name("toolring")), "serve", "benchmarks.cached_tools"]
+    command = [str(Path(sys.executable).with_name("toolring")), "serve", target]
     command += ["--bind", address, "--workers", str(workers), "--log-level", "error"]
     home = environment(XDG_RUNTIME_DIR=directory, XDG_CACHE_HOME=directory, **settings)
     process = subprocess.Popen(command, env=home, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)

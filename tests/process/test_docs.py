@@ -36,6 +36,7 @@ from tests.process import kit
 from toolring import config, errors, protocol
 from toolring.cli.main import COMMANDS
 from toolring.plugins import specs
+from toolring.policy.service import ServicePolicy
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -317,6 +318,10 @@ def test_the_reference_of_the_configuration_names_every_key_its_default_and_its_
     for section in (config.CallerSection(), config.GroupSection()):
         named = {name: whole.pop(name)[0].strip("`") for name in section.__struct_fields__}
         assert named == {name: tomlish(value) for name, value in msgspec.structs.asdict(section).items()}
+    service = ServicePolicy(endpoints=("http://a",))
+    named = {key: whole.pop(f"services.NAME.{key}")[0].strip("`") for key in service.__struct_fields__}
+    plain: dict[str, Any] = {"endpoints": (), "ejection": {}}
+    assert named == {key: tomlish(plain.get(key, getattr(service, key))) for key in named}
     told = {name: (cells[0].strip("`"), cells[1].strip("`")) for name, cells in whole.items()}
     assert told == {
         name: (tomlish(value), "TOOLRING_" + name.upper().replace(".", "_"))

@@ -7,6 +7,7 @@ import pytest
 
 from toolring.config import Config, GroupSection, check_tools, decided, flat, load, overrides
 from toolring.errors import ConfigError
+from toolring.policy.breaker import BreakerPolicy
 
 
 @pytest.fixture(autouse=True)
@@ -424,3 +425,41 @@ def test_what_names_a_tool_that_is_not_served_is_named_itself(tmp_path: Path, te
     assert str(caught.value) == says
     assert caught.value.facts["key"] == key
     check_tools(config, ["a", "b", "zz"])
+
+
+# ---- services
+
+
+def test_services_are_checked_as_a_whole(tmp_path: Path) -> None:
+    file = tmp_path / "a.toml"
+    file.write_text(
+        '[services.back-office]\nendpoints = ["http://a"]\nbreaker = {wait = 3.0}\nejection = {errors = 2}\n'
+        '[services.shop]\nendpoints = ["http://b", "http://c"]\nbreaker = false\n'
+    )
+    loaded = load(str(file), {})
+    services = loaded.config.services
+    assert services["back-office"].circuit == BreakerPolicy(wait=3.0)
+    assert services["back-office"].ejection.errors == 2
+    assert services["shop"].circuit is None
+    assert flat(loaded.config)["services.shop.endpoints"] == ("http://b", "http://c")
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("[services.a]", "services.a: endpoints is empty"),
+        ('[services.a]\nendpoint = ["http://a"]', "did you mean endpoints"),
+        ('[services.a]\nendpoints = "http://a"', "services.a.endpoints"),
+        ('[services.a]\nendpoints = ["http://a"]\nbreaker = {wait = -1}', "wait"),
+        ('[services.a]\nendpoints = ["http://a"]\nejection = {wrong = 1}', "wrong"),
+        ('[services."a b"]\nendpoints = ["http://a"]', "a service's name"),
+        ("[services.a]\nendpoints = [%s]" % ",".join(f'"http://a{n}"' for n in range(300)), "300 endpoints"),  # noqa: UP031
+        ("[services]\na = 1", "must be a section"),
+    ],
+)
+def test_what_is_wrong_with_a_service_is_named(tmp_path: Path, text: str, what: str) -> None:
+    file = tmp_path / "a.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load(str(file), {})
+    assert what in str(caught.value)

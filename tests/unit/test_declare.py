@@ -10,9 +10,10 @@ import msgspec
 import pytest
 from msgspec import Meta
 
-from toolring import Context, tool
+from toolring import AsyncService, Context, Service, tool
 from toolring.declare import Tool
 from toolring.errors import InvalidArguments, LoadError, TooDeep
+from toolring.given import Wanted
 from toolring.protocol import encode
 
 
@@ -629,3 +630,32 @@ def test_what_a_call_brings_becomes_an_element_of_the_list() -> None:
         asked.decode(encode({"text": "ab", "factor": 0}))
     assert caught.value.facts["argument"] == "factor"
     assert requested([Request(Point(1))]) == [Request(Point(1))], "it can be called as the function that it is"
+
+
+# ---- services
+
+
+def test_a_parameter_may_ask_for_a_service() -> None:
+    @tool(read_only=True)
+    def read(id: int, shop: Service, other: Annotated[Service, "back-office"], context: Context) -> None: ...
+
+    assert read.arguments.__struct_fields__ == ("id",)
+    assert read.services == {"shop": Wanted("shop", False), "other": Wanted("back-office", False)}
+    assert read.under({"timeout": 3.0}).services == read.services
+
+    @tool(read_only=True)
+    async def wait(shop: AsyncService) -> None: ...
+
+    assert wait.services == {"shop": Wanted("shop", True)}
+
+
+def test_plain_tools_take_plain_services_and_async_tools_async_ones() -> None:
+    with pytest.raises(LoadError, match="'shop': a plain function takes Service"):
+
+        @tool
+        def read(shop: AsyncService) -> None: ...
+
+    with pytest.raises(LoadError, match="'shop': an async function takes AsyncService"):
+
+        @tool
+        async def wait(shop: Service) -> None: ...

@@ -17,6 +17,7 @@ MOST_ENDPOINTS: Final = 256
 REPEATABLE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 """That may be sent twice, by RFC 9110."""
 _HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_HOST: Final = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+")
 _OURS: Final = frozenset({"host", "content-length", "transfer-encoding", "connection"})
 NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 """Of a service; an underscore in a parameter's name stands for a dash, too."""
@@ -124,12 +125,14 @@ def check_header(name: str) -> None:
 
 
 def _check_endpoint(base: str) -> None:
+    if any(ord(one) < 33 for one in base):
+        raise ValueError(f"endpoint {base!r} holds a blank or a control character")
     try:
         parts = urlsplit(base)
         port = parts.port
     except ValueError as error:
         raise ValueError(f"endpoint {base!r}: {error}") from None
-    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+    if parts.scheme not in ("http", "https") or not _HOST.fullmatch(parts.hostname or "") or port == 0:
         raise ValueError(f"endpoint {base!r} is no URL as http://host:port/path")
     if parts.username is not None or parts.query or parts.fragment or "{" in base:
         raise ValueError(f"endpoint {base!r} may have no user, query, fragment or placeholder besides {{version}}")
