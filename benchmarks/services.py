@@ -52,7 +52,8 @@ def served(urls: list[str], workers: int, settings: str = "", group: str = "") -
     """A node whose tools ask a service at these endpoints."""
     with tempfile.TemporaryDirectory(prefix="bench-") as directory:
         file = Path(directory, "toolring.toml")
-        text = f"[services.shop]\nendpoints = {urls!r}\ntimeout = 120.0\nconnections = 4000\n{settings}\n[groups.default]\n{group}\n"
+        text = f"[services.shop]\nendpoints = {urls!r}\ntimeout = 120.0\nconnections = 4000\n{settings}\n"
+        text += f"[groups.default]\n{group}\n"
         file.write_text(text + "per_worker = 0\n[groups.async]\nworkers = 1\nper_worker = 4000\n")
         variables = {"TOOLRING_CONFIG": str(file), "SLOW_LOCK": str(Path(directory, "lock"))}
         with node(workers, target="benchmarks.service_tools", **variables) as client:
