@@ -22,7 +22,19 @@ from toolring.supervisor.services import Services
 from toolring.supervisor.waiting import place, summary
 from toolring.supervisor.watch import Watch
 
-QUESTIONS: Final = ("status", "tools", "policy", "job", "queue", "jobs", "cancel", "kill", "breakers", "breaker")
+QUESTIONS: Final = (
+    "status",
+    "tools",
+    "policy",
+    "job",
+    "queue",
+    "jobs",
+    "cancel",
+    "kill",
+    "recycle",
+    "breakers",
+    "breaker",
+)
 MOST_JOBS: Final = 10_000
 """The most that are listed for one question: the node does nothing else meanwhile."""
 
@@ -63,6 +75,8 @@ class Admin:
                 return self._cancel(str(params.get("job", "")), now)
             if what == "kill":
                 return self._kill(params.get("worker"), now)
+            if what == "recycle":
+                return self._recycle(params.get("worker"), params.get("group"))
             if what == "breakers":
                 of_tools = {tool.name: tool.circuit.figures(now) for tool in self._served()}
                 return {"breakers": {**of_tools, **self._services.breakers(self.loads.values())}}
@@ -81,8 +95,13 @@ class Admin:
             "state": "draining" if core.draining else "healthy" if core.healthy else "unhealthy",
             "uptime": round(now - self._began, 3),
             "workers": [self._worker(slot, slot.worker) for slot in core.fleet.slots],
-            "ending": [self._worker(w.slot, w) for w in core.fleet.workers.values() if w.slot.worker is not w],
+            "ending": [
+                self._worker(w.slot, w)
+                for w in core.fleet.workers.values()
+                if w.slot.worker is not w and w.slot.successor is not w
+            ],
             "restarts": self._watch.restarts,
+            "renewed": self._watch.renewals.count,
             "clients": len(core.sessions),
             "jobs": {
                 "accepted": core.accepted,
@@ -149,6 +168,7 @@ class Admin:
             "generation": worker.slot.generation if worker.slot.worker is worker else None,
             "jobs": len(worker.line),
             "answered": worker.answered,
+            **({"renew": worker.renew} if worker.renew else {}),
             **self.loads.get(worker.identity, {}),
         }
 
@@ -185,6 +205,23 @@ class Admin:
                 return {"worker": worker.slot.index, "pid": worker.pid}
         known = ", ".join(f"{w.slot.index} (pid {w.pid})" for w in self._core.fleet.workers.values())
         raise InvalidArguments(f"no worker {which!r}; there is {known or 'none now'}", argument="worker")
+
+    def _recycle(self, which: Any, group: Any) -> dict[str, Any]:
+        """Replace a worker, by its slot's number or its pid, those of a group, or all; none of their jobs is lost."""
+        ready = self._core.fleet.ready
+        number = which if type(which) is int else -1
+        if which is None:
+            chosen = [worker for worker in ready if group is None or worker.slot.group.name == group]
+        else:
+            chosen = [worker for worker in ready if number in (worker.slot.index, worker.pid)]
+        if not chosen:
+            what = f"worker {which!r}" if which is not None else f"group {group!r}" if group is not None else "worker"
+            known = ", ".join(f"{w.slot.index} (pid {w.pid}, group {w.slot.group.name})" for w in ready)
+            argument = "group" if which is None and group is not None else "worker"
+            raise InvalidArguments(f"no {what} is ready; there is {known or 'none now'}", argument=argument)
+        for worker in chosen:
+            self._watch.renewals.ask(worker, "asked for by an operator")
+        return {"workers": [{"worker": worker.slot.index, "pid": worker.pid} for worker in chosen]}
 
     def _find(self, name: str) -> Entry | None:
         """A job in hand, by its name."""

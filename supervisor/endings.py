@@ -168,9 +168,12 @@ class Endings:
             core.says.append((worker, Halt(halted)))
         for entry in again:
             core.placing.again(entry, Event.REPEAT)
+        until = now + self.grace.neighbours
         if worker.life is Life.READY:
             core.fleet.change(worker, Change.RETIRE, now)
-            worker.next_ending = now + self.grace.neighbours
+            worker.next_ending = until
+        else:
+            worker.next_ending = min(worker.next_ending, until)  # it was about to leave, with all the time it needed
 
     def give_up_neighbours(self, worker: Worker, now: float) -> None:
         """What still runs in a worker that must end now is lost with it."""

@@ -6,6 +6,7 @@ left its slot already, so a replacement starts while the old one still cleans up
 
 from __future__ import annotations
 
+import random
 from collections import deque
 from collections.abc import Iterator, Sequence
 from enum import IntEnum
@@ -91,12 +92,15 @@ class Worker:
         "life",
         "line",
         "load",
+        "luck",
         "many",
+        "memory",
         "next_ending",
         "pid",
         "progress",
         "ready_since",
         "reason",
+        "renew",
         "sent_at",
         "shield_end",
         "slot",
@@ -131,6 +135,12 @@ class Worker:
         self.progress = now
         """When an answer last arrived."""
         self.ready_since = 0.0
+        self.luck = random.random()
+        """Its own share of what a renewal's limits vary by."""
+        self.memory = 0
+        """Bytes, when it was last measured."""
+        self.renew = ""
+        """Why it is to be renewed; empty: it isn't."""
         self.reason: str | None = None
         """Why it is being ended, for the logs."""
         self.endings = 0
@@ -194,7 +204,18 @@ class Worker:
 class Slot:
     """A place in its group's ring, its present worker, and the jobs that were placed here."""
 
-    __slots__ = ("generation", "group", "index", "place", "start_at", "waiting", "worker")
+    __slots__ = (
+        "generation",
+        "group",
+        "index",
+        "place",
+        "renew_at",
+        "renew_failures",
+        "start_at",
+        "successor",
+        "waiting",
+        "worker",
+    )
 
     def __init__(self, index: int, place: int, group: Group, backlog: Backlog) -> None:
         self.index = index
@@ -204,6 +225,12 @@ class Slot:
         self.group = group
         self.generation = 0
         self.worker: Worker | None = None
+        self.successor: Worker | None = None
+        """It starts while the present one serves, and takes its place once it is ready."""
+        self.renew_at = 0.0
+        """No successor is started before."""
+        self.renew_failures = 0
+        """Successors in a row that died before they were ready."""
         self.start_at: float | None = 0.0
         """When to start a worker; None while there is one."""
         self.waiting = backlog.line()
@@ -220,7 +247,7 @@ class Slot:
 class Group:
     """The workers that run the same tools, and the line of those that any of them may run."""
 
-    __slots__ = ("apart", "balancer", "line", "many", "name", "ready", "share", "slots", "valve")
+    __slots__ = ("apart", "balancer", "line", "many", "name", "ready", "renewal", "share", "slots", "valve")
 
     def __init__(self, plan: policy.Group, numbers: Iterator[int], backlog: Backlog) -> None:
         self.name = plan.name
@@ -235,6 +262,7 @@ class Group:
         self.line = backlog.line()
         self.apart = backlog.line()
         """Those that may have killed workers that ran many at once: each of them is to be alone in one."""
+        self.renewal = plan.renewal
         self.balancer = plan.balancer
         """Of its tools that don't name one."""
 
@@ -269,7 +297,8 @@ class Fleet:
         return named[0] if named else min(self.groups, key=lambda group: group.many)
 
     def hire(self, slot: Slot, now: float) -> Worker | None:
-        """A new worker's record for a slot; None while every lane is in use by workers that haven't ended."""
+        """A new worker's record for a slot: as a successor, if somebody serves there. None while every lane is in use
+        by workers that haven't ended."""
         if not self.free:
             return None
         lane = self.free.popleft()
@@ -277,22 +306,27 @@ class Fleet:
         slot.generation += 1
         identity = f"{slot.index}.{slot.generation}".encode()
         worker = Worker(slot, lane, identity, now)
-        slot.worker = worker
-        slot.start_at = None
+        if slot.worker is not None:
+            slot.successor = worker
+        else:
+            slot.worker, slot.start_at = worker, None
         self.workers[identity] = worker
         return worker
 
     def change(self, worker: Worker, change: Change, now: float = 0.0, delay: float = 0.0) -> None:
-        """Move a worker on, and keep ``ready``, slots and lanes in step with it. If its slot is vacant then, another
-        worker is to start there after so many seconds."""
+        """Move a worker on, and keep ``ready``, slots and lanes in step with it. If it leaves its slot, its successor
+        has it; if there is none, another worker is to start there after so many seconds."""
         worker.step(change)
         self.ready = [w for w in self.workers.values() if w.life is Life.READY]
         group = worker.slot.group
         group.ready = [w for w in self.ready if w.slot.group is group]
         slot = worker.slot
-        if worker.life > Life.READY and slot.worker is worker:
-            slot.worker = None
-            slot.start_at = now + delay
+        if worker.life > Life.READY:
+            if slot.successor is worker:
+                slot.successor = None
+            elif slot.worker is worker:
+                slot.worker, slot.successor = slot.successor, None
+                slot.start_at = now + delay if slot.worker is None else None
         if worker.life is Life.GONE:
             del self.workers[worker.identity]
             self.free.append(worker.lane)

@@ -31,8 +31,9 @@ from toolring.supervisor.ground import Ground
 from toolring.supervisor.loop import Loop
 from toolring.supervisor.metrics import exporters
 from toolring.supervisor.observer import Observer
+from toolring.supervisor.renewals import Renewals
 from toolring.supervisor.services import Services
-from toolring.supervisor.spawner import process_state
+from toolring.supervisor.spawner import process_state, resident
 from toolring.supervisor.watch import Watch
 
 DESCRIPTORS: Final = 65_536
@@ -87,11 +88,13 @@ class Node:
         core.on_finished = observer.on_finished()
         timeouts, restarts = config.timeouts, config.restarts
         grace = Grace(**{name: getattr(timeouts, name) for name in Grace._fields})
+        endings = Endings(core, grace)
         watch = Watch(
             core,
-            Endings(core, grace),
+            endings,
             RestartBudget(restarts.intensity, restarts.period),
             lambda pid: process_state(pid) in ("T", "t"),
+            Renewals(core, endings, resident),
         )
         watch.on_exit = observer.worker_exited
         about = {"pid": os.getpid(), "start_method": ground.spawner.start_method}

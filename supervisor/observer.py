@@ -17,7 +17,16 @@ BURST: Final = 20
 """Lines of one kind within a second; further ones are counted and told of later, so that no fault floods the log."""
 
 _WARNINGS: Final = frozenset(
-    {"job_failed", "worker_exited", "worker_given_up", "client_lost", "zygote_lost", "event_failed", "balancer_failed"}
+    {
+        "job_failed",
+        "worker_exited",
+        "worker_given_up",
+        "client_lost",
+        "zygote_lost",
+        "event_failed",
+        "balancer_failed",
+        "renewal_failed",
+    }
 )
 _ERRORS: Final = frozenset({"start_failed", "node_unhealthy", "load_failed", "sink_failed"})
 
@@ -67,9 +76,9 @@ class Observer:
         self._tell(self._node_stopping, event)
 
     def worker_ready(self, worker: Worker) -> None:
-        self.note(
-            "worker_ready", {"worker": worker.pid, "slot": worker.slot.index, "generation": worker.slot.generation}
-        )
+        slot, took = worker.slot, worker.ready_since - worker.started
+        facts = {"worker": worker.pid, "slot": slot.index, "generation": slot.generation, "took": round(took, 4)}
+        self.note("worker_ready", facts)
         if self._worker_ready is not None:
             self._tell(self._worker_ready, WorkerEvent(worker.slot.index, worker.pid, worker.slot.generation))
 

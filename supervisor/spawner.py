@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from multiprocess import get_context
@@ -23,6 +23,7 @@ from toolring.settings import WorkerSettings
 
 _encode = msgspec.msgpack.encode
 _decode = msgspec.msgpack.decode
+_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
 
 class Started(NamedTuple):
@@ -170,6 +171,24 @@ def _spawned_zygote(settings: WorkerSettings, control: Connection, parent: int) 
     with open(settings.lanes, "r+b") as file:
         memory = mmap.mmap(file.fileno(), 0)
     _zygote()(settings, control, None, memory, parent)
+
+
+def resident(pid: int) -> int:
+    """Bytes of a process's resident memory; 0 once it is gone."""
+    try:
+        with open(f"/proc/{pid}/statm", "rb") as file:
+            return int(file.read().split()[1]) * _PAGE
+    except (OSError, IndexError, ValueError):
+        return _resident(pid)
+
+
+def _resident(pid: int) -> int:
+    """Where there is no /proc."""
+    psutil = import_module("psutil")
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:
+        return 0
 
 
 def process_state(pid: int) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
+from math import inf
 from typing import Final, NamedTuple
 
 from toolring.errors import Expired
@@ -17,6 +18,7 @@ from toolring.supervisor.endings import Endings
 from toolring.supervisor.fleet import Change, Life, Slot, Worker
 from toolring.supervisor.ledger import Entry, State
 from toolring.supervisor.placing import STUCK_COST
+from toolring.supervisor.renewals import Renewals
 
 BUSY_TICK: Final = 0.01
 IDLE_TICK: Final = 0.25
@@ -51,8 +53,16 @@ class Kill(NamedTuple):
 class Watch:
     """Looks after one core's workers."""
 
-    def __init__(self, core: Core, endings: Endings, budget: RestartBudget, is_stopped: Callable[[int], bool]) -> None:
+    def __init__(
+        self,
+        core: Core,
+        endings: Endings,
+        budget: RestartBudget,
+        is_stopped: Callable[[int], bool],
+        renewals: Renewals,
+    ) -> None:
         self.core = core
+        self.renewals = renewals
         self.endings = endings
         self.budget = budget
         self.grace = endings.grace
@@ -79,10 +89,10 @@ class Watch:
                 busy = True
                 if now >= worker.next_ending:
                     self._press(worker, now)
-            elif worker.life is Life.RETIRING:
+            elif worker.life is Life.RETIRING and worker.next_ending < inf:
                 busy = True
                 self._see_off(worker, now)
-            elif worker.line or worker.leftovers or worker.held_up is not None:
+            elif worker.life is Life.RETIRING or worker.line or worker.leftovers or worker.held_up is not None:
                 busy = True
                 for seq, left in list(worker.leftovers.items()):
                     self.endings.press(worker, seq, left, now)
@@ -90,11 +100,15 @@ class Watch:
                     self._look_at_many(worker, now)
                 else:
                     self._look_at(worker, now)
+                if worker.life is Life.RETIRING:
+                    self.renewals.see_off(worker, now)
             elif worker.life is Life.STARTING and now - worker.started > self.grace.start:
                 self.give_up(worker, now, f"was not ready after {self.grace.start:g} s")
         if core.fleet.ready:
             for slot in core.fleet.slots:
                 core.placing.release(slot, now, VACANT_SECONDS)
+        if not (self.stopping or core.draining):
+            self.renewals.look(now)
         core.joining.keyring.expire(now)
         if not core.healthy and any(now - w.ready_since > LIVED_SECONDS for w in core.fleet.ready):
             self._recover()
@@ -213,6 +227,8 @@ class Watch:
         core = self.core
         core.notes.append(("worker_given_up", {"worker": worker.pid, "slot": worker.slot.index, "why": why}))
         worker.reason = why
+        if worker.slot.successor is worker:
+            self.renewals.failed(worker, why, now)
         if worker.life is not Life.ENDING:
             core.fleet.change(worker, Change.END, now)
         worker.endings = KILL_NOW
@@ -247,8 +263,9 @@ class Watch:
         ending = worker.life is Life.ENDING
         began = self.endings.lost(worker, worker.reason if ending and worker.reason else cause, {"status": status}, now)
         outside = status in (-signal.SIGKILL, -signal.SIGTERM) and worker.life is not Life.STARTING
-        young = worker.answered == 0 and not began and not outside and worker.life <= Life.READY
         slot = worker.slot
+        succeeds = slot.successor is worker
+        young = worker.answered == 0 and not began and not outside and worker.life <= Life.READY and not succeeds
         self.restarts += 1
         core.notes.append(
             (
@@ -258,6 +275,8 @@ class Watch:
         )
         if self.on_exit is not None:
             self.on_exit(worker, cause)
+        if succeeds:
+            self.renewals.failed(worker, cause, now)
         if young:
             self.budget.died(now)
             if self.budget.exhausted(now) and core.healthy:
@@ -269,13 +288,16 @@ class Watch:
     def ready(self, worker: Worker, pid: int, now: float) -> None:
         worker.pid = pid
         worker.ready_since = worker.progress = now
+        if worker.slot.successor is worker:
+            self.renewals.takes_over(worker, now)
         self.core.fleet.change(worker, Change.READY)
 
     def due(self, now: float) -> list[Slot]:
         """Slots whose next worker is to be started now."""
         if self.stopping:
             return []
-        return [slot for slot in self.core.fleet.vacant() if slot.start_at is not None and slot.start_at <= now]
+        vacant = [slot for slot in self.core.fleet.vacant() if slot.start_at is not None and slot.start_at <= now]
+        return vacant if self.core.draining else vacant + self.renewals.due(now)
 
     def _refuse_waiting(self, now: float) -> None:
         """Nobody will come for those who wait: tell them, rather than let them run into their deadlines."""

@@ -155,6 +155,14 @@ class GroupSection(Section, frozen=True):
     """Of its tools that name none themselves; empty: as the tool needs it."""
     backlog: int = 0
     """Jobs that may wait for it; 0: as many as the node allows."""
+    max_jobs: int = 0
+    """Jobs after which one of its workers is renewed; 0: any number."""
+    max_age: float = 0.0
+    """Seconds after which one is renewed."""
+    max_idle: float = 0.0
+    """Seconds without anything to do after which one is renewed that has done something."""
+    max_memory: int = 0
+    """Bytes of resident memory above which one is renewed, once it has finished what it runs."""
 
 
 class CallerSection(Section, frozen=True):

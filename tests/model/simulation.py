@@ -48,6 +48,7 @@ from toolring.supervisor.core import Core, Limits
 from toolring.supervisor.endings import Endings, Grace
 from toolring.supervisor.fleet import BUSY_SECONDS, Fleet, Life, Worker
 from toolring.supervisor.ledger import Entry, Session, State
+from toolring.supervisor.renewals import Renewals
 from toolring.supervisor.sharing import Flight
 from toolring.supervisor.valves import Valve
 from toolring.supervisor.watch import SCAN_SECONDS, Watch
@@ -293,7 +294,11 @@ class Node:
         self.begun: dict[Entry, int] = {}
         """The epoch in which an entry was accepted."""
         self.core = Core(served or tools(), Fleet(groups, self.lanes.all), limits, Stamps(self.lanes.memory))
-        self.watch = Watch(self.core, Endings(self.core, GRACE), RestartBudget(5, 10.0), self._is_stopped)
+        endings = Endings(self.core, GRACE)
+        self.memory: dict[int, int] = {}
+        """Of a process, by its pid."""
+        renewals = Renewals(self.core, endings, lambda pid: self.memory.get(pid, 0), random.Random(1).random)
+        self.watch = Watch(self.core, endings, RestartBudget(5, 10.0), self._is_stopped, renewals)
         self.workers: dict[bytes, Any] = {}
         """Each a SimWorker, or a SimAsyncWorker."""
         self.exits: deque[tuple[bytes, int]] = deque()

@@ -182,6 +182,13 @@ class NodeMachine(RuleBasedStateMachine):
         if worker is not None:
             worker.stopped, worker.deaf = stopped, deaf
 
+    @rule(pick=picks)
+    def renew(self, pick: int) -> None:
+        """Somebody wants a worker replaced by a fresh one."""
+        ready = self.node.core.fleet.ready
+        if ready:
+            self.node.watch.renewals.ask(ready[pick % len(ready)], "wanted")
+
     @precondition(lambda self: self.node.exits)
     @rule()
     def hear_exit(self) -> None:
@@ -261,6 +268,7 @@ def walk(seed: int, length: int = 150) -> None:
         (4, lambda: machine.deliver(pick())),
         (mortal, lambda: machine.die(pick(), choice([-9, -11, -6, 1, 0]), dice.randrange(4), dice.random() < 0.5)),
         (0.4, lambda: machine.hold(pick(), dice.random() < 0.5, dice.random() < 0.5)),
+        (0.3, lambda: machine.renew(pick())),
         (mortal, lambda: machine.hear_exit() if machine.node.exits else None),
         (4, lambda: machine.wait(choice([0.001, 0.006, 0.02, 0.11] if patient < 0.7 else [0.02, 0.3, 0.6, 1.1, 2.2]))),
     ]

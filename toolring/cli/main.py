@@ -22,6 +22,7 @@ COMMANDS = {
     "jobs": "list the jobs in hand, the oldest first",
     "cancel": "end a job, wherever it is",
     "kill": "kill a worker; another takes its place",
+    "recycle": "replace workers by fresh ones, without losing a call",
     "breaker": "show the tools' circuits; open or close one",
     "status": "show a node's workers, jobs and tools",
     "cache": "show what the caches did; clear or invalidate results",

@@ -410,6 +410,10 @@ class AsyncClient:
         """Kill a worker, by its number or its pid; see ``Client.kill``."""
         await self._ask("kill", {"worker": worker})
 
+    async def recycle(self, worker: int | None = None, group: str | None = None) -> list[dict[str, int]]:
+        """Have workers replaced that serve until their successors are ready; see ``Client.recycle``."""
+        return list((await self._ask("recycle", {"worker": worker, "group": group}))["workers"])
+
     async def breakers(self) -> dict[str, dict[str, Any]]:
         """The state of each tool's circuit, by the tool's name, with what it has counted."""
         return dict((await self._ask("breakers", {}))["breakers"])

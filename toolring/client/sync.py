@@ -335,6 +335,11 @@ class Client:
         """Kill a worker, by its number or its pid; another takes its place. What it ran ends as after a crash."""
         self._ask("kill", {"worker": worker})
 
+    def recycle(self, worker: int | None = None, group: str | None = None) -> list[dict[str, int]]:
+        """Have a worker replaced, by its number or its pid; those of a group; or all. Each serves until its successor
+        is ready, and finishes what it has begun, so no call is lost. Gives ``worker`` and ``pid`` of each."""
+        return list(self._ask("recycle", {"worker": worker, "group": group})["workers"])
+
     def breakers(self) -> dict[str, dict[str, Any]]:
         """The state of each tool's circuit, by the tool's name, with what it has counted."""
         return dict((self._ask("breakers", {}))["breakers"])

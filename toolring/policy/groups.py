@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from toolring.errors import LoadError
+from toolring.policy.renewal import Renewal
 from toolring.spec import ToolSpec
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Group(NamedTuple):
     bounds: Bounds = Bounds()
     balancer: str | None = None
     """Of those of its tools that name none themselves."""
+    renewal: Renewal = Renewal()
 
 
 def bounds_of(spec: ToolSpec) -> Bounds:
@@ -98,7 +100,10 @@ def _group(name: str, members: list[ToolSpec], section: GroupSection | None, wor
             )
     if section.memory and not any(spec.memory for spec in members):
         raise LoadError(f"groups.{name}.memory does nothing: none of its tools declares memory=")
-    return Group(name, section.workers or workers, section.per_worker or per_worker, bounds, section.balancer or None)
+    renewal = Renewal(section.max_jobs, section.max_age, section.max_idle, section.max_memory)
+    return Group(
+        name, section.workers or workers, section.per_worker or per_worker, bounds, section.balancer or None, renewal
+    )
 
 
 def _some(names: list[str]) -> str:

@@ -1,0 +1,119 @@
+"""Renewals: a worker that has served long enough is replaced, and no call waits for it.
+
+Its successor starts while it serves on. Once that is ready it takes over the slot, and the old one finishes what it
+has begun, then leaves. If the successor doesn't come to life, the old one stays, and it is tried again later.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from math import ceil, inf
+from typing import TYPE_CHECKING, Final
+
+from toolring.errors import InvalidArguments
+from toolring.protocol import Stop
+from toolring.supervisor.fleet import Change, Group, Life, Slot, Worker
+
+if TYPE_CHECKING:
+    from toolring.supervisor.core import Core
+    from toolring.supervisor.endings import Endings
+
+AT_ONCE: Final = 0.25
+"""No more than this share of a group's workers, and at least one, are renewed at the same time."""
+LOOK_SECONDS: Final = 0.25
+LEAVE_SECONDS: Final = 1.0
+"""How long a worker that was told to leave, and has nothing to do, may take to be gone."""
+LONGEST_DELAY: Final = 60.0
+
+
+class Renewals:
+    """Looks after one core's workers. ``measure`` gives the resident memory of a process in bytes."""
+
+    def __init__(
+        self,
+        core: Core,
+        endings: Endings,
+        measure: Callable[[int], int],
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        self._core = core
+        self._endings = endings
+        self._measure = measure
+        self._draw = draw
+        self._next_look = 0.0
+        self.count = 0
+        """Workers that were renewed since the start."""
+
+    # ---- who is to be renewed
+
+    def look(self, now: float) -> None:
+        """Ask for those that are due, as far as others of their group aren't being renewed now."""
+        if now < self._next_look:
+            return
+        self._next_look = now + LOOK_SECONDS
+        for group in self._core.fleet.groups:
+            policy = group.renewal
+            if not policy.wanted:
+                continue
+            for worker in group.ready:
+                if policy.memory:
+                    worker.memory = self._measure(worker.pid)
+                age, idle = now - worker.ready_since, now - worker.progress if worker.idle else 0.0
+                if not worker.renew:
+                    worker.renew = policy.reason(worker.answered, age, idle, worker.memory, worker.luck)
+
+    def ask(self, worker: Worker, why: str) -> None:
+        """Somebody wants it renewed. Raises InvalidArguments for one that is on its way out."""
+        if worker.life is not Life.READY:
+            raise InvalidArguments(f"worker {worker.slot.index} is {worker.life.name.lower()}", argument="worker")
+        worker.renew = why
+
+    def due(self, now: float) -> list[Slot]:
+        """Slots whose successor is to be started now."""
+        found: list[Slot] = []
+        for group in self._core.fleet.groups:
+            room = most_at_once(group) - sum(slot.successor is not None for slot in group.slots)
+            for slot in group.slots:
+                worker = slot.worker
+                wanted = worker is not None and worker.renew and worker.life is Life.READY
+                if wanted and room > 0 and slot.successor is None and now >= slot.renew_at:
+                    found.append(slot)
+                    room -= 1
+        return found
+
+    # ---- the change
+
+    def takes_over(self, worker: Worker, now: float) -> None:
+        """A successor is ready: the slot is its own, and its predecessor gets nothing more."""
+        slot = worker.slot
+        old, slot.worker, slot.successor, slot.renew_failures = slot.worker, worker, None, 0
+        if old is None or old.life is not Life.READY:
+            return
+        self.count += 1
+        self._core.notes.append(
+            ("worker_renewed", {"worker": old.pid, "slot": slot.index, "successor": worker.pid, "why": old.renew})
+        )
+        self._endings.take_back(old)
+        self._core.fleet.change(old, Change.RETIRE, now)
+        old.next_ending = inf
+
+    def see_off(self, worker: Worker, now: float) -> None:
+        """One that gets nothing more may finish what it has begun, and is then told to leave."""
+        if worker.idle and worker.next_ending == inf:
+            self._core.says.append((worker, Stop()))
+            worker.next_ending = now + LEAVE_SECONDS
+
+    def failed(self, worker: Worker, cause: str, now: float) -> None:
+        """A successor died before it was ready: its predecessor serves on, and another is tried by and by."""
+        slot = worker.slot
+        slot.successor = None
+        slot.renew_failures += 1
+        delay = min(LONGEST_DELAY, 2.0**slot.renew_failures * (0.5 + self._draw() / 2))
+        slot.renew_at = now + delay
+        facts = {"slot": slot.index, "successor": worker.pid, "cause": cause, "again_in": round(delay, 1)}
+        self._core.notes.append(("renewal_failed", facts))
+
+
+def most_at_once(group: Group) -> int:
+    return max(1, ceil(len(group.slots) * AT_ONCE))
