@@ -73,12 +73,14 @@ class Ground:
             targets = (BUNDLED,)
         return WorkerSettings(
             targets=targets,
+            node=self.address,
             address=self.back,
             lanes=self.lanes.path,
             start_method=config.node.start_method,
             overrides=self.overrides,
             cache=self._cache_settings(targets),
             services=config.services,
+            processes={name: section.process for name, section in config.groups.items()},
             max_result=config.limits.max_body,
             plugins=config.plugins.load,
             allow=config.plugins.allow,

@@ -175,7 +175,8 @@ class Loop:
                 self.spawner.open()
         for slot in watch.due(now) if self._zygote_at is None else ():
             worker = fleet.hire(slot, now)
-            if worker is not None and not self.spawner.start(worker.lane.index, worker.identity, bool(worker.many)):
+            start = self.spawner.start
+            if worker and not start(worker.lane.index, worker.identity, bool(worker.many), slot.group.name):
                 watch.exited(worker, 71, now)
         for slot in fleet.vacant():
             if slot.start_at is not None:

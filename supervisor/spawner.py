@@ -102,11 +102,11 @@ class Spawner:
         specs, self.start_method = news
         return list(specs)
 
-    def start(self, lane: int, identity: bytes, many: bool) -> bool:
-        """Ask for a worker, for many jobs at once or one after the other; False if the zygote is gone."""
+    def start(self, lane: int, identity: bytes, many: bool, group: str) -> bool:
+        """Ask for a worker of a group, for many jobs at once or one after the other; False if the zygote is gone."""
         assert self._control is not None
         try:
-            self._control.send_bytes(_encode([lane, identity, many]))
+            self._control.send_bytes(_encode([lane, identity, many, group]))
         except OSError:
             return False
         return True

@@ -18,6 +18,7 @@ import msgspec
 from toolring import logs
 from toolring.errors import ConfigError
 from toolring.policy.service import MOST_ENDPOINTS, NAME, ServicePolicy
+from toolring.process import ProcessLimits
 
 FILE: Final = "toolring.toml"
 MOST_WORKERS: Final = 1024
@@ -163,6 +164,29 @@ class GroupSection(Section, frozen=True):
     """Seconds without anything to do after which one is renewed that has done something."""
     max_memory: int = 0
     """Bytes of resident memory above which one is renewed, once it has finished what it runs."""
+    address_space: int | None = None
+    """Bytes of virtual memory of each of its processes: RLIMIT_AS. What says nothing is as the node has it."""
+    cpu_seconds: int | None = None
+    """Seconds of processor time in the life of each: RLIMIT_CPU."""
+    open_files: int | None = None
+    """RLIMIT_NOFILE of each."""
+    core_bytes: int | None = None
+    """Bytes of a core dump: RLIMIT_CORE."""
+    nice: int = 0
+    """Added to the node's own."""
+    cpus: tuple[int, ...] = ()
+    """Cores that its processes may run on; empty: all."""
+    environment: dict[str, str] = {}
+    """Variables that its processes have besides the node's; an empty one is taken away."""
+    directory: str = ""
+    """Where its processes work; empty: where the node does."""
+    user: str = ""
+    """Whose rights they have; needs a node that runs as root."""
+
+    @property
+    def process(self) -> ProcessLimits:
+        """What each of its processes may have."""
+        return ProcessLimits(**{name: getattr(self, name) for name in ProcessLimits._fields})
 
 
 class CallerSection(Section, frozen=True):
@@ -408,6 +432,10 @@ def _build(values: Mapping[str, Any], sources: Mapping[str, str]) -> Config:
     return msgspec.convert(tree, Config)
 
 
+_OF_PROCESSES: Final = tuple(f".{name}" for name in ProcessLimits._fields)
+"""Checked as a whole."""
+
+
 def _service(name: str, said: Mapping[str, Any], sources: Mapping[str, str]) -> ServicePolicy:
     key = f"services.{name}"
     source = next(source for known, source in sources.items() if known.startswith(f"{key}."))
@@ -439,6 +467,8 @@ def _check(config: Config, sources: Mapping[str, str]) -> None:
         if isinstance(value, int | float):
             named = name.startswith(("callers.", "groups.")) and not name.endswith(".weight")
             floor = 0 if named else least.get(name)
+            if named and name.endswith(_OF_PROCESSES):
+                continue
             if floor is None and not 0 < value < float("inf"):
                 bad = "must be greater than 0"
             elif floor is not None and not floor <= value < float("inf"):
@@ -452,6 +482,10 @@ def _check(config: Config, sources: Mapping[str, str]) -> None:
             bad = f"must be one of {', '.join(choices)}"
         if bad:
             raise ConfigError(f"{sources[name]}: {name} = {value!r} {bad}", key=name)
+    for group, section in config.groups.items():
+        if wrong := section.process.wrong():
+            key = f"groups.{group}.{wrong.split()[0].rstrip(':')}"
+            raise ConfigError(f"{sources.get(key, 'the file')}: groups.{group}: {wrong}", key=key)
     for caller, account in config.callers.items():
         if account.burst and not account.rate:
             name = f"callers.{caller}.burst"

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from toolring.policy.service import ServicePolicy
+from toolring.process import ProcessLimits
 
 
 class CacheSettings(NamedTuple):
@@ -29,7 +30,10 @@ class CacheSettings(NamedTuple):
 
 class WorkerSettings(NamedTuple):
     targets: tuple[str, ...]
+    node: str
+    """The node's address, for people."""
     address: str
+    """Where the supervisor listens to its workers."""
     lanes: str
     """The path of the shared memory, for workers that don't inherit it."""
     start_method: str
@@ -38,6 +42,8 @@ class WorkerSettings(NamedTuple):
     """Policy that the configuration sets for a tool, by its name."""
     cache: CacheSettings
     services: Mapping[str, ServicePolicy]
+    processes: Mapping[str, ProcessLimits]
+    """What the processes of a group may have of the machine, by its name."""
     max_result: int
     plugins: tuple[str, ...]
     allow: tuple[str, ...]

@@ -24,6 +24,7 @@ FLUSH_SECONDS: Final = 0.001
 """Finished answers wait at most this long for company while further jobs of a batch run."""
 REPORT_SECONDS: Final = 1.0
 LOOK_SECONDS: Final = 0.05
+CONNECT_SECONDS: Final = 5
 
 _encode = protocol.encode
 _send = zmq.backend.Socket.send  # without the sugar: two thirds of the price
@@ -36,14 +37,22 @@ _HEAD: Final = b"\x92\xa4done\xdd"
 
 
 @contextmanager
-def connected(address: str, identity: bytes) -> Iterator[Socket]:
-    """The socket to the supervisor. Sending never blocks: the supervisor bounds what is under way."""
+def connected(address: str, identity: bytes, at_once: bool = False) -> Iterator[Socket]:
+    """The socket to the supervisor. Sending never blocks: the supervisor bounds what is under way.
+
+    ``at_once``: the connection stands when this returns, for a process that is about to lose the right to make it.
+    """
     context = zmq.Context()
     socket: Socket = context.socket(zmq.DEALER)
     socket.linger = 1000
     socket.sndhwm = socket.rcvhwm = 0
     socket.routing_id = identity
+    monitor = socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED) if at_once else None
     socket.connect(address)
+    if monitor is not None:
+        monitor.poll(CONNECT_SECONDS * 1000)
+        socket.disable_monitor()
+        monitor.close()
     try:
         yield socket
     finally:

@@ -8,7 +8,9 @@ import signal
 from collections.abc import Mapping
 from functools import partial
 from importlib import import_module
-from typing import Any
+from typing import Any, NamedTuple
+
+from setproctitle import setproctitle
 
 from toolring import logs
 from toolring.calls import Calls
@@ -19,6 +21,7 @@ from toolring.heap import keep_freed
 from toolring.lane import INTERRUPT, Lane, register_for_fence, shared_calls
 from toolring.plugins.registry import Registry
 from toolring.plugins.specs import StoreSettings
+from toolring.process import ProcessLimits
 from toolring.settings import WorkerSettings
 from toolring.spec import ToolSpec
 from toolring.stamps import Stamps
@@ -109,6 +112,30 @@ class Kit:
         )
 
 
+class Place(NamedTuple):
+    """Where a worker works."""
+
+    lane: int
+    identity: bytes
+    parent: int
+    many: bool
+    """It runs async tools, many at once, in an event loop."""
+    group: str
+
+
+class Title:
+    """What ``ps`` and ``top`` show of a worker."""
+
+    def __init__(self, node: str, place: Place) -> None:
+        slot = place.identity.decode().partition(".")[0]
+        self._mine = f"toolring worker {slot} ({place.group}) of {node}"
+        setproctitle(self._mine)
+
+    def show(self, tool: str) -> None:
+        """It runs this, or has run it last."""
+        setproctitle(f"{self._mine}: {tool}")
+
+
 def _tell_broken(tool: str, reason: str) -> None:
     logs.bound(tool=tool).error("cache_strategy_failed", reason=reason, effect="this worker caches it no more")
 
@@ -122,18 +149,12 @@ def run(
     tools: Mapping[str, Tool[..., Any]],
     registry: Registry,
     memory: mmap.mmap,
-    number: int,
-    identity: bytes,
-    parent: int,
-    many: bool,
+    place: Place,
 ) -> None:
-    """Serve until told to stop. Runs in the main thread of a process of its own.
-
-    ``many``: it runs async tools, many at once, in an event loop.
-    """
-    lane = Lane(memory, number)
+    """Serve until told to stop. Runs in the main thread of a process of its own."""
+    lane = Lane(memory, place.lane)
     os.setpgid(0, 0)  # so that the tool's own children can be ended with it
-    die_with(parent)
+    die_with(place.parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -141,12 +162,17 @@ def run(
     register_for_fence()
     keep_freed()
     logs.configure(settings.log_format, settings.log_level)
-    calls = shared_calls(memory, number)
+    calls = shared_calls(memory, place.lane)
     calls.clear()
     kit = Kit(settings, tools, registry, Stamps(memory), calls)
     figures = kit.figures if kit.memories or kit.services.used else None
-    with connected(settings.address, identity) as socket:
-        if many:
+    limits = settings.processes.get(place.group, ProcessLimits())
+    title = Title(settings.node, place)
+    with connected(settings.address, place.identity, at_once=bool(limits.user)) as socket:
+        limits.apply()
+        if limits.become_user():
+            die_with(place.parent)  # the kernel forgets it with the rights
+        if place.many:
             signal.signal(INTERRUPT, signal.SIG_IGN)  # a signal would strike whichever job happens to run
             async_serve = import_module("toolring.workers.async_loop").serve  # asyncio is for those who need it
             async_serve(socket, lane, kit.runnables, logs.bound, settings.max_result, figures)
@@ -154,5 +180,5 @@ def run(
         armed = Armed()
         install(armed, lane)
         messages = Messages(socket)
-        runner = Runner(kit.runnables, lane, armed, logs.bound, settings.max_result, messages)
+        runner = Runner(kit.runnables, lane, armed, logs.bound, settings.max_result, messages, title.show)
         serve(socket, messages, lane, runner, os.getpid(), figures)

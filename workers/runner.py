@@ -76,6 +76,8 @@ class Runner:
         "_max_result",
         "_outlet",
         "_runnables",
+        "_show",
+        "_shown",
         "_words",
         "forked",
         "retired",
@@ -89,7 +91,11 @@ class Runner:
         make_logger: Callable[..., Any],
         max_result: int,
         channel: Channel,
+        show: Callable[[str], None] = lambda _tool: None,
     ) -> None:
+        """``show`` is told the name of a tool that is about to run, if it isn't the last one's."""
+        self._show = show
+        self._shown = ""
         self._runnables = runnables
         self._lane = lane
         self._words = lane.words
@@ -120,6 +126,9 @@ class Runner:
         runnable = self._runnables.get(work.tool)
         if runnable is None:
             return failure(seq, UnknownTool(f"no tool {work.tool!r} in this worker"), work)
+        if work.tool != self._shown:
+            self._shown = work.tool
+            self._show(work.tool)
         if work.stream or work.progress:
             return self._followed(seq, work, runnable, start)
         return self._attempt(seq, work, runnable, start)

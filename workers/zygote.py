@@ -30,7 +30,7 @@ from toolring.plugins.registry import Registry, load_plugins
 from toolring.settings import WorkerSettings
 from toolring.stamps import Stamps
 from toolring.workers.catalog import load
-from toolring.workers.main import Kit, run
+from toolring.workers.main import Kit, Place, run
 from toolring.workers.services.operations import operations
 
 _encode = msgspec.msgpack.encode
@@ -154,16 +154,16 @@ class Nursery:
             self._reap()
             try:
                 while control.poll():
-                    lane, identity, many = _decode(control.recv_bytes())
-                    self._start(lane, identity, many)
+                    self._start(*_decode(control.recv_bytes()))
             except (EOFError, OSError):
                 return
 
-    def _start(self, lane: int, identity: bytes, many: bool) -> None:
+    def _start(self, lane: int, identity: bytes, many: bool, group: str) -> None:
+        place = Place(lane, identity, os.getpid(), many, group)
         if self._fork:
-            target, args = self._forked, (lane, identity, os.getpid(), many)
+            target, args = self._forked, (place,)
         else:
-            target, args = spawned, (self._settings, lane, identity, os.getpid(), many)  # type: ignore[assignment]
+            target, args = spawned, (self._settings, place)  # type: ignore[assignment]
         worker = self._context.Process(target=target, args=args, name=f"toolring-worker-{identity.decode()}")
         try:
             worker.start()
@@ -176,9 +176,9 @@ class Nursery:
         self._ends[identity] = _end_of(worker)
         self._control.send_bytes(_encode(["started", identity, worker.pid]))
 
-    def _forked(self, lane: int, identity: bytes, parent: int, many: bool) -> None:
+    def _forked(self, place: Place) -> None:
         self._control.close()
-        run(self._settings, self._tools, self._registry, self._memory, lane, identity, parent, many)
+        run(self._settings, self._tools, self._registry, self._memory, place)
 
     def _reap(self) -> None:
         for identity, worker in list(self._workers.items()):
@@ -214,11 +214,11 @@ def _kill_group(pid: int) -> None:
         pass  # it had not made a group of its own yet, or all of it is gone
 
 
-def spawned(settings: WorkerSettings, lane: int, identity: bytes, parent: int, many: bool) -> None:
+def spawned(settings: WorkerSettings, place: Place) -> None:
     """A worker in a fresh interpreter: everything is imported again, the lanes are found through the parent."""
     os.setpgid(0, 0)
-    die_with(parent)  # before anything of the tools' is imported, which may take its time
+    die_with(place.parent)  # before anything of the tools' is imported, which may take its time
     tools, registry = load_all(settings)
     with open(settings.lanes, "r+b") as file:
         memory = mmap.mmap(file.fileno(), 0)
-    run(settings, tools, registry, memory, lane, identity, parent, many)
+    run(settings, tools, registry, memory, place)

@@ -36,12 +36,14 @@ def odd(n: int) -> int:
 
 SETTINGS = WorkerSettings(
     targets=(),
+    node="",
     address="",
     lanes="",
     start_method="fork",
     overrides={},
     cache=CacheSettings(strategy="lru", entries=1, bytes=1 << 20),
     services={},
+    processes={},
     max_result=1 << 20,
     plugins=(),
     allow=(),
