@@ -220,6 +220,28 @@ class Poisoned(ToolringError):
     exit_status = 7
 
 
+class PoolTimeout(ToolringError):
+    """No resource of the pool became free in time. Its counts are in ``facts``; ``__cause__`` is the error of the last
+    creation, if that failed."""
+
+    code = "POOL_TIMEOUT"
+    exit_status = 5
+    retryable = True
+
+
+class PoolExhausted(PoolTimeout):
+    """As many wait for the pool's resources as may, so nobody more does."""
+
+    code = "POOL_EXHAUSTED"
+
+
+class PoolClosed(ToolringError):
+    """The pool was closed."""
+
+    code = "POOL_CLOSED"
+    exit_status = 5
+
+
 def _tree(root: type[ToolringError]) -> dict[str, type[ToolringError]]:
     found = {root.code: root}
     for child in root.__subclasses__():

@@ -1,0 +1,111 @@
+"""What the pools for threads and for asyncio have in common."""
+
+from __future__ import annotations
+
+import random
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from inspect import isgeneratorfunction
+from typing import Any, ClassVar, Final, Generic, TypeVar
+from weakref import ref
+
+from toolring.workers.pools.entry import Held, Hold
+from toolring.workers.pools.forks import begin_in_children
+from toolring.workers.pools.ledger import Ledger
+from toolring.workers.pools.policy import PoolPolicy
+
+T = TypeVar("T")
+
+MOST_FRAMES: Final = 6
+_OURS: Final = __name__.rpartition(".")[0]
+
+
+class Base(Generic[T]):
+    """``create`` returns a resource, or is a generator function that yields one and tears it down afterwards.
+
+    ``validate``, ``reset`` and ``destroy`` take a resource: is it in order (False or an exception: no), make it ready
+    for the next (likewise), tear it down. ``on_leak`` takes a ``Held``. The rest is as in ``PoolPolicy``.
+    """
+
+    _is_generator: ClassVar[Callable[[Any], Any]] = isgeneratorfunction
+    _refused: ClassVar[tuple[tuple[Callable[[Any], Any], str], ...]] = ()
+    """Kinds of ``create`` that it can't call."""
+
+    def __init__(
+        self,
+        create: Callable[[], Iterator[T]]
+        | Callable[[], AsyncIterator[T]]
+        | Callable[[], Awaitable[T]]
+        | Callable[[], T],
+        *,
+        min: int = 0,
+        max: int = 10,
+        acquire_timeout: float = 5.0,
+        create_timeout: float = 30.0,
+        idle_timeout: float = 600.0,
+        max_lifetime: float = 3600.0,
+        max_uses: int = 0,
+        max_waiting: int = 0,
+        validate: Callable[[T], Any] | None = None,
+        validate_after: float = 0.5,
+        keepalive: float = 0.0,
+        reset: Callable[[T], Any] | None = None,
+        destroy: Callable[[T], Any] | None = None,
+        leak_after: float = 0.0,
+        on_leak: Callable[[Held], Any] | None = None,
+        name: str = "",
+        clock: Callable[[], float] = time.monotonic,
+        rng: Callable[[], float] = random.random,
+    ) -> None:
+        for found, what in self._refused:
+            if found(create):
+                raise ValueError(f"create={create!r} is {what}")
+        self._yields = type(self)._is_generator(create)
+        if self._yields and destroy is not None:
+            raise ValueError(f"destroy={destroy!r}: a generator tears down what it made after its yield")
+        if keepalive and validate is None:
+            raise ValueError(f"keepalive={keepalive!r} needs validate")
+        self.name = name
+        self.policy = PoolPolicy(
+            min=min,
+            max=max,
+            acquire_timeout=acquire_timeout,
+            create_timeout=create_timeout,
+            idle_timeout=idle_timeout,
+            max_lifetime=max_lifetime,
+            max_uses=max_uses,
+            max_waiting=max_waiting,
+            validate_after=validate_after,
+            keepalive=keepalive,
+            leak_after=leak_after,
+        )
+        self._create: Callable[[], Any] = create
+        self._validate, self._reset, self._destroy, self._on_leak = validate, reset, destroy, on_leak
+        self._clock, self._rng = clock, rng
+        self._ledgers: list[Ledger] = []
+        """The last is in use. Those of parent processes stay: a generator that is forgotten would be torn down."""
+        self._begin()
+        begin_in_children(self)
+
+    def _begin(self) -> None:
+        raise NotImplementedError
+
+    def _open(self, bell: Callable[[], Any], lost: Callable[[ref[Hold]], Any]) -> Ledger:
+        ledger = Ledger(self.name, self.policy, self._validate is not None, bell, lost, self._clock, self._rng)
+        ledger.closed = bool(self._ledgers) and self._ledgers[-1].closed
+        self._ledgers.append(ledger)
+        return ledger
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name or hex(id(self))}>"
+
+
+def place() -> str:
+    """The frames outside of this package that lead here, the innermost first."""
+    frame, found = sys._getframe(1), list[str]()
+    while frame is not None and len(found) < MOST_FRAMES:
+        if found or not frame.f_globals.get("__name__", "").startswith(_OURS):
+            found.append(f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}")
+        frame = frame.f_back  # type: ignore[assignment]
+    return " < ".join(found)
