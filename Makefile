@@ -11,7 +11,7 @@ INSTALLED := $(VENV)/.installed
 INSTALLED_BENCH := $(VENV)/.installed-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-services lint format types house check docs bench bench-cache bench-flow bench-live bench-nodes bench-services bench-simulate bench-traces clean
+.PHONY: help demo test test-services lint format types house check docs bench bench-cache bench-flow bench-live bench-nodes bench-services bench-simulate bench-traces clean bench-pools
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
@@ -58,6 +58,9 @@ bench-nodes: $(INSTALLED_BENCH) ## what routing costs, what a killed node costs:
 
 bench-services: $(INSTALLED_BENCH) ## balancers before real workers and HTTP endpoints: docs/service-benchmarks.md
 	@$(PY) -m benchmarks.services --docs docs/service-benchmarks.md
+
+bench-pools: $(INSTALLED_BENCH) ## pools of resources, objects and buffers: docs/pool-benchmarks.md
+	@$(PY) -m benchmarks.pools --docs docs/pool-benchmarks.md
 
 bench-simulate: $(INSTALLED_BENCH) ## the policies in a simulated cluster: docs/simulation.md
 	@$(PY) -m benchmarks.simulate --docs docs/simulation.md

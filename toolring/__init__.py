@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from toolring.spec import ToolSpec as ToolSpec
     from toolring.tracing import trace_headers as trace_headers
     from toolring.tracing import traced as traced
+    from toolring.workers.pools.aio import AsyncPool as AsyncPool
+    from toolring.workers.pools.buffers import BufferPool as BufferPool
+    from toolring.workers.pools.objects import ObjectPool as ObjectPool
+    from toolring.workers.pools.pool import Pool as Pool
     from toolring.workers.services.service import AsyncService as AsyncService
     from toolring.workers.services.service import Service as Service
 
@@ -37,12 +41,16 @@ _HOMES = {
     "AsyncClient": "toolring.client.aio",
     "AsyncHandle": "toolring.client.aio",
     "AsyncService": "toolring.workers.services.service",
+    "AsyncPool": "toolring.workers.pools.aio",
     "AsyncStream": "toolring.client.aio",
+    "BufferPool": "toolring.workers.pools.buffers",
     "Client": "toolring.client.sync",
     "Cluster": "toolring.client.cluster",
     "ClusterHandle": "toolring.client.cluster_handle",
     "Context": "toolring.context",
     "Handle": "toolring.client.handles",
+    "ObjectPool": "toolring.workers.pools.objects",
+    "Pool": "toolring.workers.pools.pool",
     "Progress": "toolring.client.feed",
     "Retry": "toolring.errors",
     "Service": "toolring.workers.services.service",
