@@ -114,6 +114,7 @@ class Admin:
             "tools": {tool.name: tool.figures() for tool in tools},
             "cache": self._cache(),
             "services": self._services.figures(self.loads.values()),
+            "resources": _pooled(load.get("resources", {}) for load in self.loads.values()),
             "sinks": {s.name: {"sent": s.sent, "dropped": s.dropped, "failed": s.failed} for s in self.exporters},
         }
 
@@ -291,6 +292,17 @@ class Admin:
         if entry.state is State.DISPATCHED and worker is not None:
             return "running" if worker.begun(worker.number_of(entry)) else "dispatched"
         return State(entry.state).name.lower()
+
+
+def _pooled(figures: Iterable[Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, float]]:
+    """Counts of the pools of one name added up over the workers; of the longest wait the longest."""
+    total: dict[str, dict[str, float]] = {}
+    for one in figures:
+        for name, values in one.items():
+            into = total.setdefault(name, dict.fromkeys(values, 0))
+            for key, value in values.items():
+                into[key] = max(into[key], value) if key == "longest_wait" else into[key] + value
+    return total
 
 
 def _added(figures: Iterable[Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, Any]]:

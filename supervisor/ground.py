@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from toolring import address
-from toolring.config import Loaded, overrides
+from toolring.config import Loaded, decided, overrides
 from toolring.errors import AddressError
 from toolring.heap import keep_freed
 from toolring.lane import Lanes
@@ -80,6 +80,7 @@ class Ground:
             overrides=self.overrides,
             cache=self._cache_settings(targets),
             services=config.services,
+            resources={name: decided(section) for name, section in config.resources.items()},
             processes={name: section.process for name, section in config.groups.items()},
             max_result=config.limits.max_body,
             plugins=config.plugins.load,

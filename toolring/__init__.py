@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from toolring.workers.pools.buffers import BufferPool as BufferPool
     from toolring.workers.pools.objects import ObjectPool as ObjectPool
     from toolring.workers.pools.pool import Pool as Pool
+    from toolring.workers.pools.resource import resource as resource
     from toolring.workers.services.service import AsyncService as AsyncService
     from toolring.workers.services.service import Service as Service
 
@@ -60,6 +61,7 @@ _HOMES = {
     "ToolringError": "toolring.errors",
     "hookimpl": "toolring.plugins.markers",
     "remaining": "toolring.context",
+    "resource": "toolring.workers.pools.resource",
     "tool": "toolring.declare",
     "trace_headers": "toolring.tracing",
     "traced": "toolring.tracing",

@@ -202,6 +202,22 @@ class CallerSection(Section, frozen=True):
     """Jobs that it may have in hand; 0: as many as ``limits.per_client`` allows each of its clients."""
 
 
+class ResourceSection(Section, frozen=True):
+    """Settings of a pool of resources, by its name, in place of what its declaration says."""
+
+    min: int | None = None
+    max: int | None = None
+    acquire_timeout: float | None = None
+    create_timeout: float | None = None
+    idle_timeout: float | None = None
+    max_lifetime: float | None = None
+    max_uses: int | None = None
+    max_waiting: int | None = None
+    validate_after: float | None = None
+    keepalive: float | None = None
+    leak_after: float | None = None
+
+
 class Plugins(Section, frozen=True):
     load: tuple[str, ...] = ()
     """Modules to load beside those that installed packages offer."""
@@ -233,6 +249,7 @@ class Config(Section, frozen=True):
     tools: dict[str, ToolSection] = {}
     callers: dict[str, CallerSection] = {}
     services: dict[str, ServicePolicy] = {}
+    resources: dict[str, ResourceSection] = {}
     plugins: Plugins = Plugins()
     metrics: Metrics = Metrics()
     log: Log = Log()
@@ -243,6 +260,7 @@ _NAMED: Final[Mapping[str, Mapping[str, Any]]] = {
     "tools": {field.name: field.type for field in msgspec.structs.fields(ToolSection)},
     "callers": {field.name: field.type for field in msgspec.structs.fields(CallerSection)},
     "services": {field.name: field.type for field in msgspec.structs.fields(ServicePolicy)},
+    "resources": {field.name: field.type for field in msgspec.structs.fields(ResourceSection)},
 }
 """Sections with one table for each name: the keys of such a table, and their types."""
 
@@ -294,6 +312,8 @@ def flat(config: Config) -> dict[str, Any]:
     values = {name: getattr(getattr(config, name.split(".")[0]), name.split(".")[1]) for name, _ in _settings()}
     for tool, policy in config.tools.items():
         values.update({f"tools.{tool}.{key}": value for key, value in decided(policy).items()})
+    for name, pool in config.resources.items():
+        values.update({f"resources.{name}.{key}": value for key, value in decided(pool).items()})
     for kind, sections in (("groups", config.groups), ("callers", config.callers), ("services", config.services)):
         for name, section in sections.items():
             values.update({f"{kind}.{name}.{key}": value for key, value in msgspec.to_builtins(section).items()})
@@ -329,8 +349,8 @@ def check_tools(config: Config, served: Collection[str]) -> None:
             raise ConfigError(text, key=f"tools.{tool}")
 
 
-def decided(section: ToolSection) -> dict[str, Any]:
-    """What a tool's section says, without what it leaves to the tool."""
+def decided(section: ToolSection | ResourceSection) -> dict[str, Any]:
+    """What a section says, without what it leaves to the tool, or to the declaration."""
     return {key: value for key, value in msgspec.structs.asdict(section).items() if value is not None}
 
 
@@ -461,7 +481,7 @@ def _check(config: Config, sources: Mapping[str, str]) -> None:
         "timeouts.neighbours": 0,
     }
     for name, value in flat(config).items():
-        if name.startswith(("tools.", "services.")):
+        if name.startswith(("tools.", "services.", "resources.")):
             continue  # each is checked as a whole
         bad = ""
         if isinstance(value, int | float):

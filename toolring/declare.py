@@ -14,14 +14,26 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Annotated, Any, Final, Generic, ParamSpec, TypeVar, get_args, get_origin, get_type_hints, overload
+from typing import (
+    Annotated,
+    Any,
+    Final,
+    Generic,
+    NamedTuple,
+    ParamSpec,
+    TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
+    overload,
+)
 
 import msgspec
 
 from toolring import batches
 from toolring.context import Context
 from toolring.errors import InvalidArguments, TooDeep
-from toolring.given import GivenService, Wanted
+from toolring.given import GivenPool, GivenService, Wanted
 from toolring.policy.declared import UNCACHED, decided, refused
 from toolring.spec import ToolSpec
 
@@ -32,6 +44,17 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
 _CULPRIT = re.compile(r"(?:- at|in) `\$\.([^\W\d]\w*)")
 _KIND: Final = {False: "a plain function", True: "an async function"}
 _FIELD = re.compile(r"(?:field|argument) `([^`]+)`")
+
+
+class Wants(NamedTuple):
+    """What toolring passes to a tool besides the Context, by its parameters."""
+
+    services: Mapping[str, Wanted] = MappingProxyType({})
+    resources: Mapping[str, Any] = MappingProxyType({})
+    """Pools: one of what they hold is given for the length of a run."""
+
+
+_NOTHING: Final = Wants()
 
 
 class Tool(Generic[P, R]):
@@ -45,7 +68,7 @@ class Tool(Generic[P, R]):
         context: str | None,
         policy: Mapping[str, Any],
         item: batches.Item | None = None,
-        services: Mapping[str, Wanted] = MappingProxyType({}),
+        given: Wants = _NOTHING,
     ):
         functools.update_wrapper(self, function)
         self.function = function
@@ -54,8 +77,9 @@ class Tool(Generic[P, R]):
         self.context_parameter = context
         self.item = item
         """Of a tool that takes many calls in one run: what makes one element of its list."""
-        self.services = services
-        """What it wants of services, by its parameters."""
+        self.services = given.services
+        self.resources = given.resources
+        self._given = given
         self._policy = policy
         self._decode = msgspec.msgpack.Decoder(arguments).decode
 
@@ -71,7 +95,7 @@ class Tool(Generic[P, R]):
         if policy.get("cache") == 0:
             merged.update(UNCACHED)
         spec = decided(self.spec, merged, self.arguments.__struct_fields__)
-        return Tool(self.function, spec, self.arguments, self.context_parameter, self._policy, self.item, self.services)
+        return Tool(self.function, spec, self.arguments, self.context_parameter, self._policy, self.item, self._given)
 
     def decode(self, body: Any) -> msgspec.Struct:
         """Validate a msgpack map of arguments; defaults are filled in.
@@ -255,7 +279,7 @@ def tool(
         if description is not None and not isinstance(description, str):
             raise refused(tool_name, f"description={description!r} is not text")
         concurrent = _is(target, inspect.iscoroutinefunction, inspect.isasyncgenfunction)
-        parameters, context, services = _parameters(tool_name, target, concurrent)
+        parameters, context, given = _parameters(tool_name, target, concurrent)
         item = None
         if batch is not None:
             item, parameters = batches.of_one_call(tool_name, parameters)
@@ -271,7 +295,7 @@ def tool(
         )
         whole = {**policy, "group": group if group is not None else "async" if about.concurrent else "default"}
         spec = decided(about, whole, arguments.__struct_fields__)
-        return Tool(target, spec, arguments, context, whole, item, services)
+        return Tool(target, spec, arguments, context, whole, item, given)
 
     return declare if function is None else declare(function)
 
@@ -289,11 +313,9 @@ def _is(function: Callable[..., Any], *kinds: Callable[[Any], bool]) -> bool:
     return any(kind(function) or kind(getattr(function, "__call__", None)) for kind in kinds)  # noqa: B004
 
 
-def _parameters(
-    name: str, function: Callable[..., Any], concurrent: bool
-) -> tuple[list[Any], str | None, dict[str, Wanted]]:
-    """A function's parameters as fields of a struct; the name of the one that takes the Context, and those that take
-    services."""
+def _parameters(name: str, function: Callable[..., Any], concurrent: bool) -> tuple[list[Any], str | None, Wants]:
+    """A function's parameters as fields of a struct; the name of the one that takes the Context, and what others
+    want."""
     if not inspect.isroutine(function) and not inspect.isclass(function):
         function = getattr(function, "__call__", function)  # noqa: B004  # an object's own hints are its class's
     try:
@@ -303,6 +325,8 @@ def _parameters(
     fields: list[Any] = []
     context = None
     services: dict[str, Wanted] = {}
+    resources: dict[str, GivenPool] = {}
+    around = getattr(function, "__globals__", {})
     for parameter in inspect.signature(function).parameters.values():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             raise refused(name, f"{parameter} has no schema; name each argument")
@@ -318,11 +342,28 @@ def _parameters(
                 right = "AsyncService, whose methods are awaited" if concurrent else "Service"
                 raise refused(name, f"parameter {parameter.name!r}: {_KIND[concurrent]} takes {right}")
             services[parameter.name] = wanted
+        elif (pool := _pool(parameter, kind, around)) is not None:
+            if pool.concurrent is not concurrent:
+                right = "an async resource" if concurrent else "a plain one"
+                raise refused(name, f"parameter {parameter.name!r}: {_KIND[concurrent]} takes {right}")
+            if not pool.name:
+                pool.configure(name=parameter.name)
+            resources[parameter.name] = pool
         elif parameter.default is parameter.empty:
             fields.append((parameter.name, kind))
         else:
             fields.append((parameter.name, kind, _default(parameter.default)))
-    return fields, context, services
+    return fields, context, Wants(services, resources)
+
+
+def _pool(parameter: inspect.Parameter, kind: Any, around: Mapping[str, Any]) -> GivenPool | None:
+    """The resource that a parameter asks for: the one of its name in the function's module, or as ``Annotated[type,
+    pool]`` says."""
+    for said in get_args(kind)[1:] if get_origin(kind) is Annotated else ():
+        if isinstance(said, GivenPool):
+            return said
+    found = around.get(parameter.name) if parameter.default is parameter.empty else None
+    return found if isinstance(found, GivenPool) else None
 
 
 def _wanted(parameter: str, kind: Any) -> Wanted | None:

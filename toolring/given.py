@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 
 class Given:
@@ -17,6 +17,25 @@ class Wanted(NamedTuple):
     service: str
     concurrent: bool
     """Its calls are awaited."""
+
+
+class GivenPool:
+    """Base of the pools that a parameter may ask for, by the name of one in its module."""
+
+    concurrent: ClassVar[bool]
+    """It is for async tools."""
+    name: str
+    policy: Any
+
+    def configure(self, **settings: Any) -> None:
+        """Decide some of its policy anew, before its first use. Raises ValueError."""
+        raise NotImplementedError
+
+    def stats(self) -> dict[str, float]:
+        raise NotImplementedError
+
+    def start(self) -> None:
+        raise NotImplementedError
 
 
 class GivenService(Given):

@@ -42,6 +42,8 @@ class WorkerSettings(NamedTuple):
     """Policy that the configuration sets for a tool, by its name."""
     cache: CacheSettings
     services: Mapping[str, ServicePolicy]
+    resources: Mapping[str, Mapping[str, Any]]
+    """Settings that the configuration decides of a pool, by its name."""
     processes: Mapping[str, ProcessLimits]
     """What the processes of a group may have of the machine, by its name."""
     max_result: int

@@ -21,6 +21,7 @@ from toolring.protocol import INLINE, NIL, Answer, Batch, Done, Halt, Leaving, L
 from toolring.workers.async_runner import AsyncRunner
 from toolring.workers.journal import LARGEST, Journal
 from toolring.workers.loop import Socket, descriptor, has_arrived, receive, say
+from toolring.workers.resources import Resources
 from toolring.workers.runnable import Runnable
 
 TURN_SECONDS: Final = 0.1
@@ -204,6 +205,8 @@ def serve(
     socket: Socket,
     lane: Lane,
     runnables: Mapping[str, Runnable],
+    resources: Resources,
+    group: str,
     make_logger: Callable[..., Any],
     max_result: int,
     figures: Callable[[], dict[str, Any]] | None,
@@ -211,6 +214,8 @@ def serve(
     """Serve until told to stop, in an event loop of this process's main thread."""
 
     async def main() -> None:
+        resources.begin(group)
         await AsyncLoop(socket, lane, runnables, make_logger, max_result, figures).run(os.getpid())
+        await resources.aclose()
 
     asyncio.run(main())

@@ -31,6 +31,7 @@ from toolring.workers.cache.results import ResultCache
 from toolring.workers.interrupt import Armed, install
 from toolring.workers.invalidation import Invalidation, operator_tool
 from toolring.workers.loop import Messages, connected, serve
+from toolring.workers.resources import Resources
 from toolring.workers.runnable import Runnable
 from toolring.workers.runner import Runner
 from toolring.workers.services.configured import Services
@@ -61,6 +62,7 @@ class Kit:
         self.runnables: dict[str, Runnable] = {}
         if any(tool.spec.cache or tool.spec.invalidates for tool in tools.values()):
             self.stores = [self._store(number, name) for number, name in enumerate(settings.cache.layers)]
+        self.resources = Resources(tools)
         self.services = Services(settings.services, registry.balancers, calls)
         invalidate = Invalidation(stamps, self.stores)
         for name, tool in tools.items():
@@ -78,6 +80,7 @@ class Kit:
             "cache": {name: memory.stats() for name, memory in self.memories.items()},
             "stores": {store.name: store.stats() for store in self.stores},
             "services": self.services.figures(),
+            "resources": self.resources.figures(),
         }
 
     def _results(self, tool: Tool[..., Any]) -> ResultCache:
@@ -165,7 +168,7 @@ def run(
     calls = shared_calls(memory, place.lane)
     calls.clear()
     kit = Kit(settings, tools, registry, Stamps(memory), calls)
-    figures = kit.figures if kit.memories or kit.services.used else None
+    figures = kit.figures if kit.memories or kit.services.used or kit.resources.all else None
     limits = settings.processes.get(place.group, ProcessLimits())
     title = Title(settings.node, place)
     with connected(settings.address, place.identity, at_once=bool(limits.user)) as socket:
@@ -175,10 +178,14 @@ def run(
         if place.many:
             signal.signal(INTERRUPT, signal.SIG_IGN)  # a signal would strike whichever job happens to run
             async_serve = import_module("toolring.workers.async_loop").serve  # asyncio is for those who need it
-            async_serve(socket, lane, kit.runnables, logs.bound, settings.max_result, figures)
+            async_serve(
+                socket, lane, kit.runnables, kit.resources, place.group, logs.bound, settings.max_result, figures
+            )
             return
         armed = Armed()
         install(armed, lane)
         messages = Messages(socket)
         runner = Runner(kit.runnables, lane, armed, logs.bound, settings.max_result, messages, title.show)
+        kit.resources.begin(place.group)
         serve(socket, messages, lane, runner, os.getpid(), figures)
+        kit.resources.close()

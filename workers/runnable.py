@@ -18,6 +18,7 @@ from toolring.protocol import ALL_FAILED, Answer, Work
 from toolring.workers.cache.results import Found, Question, ResultCache
 from toolring.workers.failures import check_raw, failure, of_the_tool, refine
 from toolring.workers.interrupt import JobInterrupted
+from toolring.workers.resources import supplied
 
 _encode = protocol.encode
 
@@ -56,7 +57,7 @@ class Runnable:
         self.decode_all = msgspec.msgpack.Decoder(list[tool.arguments]).decode  # type: ignore[name-defined]
         self.cache = cache
         self.context = tool.context_parameter
-        self.call = tool.function
+        self.call = supplied(tool)
         self.changes = changes
         self.given = given
         self.concurrent = tool.spec.concurrent
@@ -82,7 +83,13 @@ class Runnable:
 def _all_positional(tool: Tool[..., Any]) -> bool:
     """Can the arguments be passed by position, in the struct's order? It is half the cost of keywords."""
     code = getattr(tool.function, "__code__", None)
-    if code is None or tool.context_parameter is not None or tool.services or hasattr(tool.function, "__wrapped__"):
+    if (
+        code is None
+        or tool.context_parameter is not None
+        or tool.services
+        or tool.resources
+        or hasattr(tool.function, "__wrapped__")
+    ):
         return False
     fields = tool.arguments.__struct_fields__
     return bool(code.co_kwonlyargcount == 0 and code.co_varnames[: code.co_argcount] == fields)

@@ -31,6 +31,7 @@ from toolring.settings import WorkerSettings
 from toolring.stamps import Stamps
 from toolring.workers.catalog import load
 from toolring.workers.main import Kit, Place, run
+from toolring.workers.resources import Resources
 from toolring.workers.services.operations import operations
 
 _encode = msgspec.msgpack.encode
@@ -79,6 +80,7 @@ def load_all(settings: WorkerSettings) -> tuple[dict[str, Tool[..., Any]], Regis
         if policy.openapi:
             more += [(f"services.{name}.openapi", tool) for tool in operations(name, policy)]
     tools = _configured(load(settings.targets, more), settings.overrides)
+    Resources(tools).configure(settings.resources)
     return tools, registry
 
 

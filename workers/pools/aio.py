@@ -24,6 +24,7 @@ class AsyncPool(Base[T]):
     """Of the event loop that uses it first. Its functions may be plain or async; ``create`` may be an async generator
     function. Nothing of it survives a fork, nor what it holds."""
 
+    concurrent = True
     _refused = ((isgeneratorfunction, "a generator function: make it an async one"),)
     _is_generator = isasyncgenfunction
 

@@ -10,6 +10,9 @@ from inspect import isgeneratorfunction
 from typing import Any, ClassVar, Final, Generic, TypeVar
 from weakref import ref
 
+import msgspec
+
+from toolring.given import GivenPool
 from toolring.workers.pools.entry import Held, Hold
 from toolring.workers.pools.forks import begin_in_children
 from toolring.workers.pools.ledger import Ledger
@@ -21,7 +24,7 @@ MOST_FRAMES: Final = 6
 _OURS: Final = __name__.rpartition(".")[0]
 
 
-class Base(Generic[T]):
+class Base(GivenPool, Generic[T]):
     """``create`` returns a resource, or is a generator function that yields one and tears it down afterwards.
 
     ``validate``, ``reset`` and ``destroy`` take a resource: is it in order (False or an exception: no), make it ready
@@ -90,6 +93,22 @@ class Base(Generic[T]):
 
     def _begin(self) -> None:
         raise NotImplementedError
+
+    def configure(self, **settings: Any) -> None:
+        """Decide some of its policy, or its ``name``, anew. Raises ValueError for what makes no sense, RuntimeError
+        once it was used."""
+        if any(ledger.entries for ledger in self._ledgers):
+            raise RuntimeError(f"{self!r} was used already")
+        self.name = settings.pop("name", self.name)
+        for setting in settings:
+            if setting not in PoolPolicy.__struct_fields__:
+                raise ValueError(f"there is no {setting!r}; there is {', '.join(PoolPolicy.__struct_fields__)}")
+        try:
+            self.policy = msgspec.convert({**msgspec.structs.asdict(self.policy), **settings}, PoolPolicy)
+        except msgspec.ValidationError as error:
+            raise ValueError(str(error)) from None
+        self._ledgers.clear()
+        self._begin()
 
     def _open(self, bell: Callable[[], Any], lost: Callable[[ref[Hold]], Any]) -> Ledger:
         ledger = Ledger(self.name, self.policy, self._validate is not None, bell, lost, self._clock, self._rng)

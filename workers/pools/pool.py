@@ -32,6 +32,7 @@ LONGEST_SLEEP: Final = 3600.0
 class Pool(Base[T]):
     """Thread-safe; a context manager that closes it. Nothing is made before its first use."""
 
+    concurrent = False
     _refused = (
         (iscoroutinefunction, "a coroutine function: use AsyncPool"),
         (isasyncgenfunction, "an async generator function: use AsyncPool"),

@@ -14,7 +14,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from toolring import logs
-from toolring.declare import DEFAULTS, Tool
+from toolring.declare import DEFAULTS, Tool, Wants
 from toolring.errors import ConfigError, InvalidArguments, ServiceError
 from toolring.given import Wanted
 from toolring.policy.declared import decided
@@ -124,7 +124,9 @@ class OperationTool(Tool[..., Any]):
         self.operation = operation
         self._validator = _validator(service, operation)
         spec = decided(about, said, arguments.__struct_fields__)
-        super().__init__(_caller(operation), spec, arguments, None, said, None, {_SERVICE: Wanted(service, True)})
+        super().__init__(
+            _caller(operation), spec, arguments, None, said, None, Wants({_SERVICE: Wanted(service, True)})
+        )
 
     def decode(self, body: Any) -> msgspec.Struct:
         """As of any tool; what the document says of the arguments holds, too."""

@@ -44,6 +44,7 @@ SETTINGS = WorkerSettings(
     cache=CacheSettings(strategy="lru", entries=1, bytes=1 << 20),
     services={},
     processes={},
+    resources={},
     max_result=1 << 20,
     plugins=(),
     allow=(),

@@ -1,0 +1,257 @@
+"""Resources that tools ask for: had for the length of a run, given back however it ends, closed with the worker."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.process.kit import Background, Node, eventually, failure, lines, place, run_cli, running
+from toolring.errors import Expired, PoolTimeout, ToolError
+
+TOOLS = """
+import asyncio, itertools, os, sqlite3, time
+from pathlib import Path
+from typing import Annotated
+
+from toolring import Context, resource, tool
+from toolring.resources import sqlite
+
+HERE = Path(__file__).parent
+NUMBERS = itertools.count(1)
+
+def note(what):
+    with open(HERE / "notes", "a") as file:
+        file.write(f"{what} {os.getpid()}\\n")
+
+@resource(max=2)
+def thing():
+    number = next(NUMBERS)
+    note(f"made-{number}")
+    try:
+        yield number
+    finally:
+        note(f"ended-{number}")
+
+@resource(max=1, acquire_timeout=0.2)
+def broken():
+    raise ConnectionRefusedError("nobody is there")
+    yield
+
+@resource(max=2)
+async def wire():
+    number = next(NUMBERS)
+    note(f"made-{number}")
+    try:
+        yield number
+    finally:
+        note(f"ended-{number}")
+
+@resource(min=2, max=4)
+def ready():
+    note("ready")
+    yield "ready"
+
+db = sqlite(str(HERE / "some.db"))
+
+@tool
+def use(thing: int) -> int:
+    return thing
+
+@tool
+def use_and(what: str, thing: int) -> int:
+    if what == "raise":
+        raise ValueError("as told")
+    if what == "exit":
+        raise SystemExit(3)
+    while what == "hang":
+        time.sleep(0.01)
+    if what == "die":
+        os._exit(9)
+    return thing
+
+@tool
+def parts(n: int, thing: int, context: Context):
+    for i in range(n):
+        yield [i, thing]
+    return "all"
+
+@tool(batch=8)
+def many(calls: list[int], number: Annotated[int, thing]) -> list[int]:
+    return [number] * len(calls)
+
+@tool
+def asks_nobody(broken: object) -> int:
+    return 1
+
+@tool(read_only=True, group="pooled")
+def is_ready(ready: str) -> str:
+    return ready
+
+@tool
+async def use_async(wire: int, seconds: float = 0.0) -> int:
+    await asyncio.sleep(seconds)
+    return wire
+
+@tool
+async def parts_async(n: int, wire: int):
+    for i in range(n):
+        yield [i, wire]
+        await asyncio.sleep(0.001)
+
+@tool
+def put(name: str, db: sqlite3.Connection, commit: bool = True) -> int:
+    db.execute("CREATE TABLE IF NOT EXISTS names (name TEXT)")
+    db.execute("INSERT INTO names VALUES (?)", [name])
+    if commit:
+        db.commit()
+    return 1
+
+@tool(read_only=True)
+def names(db: sqlite3.Connection) -> list:
+    return [row[0] for row in db.execute("SELECT name FROM names ORDER BY name")]
+"""
+
+
+@contextmanager
+def serving(workers: int = 1, settings: str = "") -> Iterator[tuple[Node, Path]]:
+    with place() as directory:
+        (directory / "things.py").write_text(TOOLS)
+        (directory / "toolring.toml").write_text(settings)
+        with running(directory / "things.py", workers=workers, directory=directory) as node:
+            yield node, directory / "notes"
+
+
+def what(notes: Path) -> list[str]:
+    return [line.split()[0] for line in lines(notes)]
+
+
+def test_a_run_has_one_and_the_next_has_it_again() -> None:
+    with serving() as (node, notes), node.client() as client:
+        assert [client.call("use") for _ in range(5)] == [1] * 5
+        assert client.call("use_and", {"what": "nothing"}) == 1
+        assert client.call("many", {"calls": 5}) == 1
+        assert what(notes).count("made-1") == 1
+        spec = next(tool for tool in client.tools() if tool.name == "use_and")
+        assert set(spec.parameters["properties"]) == {"what"}, "callers don't see it"
+
+
+def test_streams_have_one_to_their_end() -> None:
+    with serving() as (node, _), node.client() as client:
+        stream = client.stream("parts", {"n": 3})
+        assert list(stream) == [[0, 1], [1, 1], [2, 1]]
+        assert stream.value == "all"
+        assert client.call("parts", {"n": 2}) == [[0, 1], [1, 1]]
+        assert list(client.stream("parts_async", {"n": 2})) == [[0, 1], [1, 1]]
+
+
+def test_after_an_error_it_is_used_on_and_after_an_interrupt_it_is_not() -> None:
+    with serving() as (node, notes), node.client() as client:
+        for kind in ("raise", "exit"):
+            assert isinstance(failure(lambda kind=kind: client.call("use_and", {"what": kind})), ToolError)  # type: ignore[misc]
+        assert client.call("use") in (1, 2), "one that was left by SystemExit is not trusted"
+        before = what(notes)
+        assert isinstance(failure(lambda: client.call("use_and", {"what": "hang"}, timeout=0.3)), Expired)
+        eventually(lambda: len(what(notes)) > len(before), "it was torn down")
+        assert what(notes)[-1].startswith("ended-")
+        assert client.call("use") == 1, "of the next worker"
+
+
+def test_a_worker_that_leaves_closes_what_it_has() -> None:
+    with serving(2) as (node, notes), node.client() as client:
+        for _ in range(20):
+            client.call("use")
+            client.call("use_async")
+        client.recycle()
+        eventually(lambda: node.status()["renewed"] == 6, "all are replaced")
+        made = Counter(line.split()[1] for line in lines(notes) if line.startswith("made"))
+        ended = eventually(lambda: Counter(line.split()[1] for line in lines(notes) if line.startswith("ended")))
+        eventually(
+            lambda: Counter(line.split()[1] for line in lines(notes) if line.startswith("ended")) == made, str(ended)
+        )
+
+
+def test_async_runs_share_what_there_is() -> None:
+    with serving() as (node, notes), node.client() as client:
+        found = list(client.map("use_async", [{"seconds": 0.02}] * 20, window=20))
+        assert set(found) == {1, 2}
+        shown = eventually(lambda: node.status()["resources"].get("wire"))
+        assert shown["total"] <= 2
+        assert len([one for one in what(notes) if one.startswith("made")]) == 2
+        assert "wire" in run_cli("status", address=node.address).stdout
+
+
+def test_one_that_cannot_be_made_is_said_why() -> None:
+    with serving() as (node, _), node.client() as client:
+        error = failure(lambda: client.call("asks_nobody"))
+        assert isinstance(error, PoolTimeout)
+        assert "ConnectionRefusedError: nobody is there" in str(error)
+        assert error.facts["tool"] == "asks_nobody"
+        assert error.retryable
+        error = failure(lambda: client.call("asks_nobody", timeout=0.05))
+        assert isinstance(error, Expired | PoolTimeout), "never past the deadline"
+
+
+def test_the_least_are_there_before_anybody_asks() -> None:
+    with serving(1, "[resources.ready]\nmin = 3") as (node, notes):
+        eventually(lambda: what(notes).count("ready") == 3)
+        with node.client() as client:
+            assert client.call("is_ready") == "ready"
+
+
+def test_what_a_call_left_uncommitted_is_undone() -> None:
+    with serving(2) as (node, _), node.client() as client:
+        client.call("put", {"name": "Ada"})
+        client.call("put", {"name": "Bob", "commit": False})
+        assert client.call("names") == ["Ada"]
+
+
+def test_a_worker_that_is_killed_takes_nobody_else_along() -> None:
+    with serving() as (node, _), node.client() as client:
+        failure(lambda: client.call("use_and", {"what": "die"}))
+        assert client.call("use") == 1
+        call = Background(lambda: client.call("use_async", {"seconds": 0.05}))
+        assert call.result() == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ("[resources.nosuch]\nmax = 3", "no tool asks for a resource 'nosuch'; there is"),
+        ("[resources.thing]\nmax = 0", "max=0"),
+        ("[resources.thing]\nmin = 5", "min=5 is more than max=2"),
+        ("[resources.thing]\nmany = 3", "did you mean"),
+        ('[resources.thing]\nmax = "3"', "resources.thing.max"),
+    ],
+)
+def test_what_the_configuration_says_wrong(tmp_path: Path, settings: str, said: str) -> None:
+    (tmp_path / "things.py").write_text(TOOLS)
+    (tmp_path / "c.toml").write_text(settings)
+    told = run_cli(
+        "serve", str(tmp_path / "things.py"), "--config", str(tmp_path / "c.toml"), "--bind", f"ipc://{tmp_path}/n"
+    )
+    assert told.returncode == 3
+    assert said in told.stderr or (said == "did you mean" and "there is" in told.stderr)
+    assert "Traceback" not in told.stderr
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("@resource\nasync def a(): yield 1\n@tool\ndef t(a: int): ...", "a plain function takes a plain one"),
+        ("@resource\ndef a(): yield 1\n@tool\nasync def t(a: int): ...", "an async function takes an async resource"),
+        (
+            "from typing import Annotated\n@resource\ndef a(): yield 1\nb = resource(name='a')(lambda: 1)\n"
+            "@tool\ndef t(a: int, x: Annotated[int, b]): ...",
+            "two resources are called 'a'",
+        ),
+    ],
+)
+def test_declarations_that_make_no_sense(tmp_path: Path, code: str, said: str) -> None:
+    (tmp_path / "wrong.py").write_text(f"from toolring import resource, tool\n{code}\n")
+    told = run_cli("serve", str(tmp_path / "wrong.py"), "--bind", f"ipc://{tmp_path}/n")
+    assert told.returncode == 3
+    assert said in told.stderr

@@ -1,0 +1,131 @@
+"""What tools ask for by their parameters: taken for the length of a run, given back however it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import time
+from collections.abc import AsyncIterator, Callable, Generator, Mapping
+from contextlib import AsyncExitStack, ExitStack, aclosing
+from typing import Any, Final
+
+from toolring.context import remaining
+from toolring.declare import Tool
+from toolring.errors import ConfigError, LoadError
+from toolring.workers.pools.aio import AsyncPool
+from toolring.workers.pools.pool import Pool
+
+CLOSE_SECONDS: Final = 0.4
+"""What a worker that ends gives its resources for their teardown."""
+AnyPool = Pool[Any] | AsyncPool[Any]
+
+
+class Resources:
+    """Those that a worker's tools ask for, each once."""
+
+    def __init__(self, tools: Mapping[str, Tool[..., Any]]) -> None:
+        """Raises LoadError if two of them have the same name."""
+        self.all: dict[str, AnyPool] = {}
+        self._wanted: dict[str, dict[str, AnyPool]] = {}
+        """Those of each group's tools."""
+        for tool in tools.values():
+            for pool in tool.resources.values():
+                known = self.all.setdefault(pool.name, pool)
+                self._wanted.setdefault(tool.spec.group, {})[pool.name] = pool
+                if known is not pool:
+                    name = tool.spec.name
+                    raise LoadError(f"tool {name!r}: two resources are called {pool.name!r}; give one name=", tool=name)
+
+    def configure(self, sections: Mapping[str, Mapping[str, Any]]) -> None:
+        """What the configuration says of them. Raises ConfigError for one that no tool asks for."""
+        for name, settings in sections.items():
+            pool = self.all.get(name)
+            key = f"resources.{name}"
+            if pool is None:
+                known = ", ".join(self.all) or "none"
+                raise ConfigError(f"{key}: no tool asks for a resource {name!r}; there is {known}", key=key)
+            try:
+                pool.configure(**settings)
+            except ValueError as error:
+                raise ConfigError(f"{key}: {error}", key=key) from None
+
+    def figures(self) -> dict[str, Any]:
+        return {name: pool.stats() for name, pool in self.all.items()}
+
+    def begin(self, group: str) -> None:
+        """In a worker of that group: have those made that its tools want at any time. Asynchronous ones in the event
+        loop that uses them."""
+        for pool in self._wanted.get(group, {}).values():
+            if pool.policy.min:
+                pool.start()
+
+    def close(self) -> None:
+        """The end of a worker that runs one tool at a time."""
+        until = time.monotonic() + CLOSE_SECONDS
+        for pool in self.all.values():
+            if isinstance(pool, Pool):
+                pool.close(until - time.monotonic())
+
+    async def aclose(self) -> None:
+        """The end of one that runs many."""
+        pools = [pool for pool in self.all.values() if isinstance(pool, AsyncPool)]
+        await asyncio.gather(*(pool.close(CLOSE_SECONDS) for pool in pools))
+
+
+def supplied(tool: Tool[..., Any]) -> Callable[..., Any]:
+    """The tool's function, given what it asks for; the function itself if it asks for nothing."""
+    if not tool.resources:
+        return tool.function
+    function, pools = tool.function, dict(tool.resources)
+    made = (_async_stream if tool.spec.streams else _async) if tool.spec.concurrent else None
+    made = made or (_stream if tool.spec.streams else _plain)
+    return functools.update_wrapper(made(function, pools), function, updated=())
+
+
+def _plain(function: Callable[..., Any], pools: Mapping[str, Any]) -> Callable[..., Any]:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with ExitStack() as stack:
+            for name, pool in pools.items():
+                kwargs[name] = stack.enter_context(pool.acquire(_patience(pool)))
+            return function(*args, **kwargs)
+
+    return call
+
+
+def _stream(function: Callable[..., Any], pools: Mapping[str, Any]) -> Callable[..., Any]:
+    def call(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+        with ExitStack() as stack:
+            for name, pool in pools.items():
+                kwargs[name] = stack.enter_context(pool.acquire(_patience(pool)))
+            return (yield from function(*args, **kwargs))
+
+    return call
+
+
+def _async(function: Callable[..., Any], pools: Mapping[str, Any]) -> Callable[..., Any]:
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        async with AsyncExitStack() as stack:
+            for name, pool in pools.items():
+                kwargs[name] = await stack.enter_async_context(pool.acquire(_patience(pool)))
+            return await function(*args, **kwargs)
+
+    return call
+
+
+def _async_stream(function: Callable[..., Any], pools: Mapping[str, Any]) -> Callable[..., Any]:
+    async def call(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        async with AsyncExitStack() as stack:
+            for name, pool in pools.items():
+                kwargs[name] = await stack.enter_async_context(pool.acquire(_patience(pool)))
+            async with aclosing(function(*args, **kwargs)) as items:
+                async for item in items:
+                    yield item
+
+    return call
+
+
+def _patience(pool: Any) -> float:
+    """Seconds that a run waits for a resource: never past its deadline."""
+    longest: float = pool.policy.acquire_timeout
+    left = remaining()
+    return longest if left is None else min(longest, left)
