@@ -11,11 +11,12 @@ import hashlib
 import os
 import secrets
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from toolring import address
-from toolring.config import Loaded, decided, overrides
+from toolring.config import Config, Loaded, decided, overrides
 from toolring.errors import AddressError
 from toolring.heap import keep_freed
 from toolring.lane import Lanes
@@ -42,14 +43,14 @@ class Ground:
         self.workers = config.node.workers or cores()
         """Processes of each group that doesn't say it."""
         self.overrides = overrides(config)
-        sizes = [section.workers or self.workers for section in config.groups.values()]
-        self.most_workers = max(LEAST_LANES, 4 * (self.workers + sum(sizes)))
+        self.most_workers = most_workers(config)
         self.address = address.check(config.node.bind or address.default_address())
         self._any_port = self.address.endswith((":*", ":0"))
         self._lock_fd = self._lock()
         self.node = secrets.token_hex(4)
         directory = address.private(address.runtime_directory())
-        _remove_stale(directory)
+        for left in stale(directory):
+            left.unlink(missing_ok=True)
         self.back = f"ipc://{directory}/{os.getpid()}-{self.node}.back"
         self.lanes = Lanes(self.most_workers * SPARE_LANES)
         settings = self._worker_settings()
@@ -148,13 +149,19 @@ class Ground:
             os.close(self._lock_fd)
 
 
-def _remove_stale(directory: Path) -> None:
+def most_workers(config: Config) -> int:
+    """Processes that there may be, over all groups, if there are lanes for as many."""
+    each = config.node.workers or cores()
+    return max(LEAST_LANES, 4 * (each + sum(section.workers or each for section in config.groups.values())))
+
+
+def stale(directory: Path) -> Iterator[Path]:
     """Sockets of supervisors that were killed; a live one's begins with its pid."""
     for path in directory.glob("*.back"):
         try:
             os.kill(int(path.name.partition("-")[0]), 0)
         except (ValueError, ProcessLookupError):
-            path.unlink(missing_ok=True)
+            yield path
         except PermissionError:
             pass
 

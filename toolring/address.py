@@ -10,7 +10,7 @@ from pathlib import Path
 from toolring.errors import AddressError
 
 ENVIRONMENT = "TOOLRING_ADDRESS"
-_IPC_LIMIT = 107  # bytes of a path in sockaddr_un, on Linux
+IPC_LIMIT = 107  # bytes of a path in sockaddr_un, on Linux
 
 
 def default_address() -> str:
@@ -51,8 +51,8 @@ def check(address: str, *, any_port: bool = True) -> str:
     if scheme == "ipc":
         if rest.startswith("@"):
             raise AddressError(f"{address!r}: anybody on this machine could connect to an abstract socket; use a path")
-        if len(os.fsencode(rest)) > _IPC_LIMIT:
-            raise AddressError(f"the path of {address!r} is longer than {_IPC_LIMIT} bytes, which sockets don't allow")
+        if len(os.fsencode(rest)) > IPC_LIMIT:
+            raise AddressError(f"the path of {address!r} is longer than {IPC_LIMIT} bytes, which sockets don't allow")
         return address
     host, _, port = rest.rpartition(":")
     if not (port == "*" or (port.isascii() and port.isdigit() and int(port[:6]) < 65536)):

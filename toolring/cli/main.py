@@ -28,8 +28,12 @@ COMMANDS = {
     "cache": "show what the caches did; clear or invalidate results",
     "plugins": "list the plugins that would be loaded, and from where",
     "config": "print the effective configuration and where each value came from",
+    "doctor": "look whether a node can run here, and say what to change",
     "demo": "start a node, run jobs, kill workers, show what happens",
 }
+
+_LAST = {"call": "arguments", "map": "file", "serve": "targets", "doctor": "targets", "jobs": "tool"}
+"""The argument that takes what is left over."""
 
 EPILOG = """\
 a first minute:
@@ -37,6 +41,7 @@ a first minute:
   toolring call search pattern='class JSON\\w+' path=json   in another terminal
   toolring serve mytools.py --workers 4                serve your own: functions with @tool
   toolring status                                      see the workers
+  toolring doctor                                      look for what may go wrong on this machine
 
 exit status: 0 success, 1 the tool failed, 2 bad usage, arguments, tool or job, 3 configuration, plugin, address or
   tool module, 4 no node answers, 5 busy: try again, 6 deadline passed, 7 outcome unknown, 8 cancelled
@@ -92,7 +97,9 @@ def _run(words: list[str]) -> int:
 
 def _room_for(rest: list[str], options: argparse.Namespace) -> bool:
     """Words on both sides of an option: argparse leaves the later ones over. False if the command takes no more."""
-    name = {"call": "arguments", "map": "file", "serve": "targets", "jobs": "tool"}.get(options.command or "", "")
+    name = {"call": "arguments", "map": "file", "serve": "targets", "doctor": "targets", "jobs": "tool"}.get(
+        options.command or "", ""
+    )
     given = getattr(options, name, None)
     if isinstance(given, list):
         given.extend(rest)

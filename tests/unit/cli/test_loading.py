@@ -1,0 +1,14 @@
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from toolring.cli.loading import load
+from toolring.settings import CacheSettings, WorkerSettings
+
+
+def test_where_no_process_can_be_started_that_is_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/no/such/python")
+    settings = WorkerSettings(("tools.py",), "", "", "auto", {}, CacheSettings(), 1, (), (), (), "json", "info")
+    assert load(settings, 1.0).error == "there can be no process to load them: No such file or directory"

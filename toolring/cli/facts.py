@@ -1,0 +1,294 @@
+"""What ``toolring doctor`` finds out about the machine and the set-up. Gathered here, judged in ``checks``."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import re
+import resource
+import socket
+import stat
+import time
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import psutil
+
+from toolring import address, cgroups
+from toolring.cgroups import Room
+from toolring.cli.loading import Loading, load
+from toolring.config import Config, check_tools, overrides
+from toolring.errors import ToolringError
+from toolring.lane import Lanes
+from toolring.plugins.registry import load_plugins
+from toolring.policy.groups import planned
+from toolring.settings import CacheSettings, WorkerSettings
+from toolring.supervisor import ground
+from toolring.supervisor.node import DESCRIPTORS
+
+_READS: Final = 10_000
+"""Of the monotonic clock, to see how it goes."""
+
+
+class Directory(NamedTuple):
+    """``mode`` None: it is not there. ``link``: its name is a link."""
+
+    path: str
+    mode: int | None = None
+    owner: int = -1
+    link: bool = False
+    writable: bool = False
+    """By this user: whoever is to make the socket."""
+
+
+class Package(NamedTuple):
+    name: str
+    least: str
+    found: str
+    """Its version; empty: it is missing."""
+
+
+class Clocks(NamedTuple):
+    """Seconds."""
+
+    step: float
+    """The least by which the monotonic clock was seen to go on."""
+    backwards: bool
+    wall: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """Errors are texts; empty: none."""
+
+    config: Config
+    """What was read, or the defaults if it couldn't be."""
+    config_error: str
+    packages: tuple[Package, ...]
+    plugins_error: str
+    layers: tuple[tuple[str, str], ...]
+    """The stores that are configured, with what is wrong with each."""
+    loading: Loading
+    workers: int
+    """Processes that a node would start, over all groups."""
+    address: str
+    address_error: str
+    back: str
+    """A path like that of the socket between supervisor and workers."""
+    private: Directory
+    """Where a node has its own sockets."""
+    public: Directory | None
+    """Where it listens; None if that is in no directory."""
+    listening: str
+    """What is at the address: ``nothing``, ``node``, ``stale`` (a socket that nobody listens at), ``other``."""
+    left: tuple[str, ...]
+    """Sockets of supervisors that were killed."""
+    user: int
+    files: int
+    """Descriptors that a node may have, once it has raised its limit."""
+    files_at_first: int
+    """Before that, as its workers have it."""
+    tasks: Room | None
+    """Processes and threads; None: no limit."""
+    lanes: int
+    """Bytes of shared memory."""
+    lanes_error: str
+    cores: int
+    quota: float | None
+    """Cores' worth of time that the control group allows; None: all."""
+    memory: Room | None
+    """Of the control group; None: no limit."""
+    total: int
+    """Bytes of the machine."""
+    clocks: Clocks
+    commit: Room | None
+    """Bytes that may be promised, if the kernel promises no more than it has; None: it does."""
+    swap: Room
+
+
+def gather(config: Config, config_error: str = "") -> Facts:
+    """Takes about a second, most of it to load the tools."""
+    plugins_error, layers = _plugins(config)
+    loading, workers = _loading(config)
+    where = config.node.bind or address.default_address()
+    private = address.runtime_directory()
+    address_error = ""
+    try:
+        where = address.check(where)
+    except ToolringError as error:
+        address_error = str(error)
+    path = Path(where.removeprefix("ipc://")) if where.startswith("ipc://") else None
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lanes, lanes_error = _lanes(config)
+    group = cgroups.memory(cgroups.of_process("memory"))
+    total = psutil.virtual_memory().total
+    swap = psutil.swap_memory()
+    return Facts(
+        config=config,
+        config_error=config_error,
+        packages=_packages(),
+        plugins_error=plugins_error,
+        layers=layers,
+        loading=loading,
+        workers=workers,
+        address=where,
+        address_error=address_error,
+        back=str(private / "1234567-12345678.back"),
+        private=_directory(private),
+        public=None if path is None else _directory(path.parent),
+        listening="nothing" if path is None or address_error else _listening(path),
+        left=tuple(map(str, ground.stale(private))),
+        user=os.getuid(),
+        files=DESCRIPTORS if files[1] == resource.RLIM_INFINITY else max(files[0], min(files[1], DESCRIPTORS)),
+        files_at_first=DESCRIPTORS if files[0] == resource.RLIM_INFINITY else files[0],
+        tasks=_tasks(),
+        lanes=lanes,
+        lanes_error=lanes_error,
+        cores=ground.cores(),
+        quota=cgroups.cores(cgroups.of_process("cpu")),
+        memory=group if group is not None and group.limit < total else None,
+        total=total,
+        clocks=_clocks(),
+        commit=_commit(),
+        swap=Room(swap.total, swap.used),
+    )
+
+
+def _plugins(config: Config) -> tuple[str, tuple[tuple[str, str], ...]]:
+    plugins = config.plugins
+    try:
+        stores = load_plugins(plugins.load, plugins.allow, plugins.block).cache_stores
+    except ToolringError as error:
+        return str(error), ()
+    found = []
+    for name in config.cache.layers:
+        problem = "" if name in stores else f"no plugin offers it; there is {', '.join(sorted(stores))}"
+        try:
+            getattr(stores.get(name), "check", lambda: None)()
+        except ToolringError as error:
+            problem = str(error)
+        found.append((name, problem))
+    return "", tuple(found)
+
+
+def _loading(config: Config) -> tuple[Loading, int]:
+    """What came of the tools, and how many workers a node would have."""
+    each = config.node.workers or ground.cores()
+    try:
+        settings = WorkerSettings(
+            targets=config.node.tools or (ground.BUNDLED,),
+            address="",
+            lanes="",
+            start_method=config.node.start_method,
+            overrides=overrides(config),
+            cache=CacheSettings(config.cache.strategy, layers=config.cache.layers),
+            max_result=config.limits.max_body,
+            plugins=config.plugins.load,
+            allow=config.plugins.allow,
+            block=config.plugins.block,
+            log_format=config.log.format,
+            log_level=config.log.level,
+        )
+        loading = load(settings, config.timeouts.start)
+        if loading.error:
+            return loading, each
+        check_tools(config, [spec.name for spec in loading.specs if not spec.internal])
+        groups = planned(loading.specs, config.groups, each, ground.most_workers(config))
+    except ToolringError as error:
+        return Loading(error=str(error)), each
+    return loading, sum(group.workers for group in groups)
+
+
+def _packages() -> tuple[Package, ...]:
+    """Those that toolring can't do without, with the version that it needs."""
+    try:
+        needs = importlib.metadata.requires("toolring") or []
+    except importlib.metadata.PackageNotFoundError:
+        return ()  # it runs from its source
+    found = [Package("Python", "3.11", platform.python_version())]
+    for need in needs:
+        parts = re.fullmatch(r"([\w.-]+)>=([\d.]+)", need)
+        if parts:  # an extra has a condition behind it
+            try:
+                version = importlib.metadata.version(parts[1])
+            except importlib.metadata.PackageNotFoundError:
+                version = ""
+            found.append(Package(parts[1], parts[2], version))
+    return tuple(found)
+
+
+def _directory(path: Path) -> Directory:
+    try:
+        found = path.stat()
+    except OSError:
+        return Directory(str(path), writable=_may_make(path))
+    return Directory(
+        str(path),
+        found.st_mode,
+        found.st_uid,
+        path.is_symlink(),
+        stat.S_ISDIR(found.st_mode) and os.access(path, os.W_OK | os.X_OK),
+    )
+
+
+def _may_make(path: Path) -> bool:
+    nearest = next(parent for parent in path.absolute().parents if os.path.exists(parent))  # False if it may not look
+    return nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)
+
+
+def _listening(path: Path) -> str:
+    """Asks by connecting, which a node takes for a client that changed its mind."""
+    try:
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            return "other"
+        with socket.socket(socket.AF_UNIX) as asking:
+            asking.connect(str(path))
+    except ConnectionRefusedError:
+        return "stale"
+    except FileNotFoundError:
+        return "nothing"
+    except OSError:
+        return "node"  # it is full, or not for us
+    return "node"
+
+
+def _tasks() -> Room | None:
+    """What is nearest to its end: of this user, or of the control group. The kernel doesn't limit root."""
+    group = cgroups.processes(cgroups.of_process("pids"))
+    limit = resource.getrlimit(resource.RLIMIT_NPROC)[0]
+    if limit == resource.RLIM_INFINITY or os.geteuid() == 0:
+        return group
+    mine = 0
+    for process in psutil.process_iter(["uids", "num_threads"]):
+        uids = process.info["uids"]
+        mine += (process.info["num_threads"] or 1) if uids is not None and uids.real == os.getuid() else 0
+    user = Room(limit, mine)
+    return user if group is None or user.limit - user.used < group.limit - group.used else group
+
+
+def _lanes(config: Config) -> tuple[int, str]:
+    """Makes what a node would make, and lets go of it. Untouched, it takes no memory."""
+    count = ground.most_workers(config) * ground.SPARE_LANES
+    try:
+        lanes = Lanes(count)
+    except (OSError, ValueError) as error:
+        return 0, str(error)
+    lanes.close()
+    return len(lanes.memory), ""
+
+
+def _clocks() -> Clocks:
+    reads = [time.monotonic() for _ in range(_READS)]
+    steps = [later - earlier for earlier, later in pairwise(reads)]
+    step = min((step for step in steps if step > 0), default=time.get_clock_info("monotonic").resolution)
+    return Clocks(step, min(steps) < 0, time.time())
+
+
+def _commit() -> Room | None:
+    if cgroups.text(Path("/proc/sys/vm/overcommit_memory")).strip() != "2":
+        return None
+    told = dict(re.findall(r"^(\w+): +(\d+) kB$", cgroups.text(Path("/proc/meminfo")), re.M))
+    return Room(int(told["CommitLimit"]) << 10, int(told["Committed_AS"]) << 10)
