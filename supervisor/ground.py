@@ -42,7 +42,7 @@ class Ground:
         self.config = config = loaded.config
         self.workers = config.node.workers or cores()
         """Processes of each group that doesn't say it."""
-        self.overrides = overrides(config)
+        settings = worker_settings(config)
         self.most_workers = most_workers(config)
         self.address = address.check(config.node.bind or address.default_address())
         self._any_port = self.address.endswith((":*", ":0"))
@@ -53,7 +53,8 @@ class Ground:
             left.unlink(missing_ok=True)
         self.back = f"ipc://{directory}/{os.getpid()}-{self.node}.back"
         self.lanes = Lanes(self.most_workers * SPARE_LANES)
-        settings = self._worker_settings()
+        cache = self._cache_settings(settings.targets)
+        settings = settings._replace(cache=cache, node=self.address, address=self.back, lanes=self.lanes.path)
         self._files = settings.cache.directory
         self.spawner = Spawner(settings, self.lanes.memory)
         keep_freed()
@@ -66,30 +67,6 @@ class Ground:
         if self._any_port:  # nobody will ever come back to this address
             shutil.rmtree(self._files, ignore_errors=True)
         self._unlock()
-
-    def _worker_settings(self) -> WorkerSettings:
-        config = self.config
-        targets = config.node.tools
-        if not targets and not any(service.openapi for service in config.services.values()):
-            targets = (BUNDLED,)
-        return WorkerSettings(
-            targets=targets,
-            node=self.address,
-            address=self.back,
-            lanes=self.lanes.path,
-            start_method=config.node.start_method,
-            overrides=self.overrides,
-            cache=self._cache_settings(targets),
-            services=config.services,
-            resources={name: decided(section) for name, section in config.resources.items()},
-            processes={name: section.process for name, section in config.groups.items()},
-            max_result=config.limits.max_body,
-            plugins=config.plugins.load,
-            allow=config.plugins.allow,
-            block=config.plugins.block,
-            log_format=config.log.format,
-            log_level=config.log.level,
-        )
 
     def _cache_settings(self, targets: tuple[str, ...]) -> CacheSettings:
         """What a result may depend on beside its arguments is in the namespace: where the node was started, and what
@@ -123,6 +100,8 @@ class Ground:
         path = Path(self.address.removeprefix("ipc://"))
         if path.parent == address.runtime_directory():
             address.private(path.parent)
+        if path.exists() and not path.is_socket():
+            raise AddressError(f"{path} is there, and no socket; remove it, or choose another address with --bind")
         try:
             lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
@@ -171,6 +150,35 @@ def _inode(path: str) -> int | None:
         return os.stat(path).st_ino
     except FileNotFoundError:
         return None
+
+
+def targets(config: Config) -> tuple[str, ...]:
+    """What is served: the bundled tools, if nothing else is named."""
+    described = any(service.openapi for service in config.services.values())
+    return config.node.tools or (() if described else (BUNDLED,))
+
+
+def worker_settings(config: Config) -> WorkerSettings:
+    """What a process must know to load the tools: all that is known without a node. Raises ConfigError for a tool that
+    is in two groups."""
+    return WorkerSettings(
+        targets=targets(config),
+        node="",
+        address="",
+        lanes="",
+        start_method=config.node.start_method,
+        overrides=overrides(config),
+        cache=CacheSettings(config.cache.strategy, layers=config.cache.layers),
+        services=config.services,
+        resources={name: decided(section) for name, section in config.resources.items()},
+        processes={name: section.process for name, section in config.groups.items()},
+        max_result=config.limits.max_body,
+        plugins=config.plugins.load,
+        allow=config.plugins.allow,
+        block=config.plugins.block,
+        log_format=config.log.format,
+        log_level=config.log.level,
+    )
 
 
 def cores() -> int:

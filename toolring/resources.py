@@ -63,9 +63,13 @@ def postgres(conninfo: str = "", *, options: dict[str, Any] | None = None, **set
     driver = _psycopg()
 
     def connection() -> Iterator[psycopg.Connection]:
-        with driver.connect(conninfo, **{"connect_timeout": 10, **(options or {})}) as made:
+        made = driver.connect(conninfo, **{"connect_timeout": 10, **(options or {})})
+        try:
             yield made
-            made.rollback()
+        finally:
+            if made.info.transaction_status == driver.pq.TransactionStatus.ACTIVE:
+                made.cancel()  # a call was cut short; the server would not notice, and go on
+            made.close()
 
     return Pool(connection, **{"reset": _clean, "validate": _alive, **settings})
 
@@ -78,9 +82,12 @@ def async_postgres(
 
     async def connection() -> AsyncIterator[psycopg.AsyncConnection]:
         made = await driver.AsyncConnection.connect(conninfo, **{"connect_timeout": 10, **(options or {})})
-        async with made:
+        try:
             yield made
-            await made.rollback()
+        finally:
+            if made.info.transaction_status == driver.pq.TransactionStatus.ACTIVE:
+                await made.cancel_safe()
+            await made.close()
 
     return AsyncPool(connection, **{"reset": _async_clean, "validate": _async_alive, **settings})
 

@@ -20,12 +20,11 @@ import psutil
 from toolring import address, cgroups
 from toolring.cgroups import Room
 from toolring.cli.loading import Loading, load
-from toolring.config import Config, check_tools, overrides
+from toolring.config import Config, check_tools
 from toolring.errors import ToolringError
 from toolring.lane import Lanes
 from toolring.plugins.registry import load_plugins
 from toolring.policy.groups import planned
-from toolring.settings import CacheSettings, WorkerSettings
 from toolring.supervisor import ground
 from toolring.supervisor.node import DESCRIPTORS
 
@@ -178,20 +177,7 @@ def _loading(config: Config) -> tuple[Loading, int]:
     """What came of the tools, and how many workers a node would have."""
     each = config.node.workers or ground.cores()
     try:
-        settings = WorkerSettings(
-            targets=config.node.tools or (ground.BUNDLED,),
-            address="",
-            lanes="",
-            start_method=config.node.start_method,
-            overrides=overrides(config),
-            cache=CacheSettings(config.cache.strategy, layers=config.cache.layers),
-            max_result=config.limits.max_body,
-            plugins=config.plugins.load,
-            allow=config.plugins.allow,
-            block=config.plugins.block,
-            log_format=config.log.format,
-            log_level=config.log.level,
-        )
+        settings = ground.worker_settings(config)
         loading = load(settings, config.timeouts.start)
         if loading.error:
             return loading, each
