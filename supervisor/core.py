@@ -112,6 +112,8 @@ class Core:
     def error_answer(self, entry: Entry, error: ToolringError) -> Answer:
         tool = entry.tool
         error.facts.update(tool=tool.name, job=entry.name, attempt=entry.attempt)
+        if entry.earlier is not None:
+            error.facts["earlier"] = entry.earlier
         if entry.state is not State.JOINED and entry.members is None:
             tool.failed({"code": error.code})
             facts = {k: v for k, v in error.facts.items() if k != "traceback"}

@@ -140,6 +140,8 @@ class Gathering:
         if event is Event.FAIL and tool.budget is not None and core.retries.delay(entry, error, now):
             tool.answered -= 1
             return
+        if entry.earlier is not None and not answer.run_us:
+            error["earlier"] = entry.earlier
         tool.failed(error)
         if event is not Event.FAIL:
             facts = {"code": error.get("code"), "reason": error.get("message"), "tool": tool.name, "job": entry.name}

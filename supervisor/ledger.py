@@ -158,6 +158,8 @@ class Entry(msgspec.Struct, gc=False, eq=False):
     """When it must have been started: its deadline, or earlier."""
     state: State = State.QUEUED
     attempt: int = 1
+    earlier: dict[str, Any] | None = None
+    """What its last attempt failed with, of one that is tried again: code, message and type."""
     deaths: int = 0
     """Workers that were lost with it, and perhaps by its fault."""
     losses: int = 0

@@ -41,6 +41,7 @@ class Retries:
         core.placing.return_permits(entry)
         entry.worker = None
         entry.attempt += 1
+        entry.earlier = {name: error[name] for name in ("code", "message", "type") if name in error}
         entry.until = entry.deadline
         entry.account.waiting += 1
         core.backlog.count += 1

@@ -19,6 +19,9 @@ from toolring.supervisor.catalogue import ServedTool
 from toolring.supervisor.circuits import DEATHS
 from toolring.supervisor.services import Services
 
+PATIENT = msgspec.structs.replace(BREAKER, wait=60.0)
+"""It stays open for longer than any retry waits."""
+
 
 @pytest.fixture
 def node() -> Iterator[Node]:
@@ -30,6 +33,8 @@ def node() -> Iterator[Node]:
         tool("double", concurrency=2, breaker=msgspec.structs.replace(BREAKER, probes=1)),
         tool("tolerant", breaker=BreakerPolicy(window=6, minimum=3, ignore=("TOOL_ERROR",))),
         tool("read", read_only=True),
+        tool("again", read_only=True, retries=5, breaker=PATIENT),
+        tool("bulk", read_only=True, retries=5, batch=3, breaker=PATIENT),
         ServedTool(ToolSpec(name="toolring.own"), None),
     ]
     node = Node(2, {one.name: one for one in made}, groups=ONE)
@@ -100,6 +105,21 @@ def test_who_waits_when_it_opens_is_refused_at_once(node: Node, client: SimClien
     assert state(node, "single") is State.OPEN
     assert codes(client) == ["TOOL_ERROR"] * 3 + ["CIRCUIT_OPEN"] * 4
     assert node.core.in_hand() == 0
+    node.check_books()
+
+
+@pytest.mark.parametrize("name", ["again", "bulk"])
+def test_a_job_whose_retries_end_with_an_open_circuit_tells_what_it_had_failed_with(
+    node: Node, client: SimClient, name: str
+) -> None:
+    ask(client, name)
+    while not codes(client):
+        finish(node, "retry")
+        wait(node, 0.1)
+    told = error(client)
+    assert told["code"] == "CIRCUIT_OPEN"
+    assert told["earlier"]["code"] == "RETRY"
+    assert told["earlier"]["message"]
     node.check_books()
 
 
