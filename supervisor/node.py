@@ -13,7 +13,7 @@ import msgspec
 
 from toolring import logs
 from toolring.config import check_tools
-from toolring.errors import LoadError
+from toolring.errors import ConfigError, LoadError
 from toolring.lane import shared_calls
 from toolring.plugins.registry import load_plugins
 from toolring.plugins.specs import NodeEvent
@@ -200,13 +200,17 @@ def _served(
     """Each tool with its balancer, of which there is one for each group and kind. For the least outstanding none is
     needed: that is what one line for all comes to.
     """
+    known = ", ".join(sorted(balancers))
+    for group in fleet.groups:
+        if group.balancer is not None and group.balancer not in balancers:
+            key = f"groups.{group.name}.balancer"
+            raise ConfigError(f"{key} = {group.balancer!r}: no such balancer; there is {known}", key=key)
     made: dict[tuple[str, str], Guarded] = {}
     tools = {}
     for spec in specs:
         group = fleet.group_of(spec)
         name = spec.balancer or group.balancer or ("ring" if spec.routed else UNPLACED)
         if name not in balancers:
-            known = ", ".join(sorted(balancers))
             raise LoadError(f"tool {spec.name!r}: no balancer {name!r}; there is {known}", tool=spec.name)
         if name != UNPLACED and (group.name, name) not in made:
             made[group.name, name] = Guarded(name, balancers[name](group.members), tell)

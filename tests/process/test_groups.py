@@ -128,6 +128,7 @@ def test_the_command_line_shows_them(node: Node) -> None:
         ("[groups.default]\nmemory = 5", "none of its tools declares memory="),
         ("[groups.heavy]\nworkers = 2000", "must be at most 1024"),
         ("[groups.heavy]\nworker = 2", "did you mean"),
+        ("[groups.heavy]\nbalancer = 'nosuch'", "groups.heavy.balancer = 'nosuch': no such balancer; there is"),
         ("[groups.a]\ntools = ['light']\n[groups.b]\ntools = ['light']", "is in the group 'a' and in groups.b.tools"),
         ("[groups.a]\ntools = ['nope']", "no such tool is served"),
         ("[tools.light]\ngroup = 'not a name'", "a group's name"),
