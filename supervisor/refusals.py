@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from difflib import get_close_matches
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from toolring.errors import Busy, Draining, InvalidArguments, ToolringError, Unhealthy, UnknownTool
 from toolring.policy.declared import LEAST_IDLE
@@ -18,12 +18,17 @@ if TYPE_CHECKING:
     from toolring.supervisor.core import Core
     from toolring.supervisor.ledger import Session
 
+MOST_NAMED: Final = 8
+"""Tools, in an error that names those that there are."""
+
 
 def unknown_tool(tools: Mapping[str, ServedTool], name: str) -> UnknownTool:
     """Names the tool that was meant, or some of those that there are."""
     tools = {name: tool for name, tool in tools.items() if not tool.spec.internal}
     close = get_close_matches(name, tools, 1)
-    hint = f"did you mean {close[0]!r}?" if close else f"there is {', '.join(sorted(tools)[:8])}"
+    hint = f"did you mean {close[0]!r}?" if close else f"there is {', '.join(sorted(tools)[:MOST_NAMED])}"
+    if not close and len(tools) > MOST_NAMED:
+        hint += f" and {len(tools) - MOST_NAMED} more"
     return UnknownTool(f"no tool {name!r} here; {hint}", tool=name)
 
 

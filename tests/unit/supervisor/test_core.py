@@ -13,6 +13,7 @@ from toolring import protocol
 from toolring.errors import ProtocolError
 from toolring.protocol import CALL, INLINE, KEEP, OK, PACK, REPLAYED, Answer, Batch, Job, decode_value
 from toolring.supervisor.fleet import Life
+from toolring.supervisor.refusals import MOST_NAMED, unknown_tool
 
 OKAY = ("ok", 10, 0)
 
@@ -48,6 +49,16 @@ def test_an_unknown_tool_is_refused_with_the_one_that_was_meant(node: Node, clie
     assert error["code"] == "UNKNOWN_TOOL"
     assert "'read'" in error["message"]
     assert node.core.in_hand() == 0
+
+
+def test_an_unknown_tool_is_refused_with_how_many_more_there_are_than_are_named(node: Node, client: SimClient) -> None:
+    served = [name for name, one in node.core.tools.items() if not one.spec.internal]
+    error = unknown_tool(node.core.tools, "xyzzy")
+    named = error.message.partition("there is ")[2]
+    assert named.endswith(f" and {len(served) - MOST_NAMED} more")
+    assert named.count(", ") == MOST_NAMED - 1
+    few = {name: node.core.tools[name] for name in served[:2]}
+    assert unknown_tool(few, "xyzzy").message.endswith(f"there is {', '.join(sorted(few))}")
 
 
 def test_jobs_are_dealt_out_over_the_workers(node: Node, client: SimClient) -> None:
