@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,13 @@ def node(shared: kit.Node) -> Iterator[kit.Node]:
     yield shared
     assert shared.process.poll() is None, f"the node fell:\n{shared.log[-4000:]}"
     shared.until_whole()
+
+
+@pytest.fixture
+def nodes() -> Iterator[list[kit.Node]]:
+    """Three, for one test: it may do to them what it likes."""
+    with ExitStack() as stack:
+        yield [stack.enter_context(kit.running(kit.HERE / "cluster_tools.py", workers=2)) for _ in range(3)]
 
 
 @pytest.fixture

@@ -233,6 +233,15 @@ class Node:
             assert not left, f"sockets were left: {left}"
 
 
+def addresses(nodes: list[Node]) -> list[str]:
+    return [node.address for node in nodes]
+
+
+def owners(nodes: list[Node]) -> dict[int, str]:
+    """The node of each process that is the parent of workers."""
+    return {node.zygote(): node.address for node in nodes}
+
+
 def environment(**more: str) -> dict[str, str]:
     """This process's environment without anything that configures toolring."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith("TOOLRING_")}

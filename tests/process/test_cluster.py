@@ -5,109 +5,18 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.process import kit
-from tests.process.kit import Background, Node, eventually, failure, lines, run_cli
+from tests.process.kit import PATIENCE, Background, Node, addresses, eventually, failure, lines, owners, run_cli
 from toolring import Cluster
 from toolring.errors import Busy, ConfigError, Expired, InvalidArguments, OutcomeUnknown, ToolError, Unreachable
-
-MODULE = """
-import os, time
-from pathlib import Path
-from toolring import tool
-from toolring.errors import Busy
-
-HERE = os.environ.get("TOOLRING_NODE_NAME", "")
-
-def _append(path, text):
-    with open(path, "a") as file:
-        file.write(text + "\\n")
-
-@tool(read_only=True, affinity="key")
-def where(key: str) -> int:
-    return os.getppid()
-
-@tool(read_only=True)
-def slow(path: str, n: int) -> int:
-    _append(path, f"{n} {os.getppid()}")
-    time.sleep(0.02)
-    return n
-
-@tool(read_only=True)
-def gate(path: str) -> int:
-    _append(path, str(os.getppid()))
-    while not Path(path + ".open").exists():
-        time.sleep(0.005)
-    return os.getppid()
-
-@tool
-def once(path: str) -> int:
-    _append(path, str(os.getppid()))
-    while not Path(path + ".open").exists():
-        time.sleep(0.005)
-    return os.getppid()
-
-@tool(read_only=True, concurrency=1, backlog=1)
-def narrow(path: str) -> int:
-    _append(path, str(os.getppid()))
-    while not Path(path + ".open").exists():
-        time.sleep(0.005)
-    return os.getppid()
-
-@tool
-def wrong() -> None:
-    raise ValueError("it is wrong")
-
-@tool(read_only=True)
-def count(n: int):
-    yield from range(n)
-
-@tool
-def endless():
-    while True:
-        yield 1
-        time.sleep(0.01)
-
-@tool
-def too_busy(path: str) -> None:
-    _append(path, "ran")
-    raise Busy("what it asks is busy", retry_after=0.01)
-
-@tool
-def briefly(n: int) -> int:
-    time.sleep(0.002)
-    return n
-"""
-
-
-@pytest.fixture(scope="module")
-def module(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("cluster") / "clustered.py"
-    path.write_text(MODULE)
-    return path
-
-
-@pytest.fixture
-def nodes(module: Path) -> Iterator[list[Node]]:
-    with ExitStack() as stack:
-        yield [stack.enter_context(kit.running(module, workers=2)) for _ in range(3)]
-
-
-def addresses(nodes: list[Node]) -> list[str]:
-    return [node.address for node in nodes]
-
-
-def owners(nodes: list[Node]) -> dict[int, str]:
-    """The node of each process that is the parent of workers."""
-    return {node.zygote(): node.address for node in nodes}
 
 
 def states(cluster: Cluster) -> list[str]:
@@ -380,6 +289,156 @@ def test_a_stream_whose_node_is_lost_may_not_be_gone_on_with(nodes: list[Node]) 
         error = failure(lambda: list(stream))
         assert isinstance(error, OutcomeUnknown)
         assert error.facts["parts"] >= 1
+
+
+def test_a_map_goes_over_all_nodes_in_chunks_and_in_any_order(nodes: list[Node], tmp_path: Path) -> None:
+    calls = [{"n": n} for n in range(300)]
+    with Cluster(addresses(nodes)) as cluster:
+        eventually(lambda: states(cluster) == ["up"] * 3, "all have answered")
+        for chunk in (1, 7):
+            assert list(cluster.map("briefly", calls, chunk=chunk)) == list(range(300))
+            found = list(cluster.map("briefly", calls, chunk=chunk, ordered=False))
+            assert sorted(found) == [(n, n) for n in range(300)]
+        mixed: list[dict[str, object]] = [{"n": 1}, {"n": "x"}, {"n": object()}, {"n": 4}]
+        told = cluster.map("briefly", mixed, chunk=4, errors="return")
+        assert [getattr(each, "code", each) for each in told] == [1, "INVALID_ARGUMENTS", "INVALID_ARGUMENTS", 4]
+        slow, other = tmp_path / "slow", tmp_path / "other"
+        held, free = ({"path": str(path)} for path in (slow, other))
+        Path(f"{other}.open").touch()
+        results = cluster.map("gate", [held, *[free] * 3], ordered=False)
+        assert sorted(next(results)[0] for _ in range(3)) == [1, 2, 3], "the slow one holds up nobody"
+        Path(f"{slow}.open").touch()
+        assert next(results)[0] == 0
+        assert list(cluster.map("briefly", [])) == []
+        assert failure(lambda: cluster.map("briefly", calls, chunk=0)).code == "INVALID_ARGUMENTS"
+
+
+def test_a_map_sends_again_what_all_nodes_are_too_busy_for(nodes: list[Node], tmp_path: Path) -> None:
+    spot = tmp_path / "narrow"
+    Path(f"{spot}.open").touch()
+    with Cluster(addresses(nodes)) as cluster:
+        eventually(lambda: states(cluster) == ["up"] * 3, "all have answered")
+        assert len(list(cluster.map("narrow", [{"path": str(spot)}] * 40))) == 40
+    assert len(lines(spot)) == 40
+
+
+@pytest.mark.parametrize(("tool", "runs"), [("gate", 2), ("once", 1)])
+def test_a_chunk_of_a_map_moves_on_as_a_whole_or_not_at_all(
+    nodes: list[Node], tmp_path: Path, tool: str, runs: int
+) -> None:
+    """Of three calls the second holds the chunk up, so one has ended when its node is lost."""
+    paths = [tmp_path / name for name in "abc"]
+    Path(f"{paths[0]}.open").touch()
+    with Cluster(addresses(nodes)) as cluster:
+        eventually(lambda: states(cluster) == ["up"] * 3, "all have answered")
+        calls = [{"path": str(path)} for path in paths]
+        results = Background(lambda: list(cluster.map(tool, calls, chunk=3, errors="return")))
+        eventually(lambda: lines(paths[1]), "the second runs")
+        of = owners(nodes)
+        next(node for node in nodes if node.address == of[int(lines(paths[1])[0])]).kill()
+        if runs > 1:
+            eventually(lambda: len(lines(paths[1])) == runs, "another node has begun it anew")
+        for path in paths[1:]:
+            Path(f"{path}.open").touch()
+        found = results.result()
+        if tool == "gate":
+            assert found == [int(lines(paths[1])[1])] * 3
+        else:
+            assert [error.code for error in found] == ["OUTCOME_UNKNOWN"] * 3
+        assert [len(lines(path)) for path in paths] == [runs, runs, runs - 1]
+
+
+def test_a_node_that_is_lost_while_it_is_removed_loses_nothing(nodes: list[Node], tmp_path: Path) -> None:
+    spot = tmp_path / "gate"
+    with Cluster(addresses(nodes)) as cluster:
+        eventually(lambda: states(cluster) == ["up"] * 3, "all have answered")
+        handle = cluster.submit("gate", {"path": str(spot)})
+        victim = next(node for node in nodes if node.address == handle.node)
+        eventually(lambda: lines(spot), "it runs")
+        cluster.remove(victim.address)
+        victim.kill()
+        eventually(lambda: len(lines(spot)) == 2, "another has taken it over")
+        Path(f"{spot}.open").touch()
+        assert handle.result() == int(lines(spot)[1])
+
+
+def test_what_a_lost_node_tells_is_that_it_is_lost(nodes: list[Node]) -> None:
+    victim = nodes[1]
+    with Cluster(addresses(nodes)) as cluster:
+        eventually(lambda: states(cluster) == ["up"] * 3, "all have answered")
+        os.kill(victim.pid, signal.SIGSTOP)
+        try:
+            while states(cluster) == ["up"] * 3:
+                told = cluster.status()
+                assert "state" in told[nodes[0].address]
+                assert told[victim.address]["error"]["code"] == "UNREACHABLE"
+                said = told[victim.address]["error"]["message"]
+                assert said.startswith(("no node answers at", f"the node {victim.address} gives no sign of life")), said
+        finally:
+            os.kill(victim.pid, signal.SIGCONT)
+        eventually(lambda: states(cluster) == ["up"] * 3, "it is back")
+
+
+def test_a_cluster_that_is_closed_says_so(nodes: list[Node]) -> None:
+    cluster = Cluster(addresses(nodes))
+    eventually(lambda: states(cluster) == ["up"] * 3, "all have answered")
+    cluster.close()
+    cluster.close()
+    assert states(cluster) == ["down"] * 3
+    for use in (
+        lambda: cluster.call("where", {"key": "a"}),
+        lambda: cluster.add("ipc:///nobody.sock"),
+        lambda: list(cluster.map("briefly", [{"n": 1}])),
+    ):
+        error = failure(use)
+        assert isinstance(error, Unreachable)
+        assert str(error) == "the cluster was closed"
+    assert {told["error"]["message"] for told in cluster.status().values()} == {"the cluster was closed"}
+
+
+FORKING = """
+import os, sys
+from toolring import Cluster
+from toolring.errors import Unreachable
+
+def in_a_child(use):
+    sys.stdout.flush()
+    pid = os.fork()
+    if not pid:
+        use()
+        sys.stdout.flush()
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+
+with Cluster(sys.argv[1:]) as cluster:
+    def use():
+        try:
+            cluster.call("where", {"key": "a"})
+        except Unreachable as error:
+            print(error)
+        print({one["state"] for one in cluster.nodes().values()})
+        print({told["error"]["message"] for told in cluster.status().values()})
+        cluster.close()
+    in_a_child(use)
+    print(cluster.call("where", {"key": "a"}) > 0)
+"""
+
+
+def test_a_forked_child_is_told_that_it_needs_a_cluster_of_its_own(nodes: list[Node]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORKING, *addresses(nodes)],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "this cluster was made before a fork; make one in each process",
+        "{'down'}",
+        "{'this client was made before a fork; make one in each process'}",
+        "True",
+    ]
 
 
 def test_when_all_are_gone_a_caller_hears_of_it_and_when_they_are_back_it_goes_on(nodes: list[Node]) -> None:

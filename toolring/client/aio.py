@@ -6,18 +6,17 @@ Requests of one turn of the event loop share a message, and so do the answers th
 from __future__ import annotations
 
 import asyncio
-import math
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sized
-from contextlib import suppress
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
 from toolring import address as addresses
 from toolring.client.arguments import what_to_invalidate
-from toolring.client.batches import Call, Plan, Window
+from toolring.client.batches import Call, Plan
 from toolring.client.feed import WINDOW, Feed, OnProgress, Progress, checked
-from toolring.client.progress import Bar
+from toolring.client.mapping import async_mapped
 from toolring.client.session import BEAT_SECONDS, GRACE_SECONDS, Conversation, Pending, broken, silence, unreachable
 from toolring.client.transport import Transport
 from toolring.errors import Cancelled, ToolringError, Unreachable, from_wire
@@ -97,10 +96,7 @@ class AsyncHandle(Pending):
 class AsyncStream(AsyncIterator[Any]):
     """What a generator yields, as it comes: ``async for part in client.stream(...)``; see ``toolring.Stream``."""
 
-    def __init__(
-        self, client: AsyncClient, tool: str, start: Callable[[], AsyncHandle], on_progress: OnProgress | None
-    ) -> None:
-        self._client = client
+    def __init__(self, tool: str, start: Callable[[], Awaitable[AsyncHandle]], on_progress: OnProgress | None) -> None:
         self._tool = tool
         self._start = start
         self._on_progress = on_progress
@@ -118,11 +114,13 @@ class AsyncStream(AsyncIterator[Any]):
 
     async def _begun(self) -> AsyncHandle:
         if self._handle is None and not self._closed:
-            await self._client._connect()
+            handle = await self._start()
+            if self._handle is None and not self._closed:
+                self._handle = handle
+            else:
+                handle.cancel()  # closed or begun meanwhile; this one has not left yet
         if self._handle is None:
-            if self._closed:  # before it was submitted, or while it waited for the node
-                raise self._cancelled()
-            self._handle = self._start()
+            raise self._cancelled()
         return self._handle
 
     def _cancelled(self) -> Cancelled:
@@ -150,7 +148,7 @@ class AsyncStream(AsyncIterator[Any]):
                 self.close()
                 raise broken(handle, "some were lost")
             if feed.parts:
-                part = self._client._take(handle)
+                part = handle._owner._take(handle)
                 if not isinstance(part, Progress):
                     return part
                 if self._on_progress is not None:
@@ -187,11 +185,11 @@ class AsyncStream(AsyncIterator[Any]):
         """End the job, if it isn't over; one that hasn't begun never will."""
         self._closed = True
         if self._handle is not None:
-            self._client._cancel(self._handle)
+            self._handle.cancel()
 
     def __del__(self) -> None:
         if self._handle is not None:
-            self._client._abandon(self._handle)
+            self._handle._owner._abandon(self._handle)
 
 
 class AsyncClient:
@@ -207,7 +205,9 @@ class AsyncClient:
         self._arrived = asyncio.Event()
         self._scheduled = False
         self._heard = 0.0
+        """When the node last said anything."""
         self._closed = False
+        self._why_closed = ""
 
     async def __aenter__(self) -> Self:
         await self._connect()
@@ -220,18 +220,23 @@ class AsyncClient:
 
     async def close(self) -> None:
         """End the session: calls that are still waited for are cancelled by the node."""
+        self._end("the client was closed")
+
+    def _end(self, why: str, lost: bool = False) -> None:
+        """``lost``: the node is not there to hear of it."""
         if self._closed:
             return
-        self._closed = True
-        self._conversation.lose("the client was closed")
+        self._closed, self._why_closed = True, why
+        self._conversation.lose(why)
         self._wake_settled()
+        self._arrived.set()
         if self._beat is not None:
             self._beat.cancel()
         if self._transport is not None and self._loop is not None:
             self._loop.remove_reader(self._transport.fd)
             self._conversation.bye()
             self._transport.exchange()
-            self._transport.close()
+            self._transport.close(lost)
 
     # ---- calling
 
@@ -252,7 +257,7 @@ class AsyncClient:
         await self._connect()
         feed = None if on_progress is None and idle_timeout is None else Feed()
         follow = None if feed is None else feed.follow(on_progress is not None, idle_timeout)
-        handle = self._start(name, arguments, timeout, key, CALL, partition, priority, queue_timeout, feed, follow)
+        handle = self._submit(name, arguments, timeout, key, CALL, partition, priority, queue_timeout, feed, follow)
         try:
             while on_progress is not None and not handle.settled:
                 await handle._told(on_progress)
@@ -281,7 +286,7 @@ class AsyncClient:
         await self._connect()
         feed = Feed() if progress or idle_timeout is not None else None
         follow = None if feed is None else feed.follow(progress, idle_timeout)
-        return self._start(name, arguments, timeout, key, KEEP, partition, priority, queue_timeout, feed, follow)
+        return self._submit(name, arguments, timeout, key, KEEP, partition, priority, queue_timeout, feed, follow)
 
     def stream(
         self,
@@ -300,12 +305,13 @@ class AsyncClient:
         feed = Feed(checked(window))
         follow = feed.follow(on_progress is not None, idle_timeout)
 
-        def start() -> AsyncHandle:
-            return self._start(name, arguments, timeout, None, CALL, "", priority, queue_timeout, feed, follow)
+        async def start() -> AsyncHandle:
+            await self._connect()
+            return self._submit(name, arguments, timeout, None, CALL, "", priority, queue_timeout, feed, follow)
 
-        return AsyncStream(self, name, start, on_progress)
+        return AsyncStream(name, start, on_progress)
 
-    async def map(
+    def map(
         self,
         name: str,
         arguments: Iterable[Mapping[str, Any]] | AsyncIterable[Mapping[str, Any]],
@@ -321,43 +327,8 @@ class AsyncClient:
     ) -> AsyncIterator[Any]:
         """Run a tool over many arguments; see ``Client.map``."""
         plan = Plan(name, window, chunk, ordered, errors, timeout, priority)
-        await self._connect()
-        bar = Bar(len(arguments) if isinstance(arguments, Sized) else None) if progress else None
-
-        def send(calls: list[Call], timeout: float | None, chunk: bool) -> AsyncHandle:
-            if not chunk:
-                return self._start(name, calls[0], timeout, None, CALL, partition, priority)
-            return self._add(self._conversation.chunk(name, calls, timeout, partition, priority), timeout)
-
-        under_way: Window[AsyncHandle] = Window(plan, send, bar)
-        source = _cut(arguments, plan)
-        more = True
-        try:
-            while more or under_way.pieces:
-                while (piece := under_way.ready()) is not None:
-                    for result in under_way.give(piece):
-                        yield result
-                if more and under_way.has_room:
-                    calls = await anext(source, None)
-                    more = calls is not None
-                    if calls is not None:
-                        under_way.add(calls)
-                elif under_way.pieces and not under_way.look():
-                    await self._wait_for(under_way)
-        finally:
-            for piece in under_way.pieces:
-                if piece.handle is not None:
-                    self._cancel(piece.handle)
-            if bar is not None:
-                bar.finish()
-
-    async def _wait_for(self, window: Window[AsyncHandle]) -> None:
-        """Until something arrives that may be for it, or one is to be sent again."""
-        patience = window.next_look() - time.monotonic()
-        self._arrived.clear()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(None if patience == math.inf else max(0.0, patience)):
-                await self._arrived.wait()
+        send = partial(self._submit_piece, name, partition, priority)
+        return async_mapped(plan, arguments, send, self._connect, self._arrived, progress)
 
     # ---- asking
 
@@ -437,22 +408,27 @@ class AsyncClient:
 
     async def _connect(self) -> None:
         if self._closed:
-            raise Unreachable("the client is closed")
-        if self._conversation.node:
-            return
+            raise Unreachable(self._why_closed)
+        if not self._conversation.node:
+            self._open()
+            await self._until(lambda: bool(self._conversation.node))
+
+    def _open(self) -> None:
+        """Begin to connect, in the event loop that runs."""
         if self._transport is None:
             self._loop = asyncio.get_running_loop()
             self._transport = Transport(self.address, self._conversation)
             self._loop.add_reader(self._transport.fd, self._exchange)
             self._beat = self._loop.create_task(self._keep())
             self._exchange()
-        await self._until(lambda: bool(self._conversation.node))
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         """Wait for something that a message brings. Raises Unreachable, or why the node refuses this client."""
         conversation = self._conversation
         end = time.monotonic() + self._connect_timeout
         while not condition():
+            if self._closed:
+                raise Unreachable(self._why_closed)
             if not conversation.node and (refusal := conversation.refused()) is not None:
                 raise refusal
             if time.monotonic() > end:
@@ -465,7 +441,7 @@ class AsyncClient:
                 conversation.ping()
                 self._exchange()
 
-    def _start(
+    def _submit(
         self,
         name: str,
         arguments: Mapping[str, Any] | None,
@@ -478,14 +454,23 @@ class AsyncClient:
         feed: Feed | None = None,
         follow: Follow | None = None,
     ) -> AsyncHandle:
-        assert self._loop is not None
         if self._closed:
-            raise Unreachable("the client is closed")
+            raise Unreachable(self._why_closed)
         job = self._conversation.job(name, arguments, timeout, key, mode, partition, priority, queue_timeout, follow)
-        handle = self._add(job, timeout)
+        handle = self._add(job)
         if feed is not None:
             handle.feed = feed
         return handle
+
+    def _submit_piece(
+        self, name: str, partition: str, priority: str, calls: list[Call], timeout: float | None, chunk: bool
+    ) -> AsyncHandle:
+        """Calls of a map, as one job."""
+        if not chunk:
+            return self._submit(name, calls[0], timeout, None, CALL, partition, priority)
+        if self._closed:
+            raise Unreachable(self._why_closed)
+        return self._add(self._conversation.chunk(name, calls, timeout, partition, priority))
 
     def _future(self) -> asyncio.Future[None]:
         assert self._loop is not None
@@ -506,10 +491,8 @@ class AsyncClient:
         if not handle.settled and not self._closed and self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._cancel, handle)
 
-    def _add(self, job: Job, timeout: float | None) -> AsyncHandle:
+    def _add(self, job: Job) -> AsyncHandle:
         assert self._loop is not None
-        if self._closed:
-            raise Unreachable("the client is closed")
         deadline = self._conversation.deadline(job.timeout, time.monotonic())
         handle = AsyncHandle(job, self._conversation.name, deadline, client=self, future=self._loop.create_future())
         self._conversation.add(handle)
@@ -545,6 +528,18 @@ class AsyncClient:
             _stir(pending)
         self._conversation.told.clear()
 
+    def _knock(self) -> float:
+        """Ask the node for a sign of life. Gives when the last was heard (seconds of ``time.monotonic()``)."""
+        self._conversation.ping()
+        return self._listen()
+
+    def _listen(self) -> float:
+        """Take in what has arrived. Gives when the last was heard."""
+        if not self._closed:
+            self._open()
+            self._exchange()
+        return self._heard
+
     def _wake_settled(self) -> None:
         if self._conversation.settled:
             self._arrived.set()
@@ -556,7 +551,7 @@ class AsyncClient:
 
     async def _keep(self) -> None:
         """Ask now and then whether the node still knows this session; give up jobs that nobody will answer."""
-        conversation = self._conversation
+        conversation, asked = self._conversation, 0.0
         while True:
             await asyncio.sleep(BEAT_SECONDS)
             now = time.monotonic()
@@ -566,8 +561,8 @@ class AsyncClient:
                     pending.error = silence(conversation, pending, self.address)
                     conversation.settled.append(pending)
             self._wake_settled()
-            if conversation.pending and now - self._heard > BEAT_SECONDS:
-                self._heard = now
+            if conversation.pending and now - max(self._heard, asked) > BEAT_SECONDS:
+                asked = now
                 conversation.ping()
                 self._exchange()
 
@@ -576,18 +571,3 @@ def _stir(pending: Pending) -> None:
     """Wake whoever waits for what a job tells next."""
     if isinstance(pending, AsyncHandle) and pending.stirred is not None and not pending.stirred.done():
         pending.stirred.set_result(None)
-
-
-async def _cut(calls: Iterable[Call] | AsyncIterable[Call], plan: Plan) -> AsyncIterator[list[Call]]:
-    if not isinstance(calls, AsyncIterable):
-        for piece in plan.cut(calls):
-            yield piece
-        return
-    held: list[Call] = []
-    async for call in calls:
-        held.append(call)
-        if len(held) == plan.chunk:
-            yield held
-            held = []
-    if held:
-        yield held

@@ -15,18 +15,37 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 
 from toolring.client.arguments import priority_of, seconds
 from toolring.client.progress import Bar
-from toolring.client.session import Pending, refusal
-from toolring.errors import InvalidArguments, ProtocolError, ToolringError, from_wire
+from toolring.errors import Busy, InvalidArguments, ProtocolError, ToolringError, from_wire
 from toolring.protocol import MAX_CHUNK
 
-P = TypeVar("P", bound=Pending)
-P_co = TypeVar("P_co", bound=Pending, covariant=True)
 Call = Mapping[str, Any]
 WINDOW: Final = 256
 CHUNKS: Final = 64
 """Calls, or chunks of them, that are under way at once if nobody says otherwise."""
 GROWTH: Final = 1 / 8
 """For each job that is answered, so many more are under way at once: a busy node refuses one in nine."""
+
+
+class Sent(Protocol):
+    """A job that is under way, as far as a window looks at it."""
+
+    @property
+    def settled(self) -> bool: ...
+
+    @property
+    def deadline(self) -> float: ...
+
+    @property
+    def refusal(self) -> Busy | None:
+        """Why it was not even accepted."""
+
+    def outcome(self) -> Any: ...
+
+    def cancel(self) -> None: ...
+
+
+P = TypeVar("P", bound=Sent)
+P_co = TypeVar("P_co", bound=Sent, covariant=True)
 
 
 class Send(Protocol[P_co]):
@@ -225,7 +244,7 @@ class Window(Generic[P]):
         self._out -= 1
         handle = piece.handle
         assert handle is not None
-        busy = refusal(handle)
+        busy = handle.refusal
         if busy is None:
             piece.final = True
             self._heard = self._clock()

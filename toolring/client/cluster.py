@@ -6,28 +6,34 @@ a list: the first runs its calls, so that caches stay warm, and the next take ov
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
-import psutil
-
+from toolring.client.batches import Call, Plan, Window
 from toolring.client.cluster_handle import ClusterHandle
-from toolring.client.feed import WINDOW, OnProgress
-from toolring.client.handles import Stream
-from toolring.client.nodes import LOOKS, Key, Nodes
+from toolring.client.feed import WINDOW, Feed, OnProgress, checked
+from toolring.client.handles import Handle, Stream
+from toolring.client.journey import due
+from toolring.client.mapping import mapped
+from toolring.client.membership import Membership
+from toolring.client.nodes import Nodes
+from toolring.client.routes import Key
+from toolring.client.session import BEAT_SECONDS
 from toolring.client.sync import Client
-from toolring.errors import InvalidArguments, ToolringError, Unreachable
+from toolring.errors import ToolringError
 from toolring.protocol import CALL, KEEP
 from toolring.spec import ToolSpec
 
+GLANCE_SECONDS: Final = 0.005
+"""A thread waits at one node at a time; if answers of others are as welcome, it looks there so soon."""
 
-class Cluster:
+
+class Cluster(Membership[Client]):
     """Calls the tools of several nodes. Thread-safe.
 
     Args:
@@ -38,7 +44,7 @@ class Cluster:
             default, if there are as many.
         ranges: for ``range``: the key with which each node's range begins, by its address; one of them is empty.
         caller: as in ``Client``.
-        connect_timeout: seconds to wait until the first node answers, before Unreachable is raised.
+        connect_timeout: seconds to wait for a node to answer while none does, before Unreachable is raised.
         lost_after: seconds of silence after which a node counts as lost.
 
     Raises:
@@ -58,13 +64,14 @@ class Cluster:
     ) -> None:
         connect = partial(Client, caller=caller, connect_timeout=lost_after)
         self._nodes = Nodes(nodes, connect, strategy, replication, ranges or {}, lost_after)
+        self._connect_timeout = connect_timeout
         self._guard = threading.Lock()
         self._jobs: list[ClusterHandle] = []
         """Those in hand, and some that were answered a moment ago."""
         self._stop = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="toolring-cluster", daemon=True)
         try:
-            self._nodes.wait_for_one(connect_timeout)
+            self._reach()
         except BaseException:
             self._nodes.close()
             raise
@@ -80,7 +87,7 @@ class Cluster:
 
     def close(self) -> None:
         """End all sessions: calls that are still waited for are cancelled by their nodes."""
-        if self._stop.is_set():
+        if self._nodes.closed:
             return
         self._stop.set()
         self._watcher.join()
@@ -109,12 +116,15 @@ class Cluster:
             ToolringError: whatever it ended in; OutcomeUnknown if its node was lost while it had it, and it may not be
                 repeated; Unreachable if no node takes it.
         """
-        handle = self._submit(name, arguments, timeout, key, CALL, partition, priority, queue_timeout, route, True)
+
+        def submit(client: Client, left: float | None) -> Handle:
+            return client._submit(name, arguments, left, key, CALL, partition, priority, queue_timeout, now=True)
+
+        handle = self._in_hand(self._start(name, arguments, timeout, route, submit))
         try:
             return handle.result()
         except BaseException:
-            if not handle.job.settled:
-                handle.cancel()
+            handle.cancel()
             raise
 
     def submit(
@@ -131,7 +141,11 @@ class Cluster:
     ) -> ClusterHandle:
         """Start a tool and return a handle at once; see ``Client.submit``. If its node is lost, and it may be repeated,
         another takes it over."""
-        return self._submit(name, arguments, timeout, key, KEEP, partition, priority, queue_timeout, route, False)
+
+        def submit(client: Client, left: float | None) -> Handle:
+            return client._submit(name, arguments, left, key, KEEP, partition, priority, queue_timeout)
+
+        return self._in_hand(self._start(name, arguments, timeout, route, submit))
 
     def stream(
         self,
@@ -144,15 +158,14 @@ class Cluster:
         route: Key | None = None,
     ) -> Stream:
         """Run a generator at one of its key's nodes; see ``Client.stream``. No other node goes on with it."""
-        point, tried = self._nodes.point(name, arguments, route), list[str]()
-        while (node := self._nodes.choose(point, tried)) is not None:
-            try:
-                return node.client.stream(name, arguments, timeout=timeout, window=window, on_progress=on_progress)
-            except Unreachable:
-                tried.append(node.address)
-            finally:
-                self._nodes.ended(node, 0.0, node.address in tried or None)
-        raise Unreachable(f"{name}: no node takes it (tried: {', '.join(tried)})", tool=name, tried=tried)
+        feed = Feed(checked(window))
+        follow = feed.follow(on_progress is not None, None)
+
+        def submit(client: Client, left: float | None) -> Handle:
+            return client._submit(name, arguments, left, None, CALL, "", feed=feed, follow=follow, now=True)
+
+        handle = self._start(name, arguments, timeout, route, submit).stay()
+        return Stream(handle._owner, handle, on_progress)
 
     def map(
         self,
@@ -160,67 +173,27 @@ class Cluster:
         arguments: Iterable[Mapping[str, Any]],
         *,
         timeout: float | None = None,
-        window: int = 256,
+        window: int | None = None,
+        chunk: int = 1,
+        ordered: bool = True,
         errors: str = "raise",
+        progress: bool = False,
         partition: str = "",
         priority: str = "normal",
     ) -> Iterator[Any]:
-        """Run a tool over many arguments, each at its key's node; an iterator of results, in order. At most ``window``
-        calls are under way. ``errors="return"`` gives an error in place of its result, else the first is raised."""
-        if window < 1 or errors not in ("raise", "return"):
-            text = f"window={window!r} must be at least 1, and errors={errors!r} either 'raise' or 'return'"
-            raise InvalidArguments(text, argument="window" if window < 1 else "errors")
-        source, under_way = iter(arguments), deque[ClusterHandle]()
-        try:
-            while True:
-                while len(under_way) < window and (call := next(source, None)) is not None:
-                    under_way.append(
-                        self._submit(name, call, timeout, None, CALL, partition, priority, None, None, False)
-                    )
-                if not under_way:
-                    return
-                try:
-                    yield under_way.popleft().result()
-                except ToolringError as error:
-                    if errors == "raise":
-                        raise
-                    yield error
-        finally:
-            for handle in under_way:
-                handle.cancel()
+        """Run a tool over many arguments, each call at its key's node; see ``Client.map``. A chunk goes as a whole to
+        the node of its first call, and from there to the next, if it must."""
+        plan = Plan(name, window, chunk, ordered, errors, timeout, priority)
+
+        def send(calls: list[Call], timeout: float | None, chunk: bool) -> ClusterHandle:
+            def submit(client: Client, left: float | None) -> Handle:
+                return client._submit_piece(name, partition, priority, calls, left, chunk)
+
+            return self._in_hand(self._start(name, calls[0], timeout, None, submit))
+
+        return mapped(plan, arguments, send, lambda under_way: self._wait_for(under_way, ordered), progress)
 
     # ---- looking
-
-    def nodes(self) -> dict[str, dict[str, Any]]:
-        """Of each node, by its address: ``state`` (up, ejected, probing, down), ``weight``, ``in_flight`` (calls that
-        this client has there), and ``local``."""
-        return {
-            node.address: {
-                "state": state.name.lower(),
-                "weight": node.weight,
-                "in_flight": node.in_flight,
-                "local": self.is_local(node.address),
-            }
-            for node, state in self._nodes.all()
-        }
-
-    def preference(self, route: Key) -> list[str]:
-        """The nodes of a key, as many as ``replication``, in the order in which they are tried. A tool's calls have the
-        value of its affine argument for a key."""
-        return self._nodes.preference(route)
-
-    @staticmethod
-    def is_local(node: str) -> bool:
-        """Does an address belong to this machine?"""
-        if not node.startswith("tcp://"):
-            return True
-        host = node.removeprefix("tcp://").rpartition(":")[0].strip("[]")
-        try:
-            there = {found[4][0] for found in socket.getaddrinfo(host, None)}
-        except OSError:
-            return False
-        here = {one.address.partition("%")[0] for some in psutil.net_if_addrs().values() for one in some}
-        return bool(there & here)
 
     def status(self) -> dict[str, dict[str, Any]]:
         """What each node tells of itself, by its address; or ``error`` if it doesn't."""
@@ -236,62 +209,56 @@ class Cluster:
         """What the nodes serve."""
         return self._nodes.specs()
 
-    def add(self, node: str, weight: float = 1.0) -> None:
-        """Use another node. Only its share of the keys moves, and only once it has answered. Raises ConfigError, and
-        then nothing has changed; so does ``remove``."""
-        self._nodes.add(node, weight)
-
-    def remove(self, node: str) -> None:
-        """Send nothing more to a node. What it has it answers; then its session ends. Raises ConfigError."""
-        self._nodes.remove(node)
-
     # ---- inside
 
-    def _submit(
+    def _reach(self, until: float | None = None) -> None:
+        """Wait until a node answers, if none does. Raises Unreachable."""
+        for pause in self._nodes.missing(self._connect_timeout, until):
+            time.sleep(pause)
+
+    def _start(
         self,
         name: str,
         arguments: Mapping[str, Any] | None,
         timeout: float | None,
-        key: str | None,
-        mode: int,
-        partition: str,
-        priority: str,
-        queue_timeout: float | None,
         route: Key | None,
-        now: bool,
+        submit: Callable[[Client, float | None], Handle],
     ) -> ClusterHandle:
-        handle = ClusterHandle(
-            self._nodes,
-            name,
-            arguments,
-            self._nodes.point(name, arguments, route),
-            timeout=timeout,
-            key=key,
-            mode=mode,
-            partition=partition,
-            priority=priority,
-            queue_timeout=queue_timeout,
-            now=now,
-        )
+        until = due(name, timeout)
+        self._reach(until)
+        handle = ClusterHandle(self._nodes, name, self._nodes.point(name, arguments, route), until, submit)
         handle.start()
+        return handle
+
+    def _in_hand(self, handle: ClusterHandle) -> ClusterHandle:
+        """It is looked after even if nobody waits for it."""
         with self._guard:
             self._jobs.append(handle)
         return handle
 
+    def _wait_for(self, window: Window[ClusterHandle], ordered: bool) -> None:
+        """Until the first is answered, or one is to be sent again. If any will do, others are looked at soon."""
+        patience = min(BEAT_SECONDS, max(0.0, window.next_look() - time.monotonic()))
+        if not ordered or window.waits:
+            patience = min(patience, GLANCE_SECONDS)
+        first = next((piece.handle for piece in window.pieces if piece.out), None)
+        if first is None:  # all were refused
+            self._stop.wait(patience)
+        else:
+            with suppress(TimeoutError):
+                first._wait(patience)
+        for node, _ in self._nodes.all():
+            node.client._listen()
+
     def _watch(self) -> None:
         """Ask for signs of life, and let others go on with what a lost node had."""
-        pause = self._nodes.lost_after / LOOKS
-        last = time.monotonic()
-        while not self._stop.wait(pause):
-            now = time.monotonic()
-            if now - last > 2 * pause + 0.1:
-                self._nodes.forgive()
-            last = now
+        while not self._stop.wait(self._nodes.pause):
             self._nodes.look()
             with self._guard:
                 jobs, self._jobs = self._jobs, []
             for handle in jobs:
-                if handle.job.settled:
-                    handle.goes_on(handle.job, handle.job.run_seconds)
+                job = handle.job
+                if job.settled:
+                    handle.goes_on(job, job.run_seconds)
             with self._guard:
-                self._jobs += [handle for handle in jobs if not handle.over]
+                self._jobs += [handle for handle in jobs if handle.under_way]

@@ -1,36 +1,31 @@
-"""The nodes of a cluster as one client knows them: who gets a key, who is there, who comes and goes.
+"""The nodes of a cluster as one caller knows them: who gets a key, who is there, who comes and goes.
 
 Silence is judged here: each node is asked for a sign of life several times within the time after which it counts as
-lost. Its client is closed then, so that what it had is settled, and another one waits for its return.
+lost. Its client is closed then, so that what it had is settled, and another one waits for its return. Nothing of it
+waits, so that it serves threads and event loops alike.
 """
 
 from __future__ import annotations
 
+import os
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import inf
-from typing import Any, Final
+from typing import Any, Final, Generic, Protocol, TypeVar
 
-from toolring import address as addresses
 from toolring.client.arguments import encoded, route_of
-from toolring.client.sync import Client
+from toolring.client.routes import Key, factory_of, key_bytes, weight_of, weights_of
+from toolring.client.session import Conversation
 from toolring.errors import ConfigError, InvalidArguments, Unreachable
-from toolring.plugins.registry import load_plugins
-from toolring.policy.balance import Random, Rendezvous, RingOverflow
 from toolring.policy.health import HealthPolicy
 from toolring.policy.health import State as Health
-from toolring.policy.pool import Factory, Pool
-from toolring.policy.ranges import Ranges, in_order
+from toolring.policy.pool import Pool
+from toolring.policy.ranges import in_order
 from toolring.policy.ring import hash64
 from toolring.spec import ToolSpec
 
-STRATEGIES: Final[Mapping[str, Factory]] = {
-    "consistent_hash": RingOverflow,
-    "rendezvous": Rendezvous,
-    "random": Random,
-}
-"""By name, beside ``range``, which has to be told the ranges."""
 FLOOR: Final = 64.0
 """Calls under way up to which a node is never too busy for the keys that belong to it."""
 LOOKS: Final = 5
@@ -40,19 +35,39 @@ REPLICATION: Final = 2
 RENEW_SECONDS: Final = 5.0
 """After so long another client is made for a node that was never there: one that waits anew from the beginning."""
 NODES: Final = HealthPolicy(errors=3, eject=2.0, longest=30.0, panic=0.0, fall=1, rise=1)
-Key = str | bytes | int
+WAIT_SECONDS: Final = 0.005
+"""Between two looks, while somebody waits for the first node to answer."""
 
 
-class Node:
+class Peer(Protocol):
+    """A client of one node, as far as its cluster looks after it."""
+
+    @property
+    def _conversation(self) -> Conversation: ...
+
+    def _knock(self) -> float:
+        """Ask the node for a sign of life. Gives when the last was heard."""
+
+    def _listen(self) -> float:
+        """Take in what has arrived. Gives when the last was heard."""
+
+    def _end(self, why: str, lost: bool = False) -> None:
+        """Settle all that is pending, and close. ``lost``: the node is not there to hear of it."""
+
+
+C = TypeVar("C", bound=Peer)
+
+
+class Node(Generic[C]):
     """One of them."""
 
     __slots__ = ("address", "client", "drains", "since", "weight")
 
-    def __init__(self, address: str, weight: float, client: Client) -> None:
+    def __init__(self, address: str, weight: float, client: C, since: float) -> None:
         self.address = address
         self.weight = weight
         self.client = client
-        self.since = time.monotonic()
+        self.since = since
         """From when on its silence counts."""
         self.drains = ""
         """The life of it that is about to end, as it said."""
@@ -65,7 +80,7 @@ class Node:
 class _Loads(Sequence[float]):
     """Calls that each node has under way, looked up only for those that somebody asks for."""
 
-    def __init__(self, nodes: list[Node]) -> None:
+    def __init__(self, nodes: list[Node[Any]]) -> None:
         self._nodes = nodes
 
     def __len__(self) -> int:
@@ -78,36 +93,43 @@ class _Loads(Sequence[float]):
         return iter([node.in_flight for node in self._nodes])
 
 
-class Nodes:
+class Nodes(Generic[C]):
     """All of them. Raises ConfigError for what doesn't fit; see ``Cluster``."""
 
     def __init__(
         self,
         nodes: Iterable[str] | Mapping[str, float],
-        connect: Callable[[str], Client],
+        connect: Callable[[str], C],
         strategy: str,
         replication: int | None,
         ranges: Mapping[str, Key],
         lost_after: float,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        weights = _weights(nodes)
+        weights = weights_of(nodes)
         if replication is not None and (type(replication) is not int or replication < 1):
             raise ConfigError(f"replication={replication!r} is not a whole number of nodes", key="replication")
         if not 0 < lost_after < inf:
             raise ConfigError(f"lost_after={lost_after!r} is not a positive number of seconds", key="lost_after")
         self._replication = replication
         self.lost_after = lost_after
+        self.pause = lost_after / LOOKS
+        """Seconds from one look to the next."""
         self.closed = False
+        self.why_closed = "the cluster was closed"
         self._connect = connect
+        self._clock = clock
+        self._looked = clock()
         self._in_order = strategy == "range"
-        self._factory = _factory(strategy, {address: key_bytes(key) for address, key in ranges.items()})
+        self._factory = factory_of(strategy, ranges)
         self._lock = threading.RLock()
         self._specs: dict[str, ToolSpec] = {}
-        self._leaving: list[Node] = []
-        self._nodes: dict[str, Node] = {}
+        self._leaving: list[Node[C]] = []
+        self._nodes: dict[str, Node[C]] = {}
+        _all.add(self)
         try:
             for address, weight in weights.items():
-                self._nodes[address] = Node(address, weight, connect(address))
+                self._nodes[address] = Node(address, weight, connect(address), self._looked)
             self._pool = self._made(self._nodes)
         except BaseException:
             self.close()
@@ -120,32 +142,36 @@ class Nodes:
         return self._replication or min(REPLICATION, len(self._nodes))
 
     def close(self) -> None:
-        self.closed = True
+        with self._lock:
+            self.closed = True
         for node in [*self._nodes.values(), *self._leaving]:
-            node.client.close()
+            node.client._end(self.why_closed, lost=not node.client._conversation.node)
 
     # ---- who gets a call
 
-    def choose(self, point: int, tried: Sequence[str]) -> Node | None:
-        """The next node for a key; None if all were tried."""
+    def choose(self, point: int, tried: Sequence[str]) -> Node[C] | None:
+        """The next node for a key; None if all were tried, or are not there. Raises Unreachable if all is over."""
         with self._lock:
             if self.closed:
-                raise Unreachable("the cluster's client is closed")
+                raise Unreachable(self.why_closed)
             pool = self._pool
-            avoid = {index for index, name in enumerate(pool.names) if name in tried} if tried else ()
-            index = pool.choose(point, avoid)
+            index = pool.choose(point, self._avoid(tried) if tried or pool.health.unwell else ())
             if index is None:
                 return None
             pool.began(index)
             return self._nodes[pool.names[index]]
 
-    def ended(self, node: Node, seconds: float, failed: bool | None) -> None:
+    def _avoid(self, tried: Sequence[str]) -> set[int]:
+        members = enumerate(zip(self._pool.names, self._pool.health.members, strict=True))
+        return {index for index, (name, member) in members if name in tried or member.state is Health.DOWN}
+
+    def ended(self, node: Node[C], seconds: float, failed: bool | None) -> None:
         """A call there is over; ``failed`` is None if that says nothing of the node."""
         with self._lock:
             if node.address in self._nodes:
                 self._pool.ended(self._pool.names.index(node.address), seconds, failed)
 
-    def drains(self, node: Node) -> None:
+    def drains(self, node: Node[C]) -> None:
         """It refuses what is new, since it is about to end: nothing more goes there until another life of it is up."""
         with self._lock:
             node.drains = node.client._conversation.node
@@ -190,22 +216,27 @@ class Nodes:
 
     # ---- who is there
 
-    def all(self) -> list[tuple[Node, Health]]:
+    def all(self) -> list[tuple[Node[C], Health]]:
         with self._lock:
-            members = self._pool.health.members
-            return [(node, member.state) for node, member in zip(self._nodes.values(), members, strict=True)]
+            states = [Health.DOWN if self.closed else member.state for member in self._pool.health.members]
+            return list(zip(self._nodes.values(), states, strict=True))
+
+    @property
+    def there(self) -> bool:
+        """Has any node answered lately?"""
+        health = self._pool.health
+        return health.unwell < len(health.members) or any(one.state is not Health.DOWN for one in health.members)
 
     def add(self, address: str, weight: float) -> None:
-        weight = _weight(address, weight)
+        weight = weight_of(address, weight)
         client = self._connect(address)
         with self._lock:
-            if address in self._nodes:
-                client.close()
-                raise ConfigError(f"the cluster has the node {address} already", key="nodes")
             try:
-                self._change({**self._nodes, address: Node(address, weight, client)})
-            except ConfigError:
-                client.close()
+                if address in self._nodes:
+                    raise ConfigError(f"the cluster has the node {address} already", key="nodes")
+                self._change({**self._nodes, address: Node(address, weight, client, self._clock())})
+            except BaseException:
+                client._end("it is not used", lost=True)
                 raise
             self._pool.health.checked(self._pool.names.index(address), False)
 
@@ -218,16 +249,18 @@ class Nodes:
             self._change({name: node for name, node in self._nodes.items() if node is not leaves})
             self._leaving.append(leaves)
 
-    def _change(self, nodes: dict[str, Node]) -> None:
+    def _change(self, nodes: dict[str, Node[C]]) -> None:
         """Another pool for other members, or ConfigError and no change; what is known of those who stay is kept. Under
         the lock."""
+        if self.closed:
+            raise Unreachable(self.why_closed)
         before, self._pool = self._pool, self._made(nodes)
         self._nodes = nodes
         for index, name in enumerate(self._pool.names):
             if name in before.names:
                 self._pool.health.adopt(index, before.health.members[before.names.index(name)])
 
-    def _made(self, nodes: dict[str, Node]) -> Pool:
+    def _made(self, nodes: dict[str, Node[C]]) -> Pool:
         if len(nodes) < (self._replication or 1):
             text = f"replication={self._replication or 1} needs as many nodes, and there would be {len(nodes)}"
             raise ConfigError(text, key="replication")
@@ -239,43 +272,55 @@ class Nodes:
 
     # ---- signs of life
 
-    def wait_for_one(self, patience: float) -> None:
-        """Until a node has answered. Raises Unreachable."""
-        end = time.monotonic() + patience
-        self.look()
-        while not any(state is Health.UP for _, state in self.all()):
-            if time.monotonic() > end:
-                raise Unreachable(f"no node answers: {', '.join(self._nodes)}")
-            time.sleep(0.005)
+    def missing(self, patience: float, until: float | None = None) -> Iterator[float]:
+        """Seconds to sleep, again and again, until a node is there. Raises Unreachable after so many seconds, or at a
+        moment before that."""
+        if self.there:
+            return
+        end = min(self._clock() + patience, inf if until is None else until)
+        while True:
             self.look()
-
-    def forgive(self) -> None:
-        """This process was held up: their silence may be its own."""
-        now = time.monotonic()
-        with self._lock:
-            for node in self._nodes.values():
-                node.since = now
+            if self.closed:
+                raise Unreachable(self.why_closed)
+            if self.there:
+                return
+            if self._clock() >= end:
+                raise Unreachable(f"no node answers: {', '.join(self._nodes)}")
+            yield WAIT_SECONDS
 
     def look(self) -> None:
         """Ask all for a sign of life, give up who gives none, and leave who was removed and has nothing in hand."""
         with self._lock:
+            if self.closed:
+                return
+            now, before = self._clock(), self._looked
+            self._looked = now
+            if now - before > 2 * self.pause + 0.1:  # this process was held up: their silence may be its own
+                for node in [*self._nodes.values(), *self._leaving]:
+                    node.since = now
             done = [node for node in self._leaving if not node.in_flight]
-            self._leaving = [node for node in self._leaving if node.in_flight]
-            gone = [node for node in self._nodes.values() if not self._answers(node)]
+            lost = [node for node in self._leaving if node.in_flight and self._quiet(node, now) > self.lost_after]
+            self._leaving = [node for node in self._leaving if node not in done and node not in lost]
+            ended = [(node, node.client) for node in lost]
+            for node in self._nodes.values():
+                if not self._answers(node, now):
+                    ended.append((node, node.client))
+                    node.client, node.since = self._connect(node.address), now
         for node in done:
-            node.client.close()
-        for node in gone:
-            lost, node.client = node.client, self._connect(node.address)
-            node.since = time.monotonic()
-            lost._end(f"the node {node.address} gives no sign of life")
+            node.client._end("the node was removed")
+        for node, client in ended:
+            client._end(f"the node {node.address} gives no sign of life", lost=True)
 
-    def _answers(self, node: Node) -> bool:
-        """Ask a node, and judge it by the last that it said. False: its client is of no use any more."""
-        client, now = node.client, time.monotonic()
-        conversation = client._conversation
-        heard = client._knock() if conversation.node else client._listen()
+    def _quiet(self, node: Node[C], now: float) -> float:
+        """Ask a node for a sign of life. Gives the seconds since its last."""
+        client = node.client
+        heard = client._knock() if client._conversation.node else client._listen()
+        return now - max(heard, node.since)
+
+    def _answers(self, node: Node[C], now: float) -> bool:
+        """Judge a node by the last that it said. False: its client is of no use any more."""
+        quiet, conversation = self._quiet(node, now), node.client._conversation
         known = bool(conversation.node)
-        quiet = now - max(heard, node.since)
         up = known and quiet <= self.lost_after and conversation.node != node.drains
         if up:
             self._specs.update(conversation.tools)
@@ -283,47 +328,15 @@ class Nodes:
         return quiet <= (self.lost_after if known else RENEW_SECONDS)
 
 
-def _factory(strategy: str, starts: Mapping[str, bytes]) -> Factory:
-    if strategy == "range":
-        return lambda members: Ranges(members, starts)
-    if starts:
-        raise ConfigError(f"ranges= does nothing with strategy={strategy!r}", key="ranges")
-    if strategy in STRATEGIES:
-        return STRATEGIES[strategy]
-    found = load_plugins().balancers
-    if strategy not in found:
-        known = ", ".join(sorted({*STRATEGIES, "range", *found}))
-        raise ConfigError(f"no strategy {strategy!r}; there is {known}", key="strategy")
-    factory: Factory = found[strategy]
-    return factory
+_all: weakref.WeakSet[Nodes[Any]] = weakref.WeakSet()
 
 
-def _weights(nodes: Any) -> dict[str, float]:
-    if isinstance(nodes, str) or not isinstance(nodes, Iterable):
-        raise ConfigError(f"nodes={nodes!r} is not a list of addresses", key="nodes")
-    pairs = nodes.items() if isinstance(nodes, Mapping) else [(address, 1.0) for address in nodes]
-    found: dict[str, float] = {}
-    for address, weight in pairs:
-        if not isinstance(address, str):
-            raise ConfigError(f"{address!r} is not the address of a node", key="nodes")
-        if addresses.check(address, any_port=False) in found:
-            raise ConfigError(f"the node {address} is there twice", key="nodes")
-        found[address] = _weight(address, weight)
-    return found
+def _after_fork() -> None:
+    """In a forked child the connections are its parent's, and the lock may be held by a thread that isn't here."""
+    for nodes in _all:
+        nodes._lock = threading.RLock()
+        nodes.closed = True
+        nodes.why_closed = "this cluster was made before a fork; make one in each process"
 
 
-def _weight(address: str, weight: Any) -> float:
-    if not isinstance(weight, int | float) or isinstance(weight, bool) or not 0 < weight < inf:
-        raise ConfigError(f"the weight {weight!r} of {address} is not a positive number", key="nodes")
-    return float(weight)
-
-
-def key_bytes(key: Key) -> bytes:
-    """A key's bytes, in an order that is that of the keys. Raises InvalidArguments."""
-    if isinstance(key, str):
-        return key.encode()
-    if isinstance(key, bytes):
-        return key
-    if isinstance(key, int) and not isinstance(key, bool) and -(2**63) <= key < 2**63:
-        return (key + 2**63).to_bytes(8, "big")
-    raise InvalidArguments(f"{key!r} is no key: a text, bytes or a whole number is wanted", argument="route")
+os.register_at_fork(after_in_child=_after_fork)

@@ -112,6 +112,20 @@ class Pending(msgspec.Struct, eq=False, weakref=True):
     def settled(self) -> bool:
         return self.answer is not None or self.error is not None
 
+    @property
+    def refusal(self) -> Busy | None:
+        """Why its node did not even accept it; None: it did, or there is no answer. A tool may itself raise Busy, but
+        only after it has begun: that is an answer like any other."""
+        answer = self.answer
+        if answer is None or answer.status == OK or answer.run_us:
+            return None
+        error = from_wire(protocol.decode_value(answer.value))
+        return error if isinstance(error, Busy) and "worker" not in error.facts else None
+
+    def cancel(self) -> None:
+        """Ask the node to end the job, wherever it is; ``result`` then raises Cancelled (or had come before)."""
+        raise NotImplementedError
+
     def outcome(self) -> Any:
         """The decoded result. Raises what the job ended in."""
         answer = self.answer
@@ -436,16 +450,6 @@ class Conversation:
     def abandon(self, pending: Pending) -> None:
         """Forget a job whose caller has given up."""
         self.pending.pop(pending.job.id, None)
-
-
-def refusal(pending: Pending) -> Busy | None:
-    """Why its node did not even accept a job; None: it did, or there is no answer. A tool may itself raise Busy, but
-    only after it has begun: that is an answer like any other."""
-    answer = pending.answer
-    if answer is None or answer.status == OK or answer.run_us:
-        return None
-    error = from_wire(protocol.decode_value(answer.value))
-    return error if isinstance(error, Busy) and "worker" not in error.facts else None
 
 
 def broken(pending: Pending, why: str) -> OutcomeUnknown:

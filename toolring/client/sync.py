@@ -13,8 +13,9 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -23,7 +24,7 @@ from toolring.client.arguments import what_to_invalidate
 from toolring.client.batches import Call, Plan, Window
 from toolring.client.feed import WINDOW, Feed, OnProgress, checked
 from toolring.client.handles import Handle, Stream
-from toolring.client.progress import Bar
+from toolring.client.mapping import mapped
 from toolring.client.session import BEAT_SECONDS, GRACE_SECONDS, Conversation, Pending, silence, unreachable
 from toolring.client.transport import Transport
 from toolring.errors import Unreachable, from_wire
@@ -62,7 +63,7 @@ class Client:
         self._heard = time.monotonic()
         """When the node last said anything."""
         self._closed = False
-        self._why_closed = "the client is closed"
+        self._why_closed = ""
         self._kick = threading.Event()
         self._lingering = False
         self._keeper: threading.Thread | None = None
@@ -81,11 +82,12 @@ class Client:
         """End the session: calls that are still waited for are cancelled by the node."""
         self._end("the client was closed")
 
-    def _end(self, why: str) -> None:
+    def _end(self, why: str, lost: bool = False) -> None:
+        """``lost``: the node is not there to hear of it."""
         with self._mutex:
             if self._closed:
                 return
-            self._closed = True
+            self._closed, self._why_closed = True, why
             self._conversation.lose(why)
             self._wake(self._conversation.settled)
             self._wake_poller()
@@ -95,7 +97,7 @@ class Client:
         with self._mutex:
             self._conversation.bye()
             self._transport.exchange()
-            self._transport.close()
+            self._transport.close(lost)
             os.close(self._wake_read)
             os.close(self._wake_write)
 
@@ -223,33 +225,8 @@ class Client:
             priority: as in ``call``.
         """
         plan = Plan(name, window, chunk, ordered, errors, timeout, priority)
-        bar = Bar(len(arguments) if isinstance(arguments, Sized) else None) if progress else None
-
-        def send(calls: list[Call], timeout: float | None, chunk: bool) -> Handle:
-            if not chunk:
-                return self._submit(name, calls[0], timeout, None, CALL, partition, priority)
-            return self._submit_chunk(name, calls, timeout, partition, priority)
-
-        under_way: Window[Handle] = Window(plan, send, bar)
-        source = plan.cut(arguments)
-        more = True
-        try:
-            while more or under_way.pieces:
-                while (piece := under_way.ready()) is not None:
-                    yield from under_way.give(piece)
-                if more and under_way.has_room:
-                    calls = next(source, None)
-                    more = calls is not None
-                    if calls is not None:
-                        under_way.add(calls)
-                elif under_way.pieces and not under_way.look():
-                    self._wait_for(under_way, ordered)
-        finally:
-            for piece in under_way.pieces:
-                if piece.handle is not None and not piece.settled:
-                    self._cancel(piece.handle)
-            if bar is not None:
-                bar.finish()
+        send = partial(self._submit_piece, name, partition, priority)
+        return mapped(plan, arguments, send, lambda under_way: self._wait_for(under_way, ordered), progress)
 
     def _wait_for(self, window: Window[Handle], ordered: bool) -> None:
         """Until something arrives that may be for it, or one is to be sent again."""
@@ -265,9 +242,12 @@ class Client:
         else:
             self._rest(patience, lambda: window.stirred)
 
-    def _submit_chunk(
-        self, name: str, calls: list[Mapping[str, Any]], timeout: float | None, partition: str, priority: str
+    def _submit_piece(
+        self, name: str, partition: str, priority: str, calls: list[Call], timeout: float | None, chunk: bool
     ) -> Handle:
+        """Calls of a map, as one job."""
+        if not chunk:
+            return self._submit(name, calls[0], timeout, None, CALL, partition, priority)
         conversation = self._conversation
         if self._keeper is None:
             self._connect()

@@ -63,6 +63,7 @@ class Transport:
             if not conversation.has_messages:
                 return
 
-    def close(self) -> None:
-        self._socket.close()
+    def close(self, lost: bool) -> None:
+        """``lost``: nobody is there to take what has not left yet, so don't wait for it."""
+        self._socket.close(0 if lost else None)
         self._context.term()

@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.unit.client.peers import Peer, Sent, World
+from toolring.client.journey import Journey, due
+from toolring.client.nodes import Nodes
+from toolring.errors import (
+    Busy,
+    Cancelled,
+    Draining,
+    Expired,
+    InvalidArguments,
+    OutcomeUnknown,
+    ToolError,
+    Unreachable,
+)
+
+FULL = Busy("it is full", limit="backlog")
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+def nodes(world: World) -> Nodes[Peer]:
+    return world.nodes("a", "b", "c")
+
+
+class Trip:
+    """A journey, and what was left of its time at each node."""
+
+    def __init__(self, nodes: Nodes[Peer], world: World, tool: str = "read", until: float | None = None) -> None:
+        self.left: list[float | None] = []
+
+        def submit(peer: Peer, left: float | None) -> Sent:
+            self.left.append(left)
+            return peer.submit(tool)
+
+        self.way: Journey[Peer, Sent] = Journey(nodes, tool, nodes.place("key"), until, submit, world.clock)
+        self.way.start()
+
+    def ends_in(self) -> Any:
+        """What its node has said is its last word."""
+        assert self.way.settled
+        assert not self.way.under_way
+        try:
+            return self.way.outcome()
+        except Exception as error:
+            return error
+
+
+def lose(nodes: Nodes[Peer], world: World, address: str) -> None:
+    del world.alive[address]
+    world.pass_by(nodes, 1.2)
+
+
+def test_an_answer_is_the_last_word(nodes: Nodes[Peer], world: World) -> None:
+    trip = Trip(nodes, world)
+    way = trip.way
+    assert way.node == nodes.preference("key")[0]
+    assert not way.settled
+    way.job.answered(7)
+    assert trip.ends_in() == 7
+    assert way.tried == []
+    other = Trip(nodes, world)
+    other.way.job.answered(ToolError("it raised", worker=1))
+    assert isinstance(other.ends_in(), ToolError)
+
+
+def test_what_may_be_repeated_moves_on_from_a_node_that_is_lost_with_what_is_left_of_its_time(
+    nodes: Nodes[Peer], world: World
+) -> None:
+    trip = Trip(nodes, world, until=world.now + 5.0)
+    first = trip.way.job
+    lose(nodes, world, trip.way.node)
+    assert isinstance(first.error, Unreachable)
+    assert trip.way.goes_on(first)
+    assert trip.way.goes_on(first), "whoever asks later hears the same"
+    assert [*trip.way.tried, trip.way.node] == nodes.preference("key")
+    assert trip.left == [5.0, pytest.approx(5.0 - (world.now - 100.0))]
+    trip.way.job.answered("from the next")
+    assert trip.ends_in() == "from the next"
+
+
+def test_what_may_not_be_repeated_is_told_as_unknown(nodes: Nodes[Peer], world: World) -> None:
+    trip = Trip(nodes, world, "write")
+    address = trip.way.node
+    lose(nodes, world, address)
+    error = trip.ends_in()
+    assert isinstance(error, OutcomeUnknown)
+    assert error.facts["node"] == address
+
+
+def test_what_had_not_left_for_its_node_moves_on_whatever_it_is(nodes: Nodes[Peer], world: World) -> None:
+    trip = Trip(nodes, world, "write")
+    trip.way.job.error = Unreachable("closed", sent=False)
+    assert not trip.way.settled
+    assert len(trip.way.tried) == 1
+
+
+@pytest.mark.parametrize("tool", ["read", "write"])
+def test_a_refusal_is_passed_on_until_all_of_its_list_have_refused(nodes: Nodes[Peer], world: World, tool: str) -> None:
+    trip = Trip(nodes, world, tool)
+    trip.way.job.answered(FULL, run_us=0)
+    assert not trip.way.settled
+    trip.way.job.answered(FULL, run_us=0)
+    error = trip.ends_in()
+    assert isinstance(error, Busy)
+    assert error.message == "it is full"
+    assert trip.way.refusal is not None
+    assert trip.way.tried == nodes.preference("key")
+
+
+def test_a_tool_that_says_that_it_is_busy_has_run(nodes: Nodes[Peer], world: World) -> None:
+    trip = Trip(nodes, world)
+    trip.way.job.answered(Busy("what it asks is busy", worker=1))
+    assert isinstance(trip.ends_in(), Busy)
+    assert trip.way.tried == []
+    assert trip.way.refusal is None
+
+
+def test_a_node_that_drains_is_told_of(nodes: Nodes[Peer], world: World) -> None:
+    trip = Trip(nodes, world)
+    trip.way.job.answered(Draining("it stops"), run_us=0)
+    assert not trip.way.settled
+    assert [state.name for node, state in nodes.all() if node.address in trip.way.tried] == ["DOWN"]
+
+
+def test_a_refusal_says_more_than_that_nobody_else_is_there(world: World) -> None:
+    nodes = world.nodes("a", "b")
+    trip = Trip(nodes, world)
+    lose(nodes, world, next(address for address in list(world.alive) if address != trip.way.node))
+    trip.way.job.answered(FULL, run_us=0)
+    assert isinstance(trip.ends_in(), Busy)
+
+
+def test_a_job_that_is_lost_when_nobody_else_is_there_names_who_was_tried(world: World) -> None:
+    nodes = world.nodes("a", "b")
+    trip = Trip(nodes, world)
+    world.alive.clear()
+    world.pass_by(nodes, 1.2)
+    error = trip.ends_in()
+    assert isinstance(error, Unreachable)
+    assert error.facts["tried"] == [trip.way.node]
+
+
+def test_a_job_whose_time_is_up_when_it_would_move_on_has_expired(nodes: Nodes[Peer], world: World) -> None:
+    trip = Trip(nodes, world, until=world.now + 1.0)
+    lose(nodes, world, trip.way.node)
+    assert isinstance(trip.ends_in(), Expired)
+
+
+def test_a_job_that_was_cancelled_does_not_move_on(nodes: Nodes[Peer], world: World) -> None:
+    trip = Trip(nodes, world)
+    trip.way.cancel()
+    assert trip.way.job.cancelled
+    lose(nodes, world, trip.way.node)
+    assert isinstance(trip.ends_in(), Cancelled)
+
+
+def test_one_that_stays_is_lost_with_its_node(nodes: Nodes[Peer], world: World) -> None:
+    trip = Trip(nodes, world)
+    job = trip.way.stay()
+    lose(nodes, world, trip.way.node)
+    assert isinstance(trip.ends_in(), Unreachable)
+    assert trip.way.job is job
+
+
+def test_a_fault_while_it_moves_on_is_its_answer(nodes: Nodes[Peer], world: World) -> None:
+    """Nobody may be there to hear of it otherwise."""
+    trip = Trip(nodes, world)
+    trip.way._submit = lambda peer, left: 1 / 0  # type: ignore[assignment,return-value]
+    lose(nodes, world, trip.way.node)
+    assert isinstance(trip.ends_in(), ZeroDivisionError)
+
+
+def test_nothing_moves_on_from_a_cluster_that_is_closed(nodes: Nodes[Peer], world: World) -> None:
+    trip = Trip(nodes, world)
+    nodes.close()
+    error = trip.ends_in()
+    assert isinstance(error, Unreachable)
+    assert "the cluster was closed" in str(error)
+
+
+def test_a_timeout_is_a_positive_number_of_seconds() -> None:
+    assert due("read", None) is None
+    with pytest.raises(InvalidArguments):
+        due("read", -1.0)
