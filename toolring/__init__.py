@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from toolring.client.aio import AsyncClient as AsyncClient
     from toolring.client.aio import AsyncHandle as AsyncHandle
     from toolring.client.aio import AsyncStream as AsyncStream
+    from toolring.client.aio_cluster import AsyncCluster as AsyncCluster
+    from toolring.client.aio_cluster import AsyncClusterHandle as AsyncClusterHandle
     from toolring.client.cluster import Cluster as Cluster
     from toolring.client.cluster_handle import ClusterHandle as ClusterHandle
     from toolring.client.feed import Progress as Progress
@@ -40,6 +42,8 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "AsyncClient": "toolring.client.aio",
+    "AsyncCluster": "toolring.client.aio_cluster",
+    "AsyncClusterHandle": "toolring.client.aio_cluster",
     "AsyncHandle": "toolring.client.aio",
     "AsyncService": "toolring.workers.services.service",
     "AsyncPool": "toolring.workers.pools.aio",

@@ -397,8 +397,8 @@ def test_a_cluster_that_is_closed_says_so(nodes: list[Node]) -> None:
 
 
 FORKING = """
-import os, sys
-from toolring import Cluster
+import asyncio, os, sys
+from toolring import AsyncCluster, Cluster
 from toolring.errors import Unreachable
 
 def in_a_child(use):
@@ -421,6 +421,18 @@ with Cluster(sys.argv[1:]) as cluster:
         cluster.close()
     in_a_child(use)
     print(cluster.call("where", {"key": "a"}) > 0)
+
+async def main():
+    async with AsyncCluster(sys.argv[1:]) as cluster:
+        def use():
+            try:
+                cluster.call("where", {"key": "a"}).send(None)
+            except Unreachable as error:
+                print(error)
+        in_a_child(use)
+        print(await cluster.call("where", {"key": "a"}) > 0)
+
+asyncio.run(main())
 """
 
 
@@ -437,6 +449,8 @@ def test_a_forked_child_is_told_that_it_needs_a_cluster_of_its_own(nodes: list[N
         "this cluster was made before a fork; make one in each process",
         "{'down'}",
         "{'this client was made before a fork; make one in each process'}",
+        "True",
+        "this cluster was made before a fork; make one in each process",
         "True",
     ]
 

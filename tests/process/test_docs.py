@@ -374,10 +374,10 @@ def test_the_reference_of_hooks_names_every_hook_and_field() -> None:
 def test_the_reference_of_the_api_names_every_public_name_with_its_parameters() -> None:
     told = sections("reference/api.md")
     assert set(told) == set(toolring.__all__) - {"__version__"}
-    clients = ("Client", "AsyncClient", "Cluster")
-    handles = ("Handle", "AsyncHandle", "ClusterHandle")
+    clients = ("Client", "AsyncClient", "Cluster", "AsyncCluster")
+    handles = ("Handle", "AsyncHandle", "ClusterHandle", "AsyncClusterHandle")
     pools = ("Pool", "AsyncPool", "ObjectPool", "BufferPool")
-    inner_of_handles = ("settled", "outcome", "refusal", "deadline", "job", "start", "stay", "goes_on")
+    inner_of_handles = ("settled", "outcome", "refusal", "deadline", "job", "start", "stay", "goes_on", "follow")
     for name in (*clients, *handles, *pools, "Context", "ToolringError", "Tool"):
         for member, value in inspect.getmembers(getattr(toolring, name)):
             inner = getattr(getattr(toolring, name), "__struct_fields__", ())  # parts that others of toolring use
