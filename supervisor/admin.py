@@ -9,9 +9,9 @@ from typing import Any, Final
 
 from toolring.config import Loaded
 from toolring.errors import InvalidArguments, ProtocolError, ToolringError, UnknownJob
+from toolring.policy.breaker import ORDERS
 from toolring.protocol import OK
 from toolring.supervisor.catalogue import ServedTool
-from toolring.supervisor.circuits import ORDERS
 from toolring.supervisor.core import Core
 from toolring.supervisor.explain import explained
 from toolring.supervisor.fleet import Life, Slot, Worker

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from toolring.errors import ToolError
+from toolring.policy.guarded import Guarded
 from toolring.policy.retry import RetryBudget
 from toolring.protocol import LAYER_SHIFT, STALE
 from toolring.spec import ToolSpec
-from toolring.supervisor.balancers import Guarded
 from toolring.supervisor.circuits import Circuit
 from toolring.supervisor.sharing import places
 from toolring.supervisor.valves import Valve

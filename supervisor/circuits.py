@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 DEATHS: Final = BreakerPolicy(failure_rate=0.5, window=20, minimum=10, wait=10.0, probes=1)
 """Of tools that declare none; a run fails if its worker died of it. One poisoned job alone does not open it."""
-ORDERS: Final = {"open": Event.FORCE_OPEN, "close": Event.FORCE_CLOSE, "watch": Event.OBSERVE, "auto": Event.AUTO}
 _CALLERS_FAULT: Final = frozenset({"INVALID_ARGUMENTS", "TOO_LARGE", "TOO_DEEP", "CANCELLED"})
 _OWN_LIMITS: Final = frozenset({"timeout", "idle_timeout"})
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import IntEnum
 from itertools import count
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -281,7 +281,11 @@ class Group:
 class Fleet:
     """Groups, their slots and workers, and the lanes that are free."""
 
-    def __init__(self, plans: Sequence[policy.Group], lanes: Sequence[Lane]) -> None:
+    def __init__(
+        self, plans: Sequence[policy.Group], lanes: Sequence[Lane], vacated: Callable[[int], None] = lambda _lane: None
+    ) -> None:
+        """``vacated`` is told of each lane whose worker is gone."""
+        self._vacated = vacated
         self.backlog = Backlog()
         numbers = count()
         self.groups = [Group(plan, numbers, self.backlog) for plan in plans]
@@ -330,6 +334,7 @@ class Fleet:
         if worker.life is Life.GONE:
             del self.workers[worker.identity]
             self.free.append(worker.lane)
+            self._vacated(worker.lane.index)
 
     def vacant(self) -> Iterator[Slot]:
         return (slot for slot in self.slots if slot.worker is None)

@@ -18,11 +18,11 @@ from toolring.lane import shared_calls
 from toolring.plugins.registry import load_plugins
 from toolring.plugins.specs import NodeEvent
 from toolring.policy.groups import planned
+from toolring.policy.guarded import Guarded
 from toolring.policy.restart import RestartBudget
 from toolring.spec import ToolSpec
 from toolring.stamps import Stamps
 from toolring.supervisor.admin import Admin
-from toolring.supervisor.balancers import Guarded
 from toolring.supervisor.catalogue import ServedTool
 from toolring.supervisor.core import Core, Limits
 from toolring.supervisor.endings import Endings, Grace
@@ -82,7 +82,8 @@ class Node:
             return
         check_tools(config, [spec.name for spec in specs if not spec.internal])
         groups = planned(specs, config.groups, ground.workers, ground.most_workers)
-        fleet = Fleet(groups, ground.lanes.all)
+        calls = shared_calls(ground.lanes.memory)
+        fleet = Fleet(groups, ground.lanes.all, calls.clear)
         tools = _served(specs, fleet, registry.balancers, observer.note)
         core = Core(tools, fleet, self._limits(), Stamps(ground.lanes.memory))
         core.on_finished = observer.on_finished()
@@ -98,7 +99,7 @@ class Node:
         )
         watch.on_exit = observer.worker_exited
         about = {"pid": os.getpid(), "start_method": ground.spawner.start_method}
-        services = Services(config.services, shared_calls(ground.lanes.memory))
+        services = Services(config.services, calls)
         admin = Admin(core, watch, ground.node, about, ground.loaded, services)
         loop = Loop(core, watch, ground.spawner, admin, observer, ground.node, self._wake_read)
         sinks = exporters(

@@ -10,13 +10,13 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from toolring.calls import AUTO, ORDERS, Calls
+from toolring.calls import Calls
 from toolring.errors import InvalidArguments
+from toolring.policy.breaker import ORDERS, TABLE, State
 from toolring.policy.service import ServicePolicy
 
-_FORCED: Final = {"open": "forced_open", "close": "forced_closed", "watch": "metrics_only"}
+_WORDS: Final = tuple(ORDERS)
 _WORST: Final = ("open", "half_open")
-_WORDS: Final = {order: word for word, order in ORDERS.items()}
 _ADDED: Final = ("requests", "failed", "seconds", "under_way", "opened", "refused")
 _WINDOW: Final = ("calls", "failed", "slow")
 
@@ -91,12 +91,17 @@ class Services:
         if order not in ORDERS:
             known = ", ".join(ORDERS)
             raise InvalidArguments(f"a circuit can't be told to {order!r}; there is {known}", argument="order")
-        self._calls.give(number, ORDERS[order])
-        return {"tool": name, "order": order, "state": _FORCED.get(order, "closed")}
+        self._calls.give(number, _WORDS.index(order))
+        return {"tool": name, "order": order, "state": _ordered(order)}
+
+
+def _ordered(word: str) -> str:
+    """The state of a circuit that was told so."""
+    return TABLE[State.CLOSED][ORDERS[word]].name.lower()
 
 
 def _state(one: Mapping[str, Any]) -> str:
     """A worker that was told otherwise hears of it with its next request."""
-    if ORDERS[one["order"]] != AUTO:
-        return _FORCED[one["order"]]
+    if one["order"] != _WORDS[0]:
+        return _ordered(one["order"])
     return next((state for state in _WORST if one["circuit"].get(state)), "closed")

@@ -7,16 +7,7 @@ request under way itself. Each worker writes its own numbers only, so nothing is
 
 from __future__ import annotations
 
-from typing import Final
-
 from toolring.policy.service import MOST_ENDPOINTS
-
-AUTO: Final = 0
-OPEN: Final = 1
-CLOSE: Final = 2
-WATCH: Final = 3
-ORDERS: Final = {"open": OPEN, "close": CLOSE, "watch": WATCH, "auto": AUTO}
-"""An operator's words, as they are shared."""
 
 
 def size(lanes: int) -> int:
@@ -35,20 +26,20 @@ class Calls:
     __slots__ = ("_lane", "_lanes", "_words")
 
     def __init__(self, memory: memoryview, lane: int = 0) -> None:
-        """``lane``: whose numbers are written."""
+        """``lane``: whose numbers ``own`` writes."""
         self._words = memory.cast("B").cast("H")
         self._lanes = len(self._words) // MOST_ENDPOINTS - 1
         self._lane = lane
 
-    def clear(self) -> None:
-        """A worker begins: what its predecessor had under way is over."""
-        for endpoint in range(MOST_ENDPOINTS):
-            if self._words[self._at(endpoint)]:
-                self._words[self._at(endpoint)] = 0
+    def clear(self, lane: int) -> None:
+        """That worker is gone: what it had under way is over."""
+        for at in range(MOST_ENDPOINTS + lane, len(self._words), self._lanes):
+            if self._words[at]:
+                self._words[at] = 0
 
     def own(self, endpoint: int, under_way: int) -> None:
         """So many requests of this worker are under way there."""
-        self._words[self._at(endpoint)] = min(under_way, 0xFFFF)
+        self._words[MOST_ENDPOINTS + endpoint * self._lanes + self._lane] = min(under_way, 0xFFFF)
 
     def total(self, endpoint: int) -> int:
         """Requests of all workers that are under way there."""
@@ -56,10 +47,8 @@ class Calls:
         return sum(self._words[first : first + self._lanes])
 
     def order(self, endpoint: int) -> int:
+        """What an operator wants of its circuit: the place of his word in ``policy.breaker.ORDERS``."""
         return self._words[endpoint]
 
     def give(self, endpoint: int, order: int) -> None:
         self._words[endpoint] = order
-
-    def _at(self, endpoint: int) -> int:
-        return MOST_ENDPOINTS + endpoint * self._lanes + self._lane

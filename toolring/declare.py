@@ -94,8 +94,13 @@ class Tool(Generic[P, R]):
         merged = {**self._policy, **policy}
         if policy.get("cache") == 0:
             merged.update(UNCACHED)
-        spec = decided(self.spec, merged, self.arguments.__struct_fields__)
-        return Tool(self.function, spec, self.arguments, self.context_parameter, self._policy, self.item, self._given)
+        return self.described(decided(self.spec, merged, self.arguments.__struct_fields__))
+
+    def described(self, spec: ToolSpec) -> Tool[P, R]:
+        """The same tool under another specification."""
+        other = copy.copy(self)
+        other.spec = spec
+        return other
 
     def decode(self, body: Any) -> msgspec.Struct:
         """Validate a msgpack map of arguments; defaults are filled in.
@@ -272,10 +277,7 @@ def tool(
 
     def declare(target: Callable[..., Any]) -> Tool[Any, Any]:
         tool_name = name if name is not None else getattr(target, "__name__", "")
-        if not isinstance(tool_name, str) or not _NAME.fullmatch(tool_name):
-            raise refused(
-                tool_name, "a name has 1 to 128 letters, digits, '_', '.' or '-' and begins with a letter or '_'"
-            )
+        check_name(tool_name)
         if description is not None and not isinstance(description, str):
             raise refused(tool_name, f"description={description!r} is not text")
         concurrent = _is(target, inspect.iscoroutinefunction, inspect.isasyncgenfunction)
@@ -298,6 +300,12 @@ def tool(
         return Tool(target, spec, arguments, context, whole, item, given)
 
     return declare if function is None else declare(function)
+
+
+def check_name(name: Any) -> None:
+    """Raise LoadError unless a tool may be called so."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise refused(name, "a name has 1 to 128 letters, digits, '_', '.' or '-' and begins with a letter or '_'")
 
 
 DEFAULTS: Final[Mapping[str, Any]] = {

@@ -37,8 +37,9 @@ def traced(traceparent: str, tracestate: str = "") -> Iterator[None]:
 def trace_headers() -> dict[str, str]:
     """The headers of the trace that this code belongs to, for what it calls by other means; empty if there is none."""
     parent, _, state = current().partition(" ")
-    headers = {"traceparent": parent, "tracestate": state}
-    return {name: value for name, value in headers.items() if value}
+    if not _PARENT.fullmatch(parent):  # by another client than toolring's own
+        return {}
+    return {"traceparent": parent, **({"tracestate": state} if _STATE.fullmatch(state) else {})}
 
 
 def current() -> str:

@@ -98,8 +98,9 @@ class AsyncRunner:
         if not work.chunk:
             try:
                 arguments = runnable.decode(work.args)
-            except ToolringError as error:
-                self._done(run, failure(seq, error, work))
+            except Exception as error:  # whatever it is, those that came along are to begin
+                refusal = error if isinstance(error, ToolringError) else refine(work, error)
+                self._done(run, failure(seq, refusal, work))
                 return
             cache = runnable.cache
             question = None if cache is None else runnable.question(arguments, work)
@@ -172,7 +173,7 @@ class AsyncRunner:
         self.retired = True
         return WorkerOutOfMemory(f"{work.tool}: out of memory", **cause(error))
 
-    async def _guarded(self, run: Run, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    async def _guarded(self, run: Run, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """The one place where a tool's code runs. Raises a ToolringError for whatever goes wrong."""
         work, runnable = run.work, run.runnable
         try:
@@ -304,12 +305,11 @@ class AsyncRunner:
 
     # ---- the context
 
-    def _extras(self, run: Run) -> dict[str, Any]:
+    def _extras(self, run: Run) -> Mapping[str, Any]:
         """What the tool asks of toolring: services, the Context."""
         name, work = run.runnable.context, run.work
-        given = dict(run.runnable.given)
         if name is None:
-            return given
+            return run.runnable.given
         context = Context(
             job=f"{work.session}-{work.id}",
             tool=work.tool,
@@ -321,8 +321,7 @@ class AsyncRunner:
             tell=run.outlet.tell,
             trace=work.trace,
         )
-        given[name] = context
-        return given
+        return {**run.runnable.given, name: context}
 
     @contextmanager
     def _shield(self, run: Run, seconds: float) -> Iterator[None]:

@@ -65,7 +65,8 @@ class Kit:
         self.resources = Resources(tools)
         self.services = Services(settings.services, registry.balancers, calls)
         invalidate = Invalidation(stamps, self.stores)
-        for name, tool in tools.items():
+        for name, declared in tools.items():
+            tool = self.services.versioned(declared)
             cache = self._results(tool) if tool.spec.cache else None
             self.runnables[name] = Runnable(tool, cache, invalidate.by(tool), self.services.given(tool))
         own = operator_tool(invalidate, self.runnables)
@@ -165,9 +166,7 @@ def run(
     register_for_fence()
     keep_freed()
     logs.configure(settings.log_format, settings.log_level)
-    calls = shared_calls(memory, place.lane)
-    calls.clear()
-    kit = Kit(settings, tools, registry, Stamps(memory), calls)
+    kit = Kit(settings, tools, registry, Stamps(memory), shared_calls(memory, place.lane))
     figures = kit.figures if kit.memories or kit.services.used or kit.resources.all else None
     limits = settings.processes.get(place.group, ProcessLimits())
     title = Title(settings.node, place)

@@ -335,7 +335,7 @@ class Runner:
         work: Work,
         runnable: Runnable,
         args: tuple[Any, ...],
-        kwargs: dict[str, Any],
+        kwargs: Mapping[str, Any],
         arguments: msgspec.Struct | None,
         finish: Callable[[Any], Any] | None,
     ) -> Any:
@@ -391,11 +391,10 @@ class Runner:
                 generator.close()  # type: ignore[attr-defined]  # its cleanup runs now, not when it is collected
             raise
 
-    def _extras(self, seq: int, work: Work, runnable: Runnable) -> dict[str, Any]:
+    def _extras(self, seq: int, work: Work, runnable: Runnable) -> Mapping[str, Any]:
         """What the tool asks of toolring: services, the Context."""
-        given = dict(runnable.given)
         if runnable.context is None:
-            return given
+            return runnable.given
         words = self._words
         words[SHIELD] = self._armed.shields = 0
         context = Context(
@@ -409,8 +408,7 @@ class Runner:
             tell=self._outlet.tell if self._outlet is not None else _nobody,
             trace=work.trace,
         )
-        given[runnable.context] = context
-        return given
+        return {**runnable.given, runnable.context: context}
 
 
 def _nobody(_done: float, _total: float | None, _message: str) -> None:

@@ -22,6 +22,7 @@ from toolring.policy.balance import SECONDS, Balancer, Members, PeakEWMA, RingOv
 from toolring.policy.breaker import BreakerPolicy
 from toolring.policy.breaker import State as CircuitState
 from toolring.policy.groups import Bounds, Group
+from toolring.policy.guarded import Guarded
 from toolring.policy.limits import Fixed
 from toolring.policy.restart import RestartBudget
 from toolring.protocol import (
@@ -42,7 +43,6 @@ from toolring.protocol import (
 )
 from toolring.spec import ToolSpec
 from toolring.stamps import ALL, Stamps, of_tool, place
-from toolring.supervisor.balancers import Guarded
 from toolring.supervisor.catalogue import ServedTool
 from toolring.supervisor.core import Core, Limits
 from toolring.supervisor.endings import Endings, Grace

@@ -38,6 +38,8 @@ class Behaviour:
     drip: float = 0.0
     """Seconds between the bytes of its body."""
     body: bytes | None = None
+    head_drip: float = 0.0
+    """Seconds between the lines of its head, of which there is no end."""
 
 
 class Server:
@@ -125,6 +127,8 @@ class Server:
             handler.close_connection = True
             handler.connection.shutdown(socket.SHUT_RDWR)
             return
+        while does.head_drip and not self.released.wait(does.head_drip):
+            handler.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         said = does.body
         if said is None:
             said = json.dumps({"port": self.port, "method": seen.method, "path": seen.path}).encode()

@@ -42,21 +42,23 @@ class Event(Enum):
 
 
 S, E = State, Event
-_ORDERS = {
+_ORDERED = {
     E.FORCE_OPEN: S.FORCED_OPEN,
     E.FORCE_CLOSE: S.FORCED_CLOSED,
     E.OBSERVE: S.METRICS_ONLY,
     E.AUTO: S.CLOSED,
 }
 TABLE: Final[dict[State, dict[Event, State]]] = {
-    S.CLOSED: {E.TRIP: S.OPEN, **_ORDERS},
-    S.OPEN: {E.WAITED: S.HALF_OPEN, **_ORDERS},
-    S.HALF_OPEN: {E.RECOVER: S.CLOSED, E.RELAPSE: S.OPEN, **_ORDERS},
-    S.FORCED_OPEN: dict(_ORDERS),
-    S.FORCED_CLOSED: dict(_ORDERS),
-    S.METRICS_ONLY: dict(_ORDERS),
+    S.CLOSED: {E.TRIP: S.OPEN, **_ORDERED},
+    S.OPEN: {E.WAITED: S.HALF_OPEN, **_ORDERED},
+    S.HALF_OPEN: {E.RECOVER: S.CLOSED, E.RELAPSE: S.OPEN, **_ORDERED},
+    S.FORCED_OPEN: dict(_ORDERED),
+    S.FORCED_CLOSED: dict(_ORDERED),
+    S.METRICS_ONLY: dict(_ORDERED),
 }
 
+ORDERS: Final = {"auto": E.AUTO, "open": E.FORCE_OPEN, "close": E.FORCE_CLOSE, "watch": E.OBSERVE}
+"""What an operator may say, by the words that he says it with. Where an order is a number, it is its place here."""
 MOST_CALLS: Final = 100_000
 _BUCKETS: Final = 10
 """Of a window of time: what is forgotten at once is a tenth of it."""
@@ -261,7 +263,7 @@ class Breaker:
 
     def order(self, event: Event) -> None:
         """FORCE_OPEN, FORCE_CLOSE, OBSERVE or AUTO: what somebody wants of it. It begins to count anew."""
-        if event not in _ORDERS:
+        if event not in _ORDERED:
             raise IllegalEvent(f"{event.name} is no order")
         self._step(event)
 

@@ -12,6 +12,7 @@ import msgspec
 from toolring.policy.breaker import BreakerPolicy
 from toolring.policy.health import HealthPolicy
 
+LONGEST_PATH: Final = 8000
 MOST_ENDPOINTS: Final = 256
 """Of all services of a node together."""
 REPEATABLE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
@@ -19,7 +20,7 @@ REPEATABLE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT",
 _HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HOST: Final = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+")
 _OURS: Final = frozenset({"host", "content-length", "transfer-encoding", "connection"})
-NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
+NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
 """Of a service; an underscore in a parameter's name stands for a dash, too."""
 
 
@@ -88,8 +89,12 @@ class ServicePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
                 raise ValueError(f"{name}={getattr(self, name)!r} must be at least 1")
         if self.health_check:
             check_path(self.health_check, "health_check")
-        for header in (*self.headers, *((self.deadline_header,) if self.deadline_header else ())):
-            check_header(header)
+        for header, value in self.headers.items():
+            check_header(header, value)
+        if self.deadline_header:
+            check_header(self.deadline_header)
+        if self.prefix and not NAME.fullmatch(self.prefix.rstrip("._-")):
+            raise ValueError(f"prefix={self.prefix!r} is not the beginning of a tool's name")
         if (self.operations or self.prefix) and not self.openapi:
             raise ValueError("operations and prefix do nothing without openapi=FILE")
 
@@ -109,15 +114,22 @@ def check_path(path: str, what: str = "path") -> None:
     """Raise ValueError unless a path stays below an endpoint's own."""
     if not path.startswith("/") or path.startswith("//"):
         raise ValueError(f"{what} {path!r:.200} must begin with one /: which host is asked the configuration says")
-    if any(ord(one) < 33 or ord(one) == 127 or one in "\\#?" for one in path):
+    if any(ord(one) < 33 or ord(one) == 127 or one in "\\#?" for one in path) or "%00" in path:
         raise ValueError(f"{what} {path!r:.200} holds a blank, a control character, or one of \\ # ?")
-    for part in path.lower().replace("%2e", ".").replace("%2f", "/").split("/"):
-        if part in ("..", "."):
+    if len(path) > LONGEST_PATH:
+        raise ValueError(f"{what} {path!r:.100} has {len(path)} characters, more than {LONGEST_PATH}")
+    plain = path.lower()
+    for coded, character in (("%2e", "."), ("%2f", "/"), ("%5c", "/")):
+        plain = plain.replace(coded, character)
+    for part in plain.split("/"):
+        if part.partition(";")[0] in ("..", "."):  # what follows a semicolon some servers cut off
             raise ValueError(f"{what} {path!r:.200} may not hold {part!r}: it would leave what the endpoint names")
 
 
-def check_header(name: str) -> None:
+def check_header(name: str, value: str = "") -> None:
     """Raise ValueError unless a header may be set."""
+    if not isinstance(value, str) or not value.isascii() or not value.replace("\t", " ").isprintable():
+        raise ValueError(f"the header {name} = {value!r:.100} is not printable ASCII")
     if not _HEADER.fullmatch(name):
         raise ValueError(f"{name!r:.100} is not the name of a header")
     if name.lower() in _OURS:
@@ -125,8 +137,8 @@ def check_header(name: str) -> None:
 
 
 def _check_endpoint(base: str) -> None:
-    if any(ord(one) < 33 for one in base):
-        raise ValueError(f"endpoint {base!r} holds a blank or a control character")
+    if any(ord(one) < 33 or one in "?#" for one in base) or ".." in base.partition("://")[2].partition("/")[0]:
+        raise ValueError(f"endpoint {base!r} holds what no URL of a service may: a blank, ? or #, an empty name")
     try:
         parts = urlsplit(base)
         port = parts.port
@@ -134,7 +146,7 @@ def _check_endpoint(base: str) -> None:
         raise ValueError(f"endpoint {base!r}: {error}") from None
     if parts.scheme not in ("http", "https") or not _HOST.fullmatch(parts.hostname or "") or port == 0:
         raise ValueError(f"endpoint {base!r} is no URL as http://host:port/path")
-    if parts.username is not None or parts.query or parts.fragment or "{" in base:
-        raise ValueError(f"endpoint {base!r} may have no user, query, fragment or placeholder besides {{version}}")
+    if parts.username is not None or "{" in base:
+        raise ValueError(f"endpoint {base!r} may have no user and no placeholder besides {{version}}")
     if parts.path:
         check_path(parts.path, f"endpoint {base!r}: its path")

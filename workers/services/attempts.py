@@ -10,7 +10,7 @@ from math import inf
 from typing import Any, Final, NamedTuple
 
 from toolring.errors import InvalidArguments, ServiceError, ServiceUnavailable
-from toolring.policy.retry import delay
+from toolring.policy.retry import LONGEST_DELAY, delay
 from toolring.policy.service import REPEATABLE_METHODS, check_header, check_path
 from toolring.workers.services.endpoints import Endpoints, Ticket
 
@@ -49,8 +49,7 @@ class Attempt(NamedTuple):
     ticket: Ticket
     base: str
     timeout: float
-    whole: bool
-    """It has all the time that the service may take for it, so if that isn't enough it is the service's fault."""
+    """Seconds that it may take."""
 
 
 class Pause(NamedTuple):
@@ -76,8 +75,8 @@ def checked(request: Request) -> Request:
     """Raise InvalidArguments for what must not be sent."""
     try:
         check_path(request.path)
-        for name in request.headers:
-            check_header(name)
+        for name, value in request.headers.items():
+            check_header(name, value)
     except ValueError as error:
         raise InvalidArguments(str(error), argument="path") from None
     if request.timeout is not None and not 0 < request.timeout < inf:
@@ -94,56 +93,102 @@ def attempts(
 
     ``deadline``: of the job that asks, on the endpoints' clock. Raises ServiceError or ServiceUnavailable.
     """
-    policy = endpoints.policy
-    longest = policy.timeout if request.timeout is None else request.timeout
-    tried: list[int] = []
-    made = 0
-    outcome = Outcome(error="no time was left")
+    longest = endpoints.policy.timeout if request.timeout is None else request.timeout
+    way = Way(endpoints, request)
     endpoints.called()
     while True:
         left = longest if deadline is None else deadline - endpoints.clock()
         if left <= 0:
-            raise _error(endpoints, request, tried, made, outcome._replace(error="the job's deadline passed"))
-        ticket = _next(endpoints, request, tried, made, outcome)
-        made += 1
+            raise way.error(Outcome(error="the job's deadline passed"))
+        ticket = way.next()
         failed: bool | None = None
         try:
-            base = endpoints.all[ticket.endpoint].base
-            said = yield Attempt(ticket, base, min(longest, left), left >= longest)
-            assert said is not None
-            outcome = said
-            failed = _failed(outcome)
+            outcome = yield Attempt(ticket, endpoints.all[ticket.endpoint].base, min(longest, left))
+            assert outcome is not None
+            failed = _failed(outcome, request)
         finally:
             endpoints.ended(ticket, failed)
-        tried.append(ticket.endpoint)
-        if 200 <= outcome.status < 300 or outcome.status in request.expect:
+        way.went(ticket, outcome)
+        if _is_answer(outcome, request):
             return outcome.response
-        if not _helps(endpoints, request, outcome) or made > policy.retries or not endpoints.may_retry():
-            raise _error(endpoints, request, tried, made, outcome)
-        seconds = delay(policy.retry_delay, made, endpoints.draw)
-        if outcome.retry_after is not None and len(set(tried)) == len(endpoints.all):
-            seconds = max(seconds, outcome.retry_after)  # there is no other that could be asked at once
-        if deadline is not None and endpoints.clock() + seconds >= deadline:
-            raise _error(endpoints, request, tried, made, outcome)
+        seconds = way.pause(outcome)
+        in_time = deadline is None or endpoints.clock() + seconds < deadline
+        if not (_helps(endpoints, request, outcome) and in_time and way.may_go_on(outcome)):
+            raise way.error(outcome)
         yield Pause(seconds)
 
 
-def _next(endpoints: Endpoints, request: Request, tried: list[int], made: int, outcome: Outcome) -> Ticket:
-    """Another endpoint than those that were tried since each had its turn."""
-    round_of = len(endpoints.all)
-    try:
-        return endpoints.take(request.route, tried[len(tried) - len(tried) % round_of :])
-    except ServiceUnavailable as error:
-        if made:
-            raise _error(endpoints, request, tried, made, outcome) from error
-        raise
+class Way:
+    """What has been tried of one request."""
+
+    def __init__(self, endpoints: Endpoints, request: Request) -> None:
+        self._endpoints = endpoints
+        self._request = request
+        self._tried: list[int] = []
+        self._last: Outcome | None = None
+        self._sent = False
+        """Something of it may have reached the service."""
+
+    def next(self) -> Ticket:
+        """An endpoint that wasn't tried since each had its turn. Raises ServiceUnavailable, or what it has come to."""
+        tried = self._tried
+        try:
+            return self._endpoints.take(
+                self._request.route, tried[len(tried) - len(tried) % len(self._endpoints.all) :]
+            )
+        except ServiceUnavailable as error:
+            if self._last is None:
+                raise
+            raise self.error(self._last) from error
+
+    def went(self, ticket: Ticket, outcome: Outcome) -> None:
+        self._tried.append(ticket.endpoint)
+        self._last = outcome
+        self._sent = self._sent or outcome.sent
+
+    def pause(self, outcome: Outcome) -> float:
+        """Seconds before the next attempt. A service's own wish counts, if there is no other endpoint."""
+        seconds = delay(self._endpoints.policy.retry_delay, len(self._tried), self._endpoints.draw)
+        alone = len(set(self._tried)) == len(self._endpoints.all)
+        return max(seconds, outcome.retry_after) if outcome.retry_after is not None and alone else seconds
+
+    def may_go_on(self, outcome: Outcome) -> bool:
+        """Are there attempts left, and is it worth the wait?"""
+        patient = self.pause(outcome) <= LONGEST_DELAY
+        return patient and len(self._tried) <= self._endpoints.policy.retries and self._endpoints.may_retry()
+
+    def error(self, outcome: Outcome) -> ServiceError:
+        """What the caller hears in the end."""
+        endpoints, request, made = self._endpoints, self._request, len(self._tried)
+        what = f"{endpoints.name}: {request.method} {request.path}"
+        where = endpoints.all[self._tried[-1]].base if made else ""
+        often = f" (attempts: {made})" if made > 1 else ""
+        facts: dict[str, Any] = {"service": endpoints.name, "endpoint": where, "attempts": made}
+        if outcome.retry_after is not None:
+            facts["retry_after"] = outcome.retry_after
+        if not outcome.status:
+            kind = ServiceError if self._sent else ServiceUnavailable
+            return kind(f"{what}: {outcome.error}{often}", **facts, cause=outcome.error)
+        response = outcome.response
+        shown = response.text[:_BODY_SHOWN]
+        said = f": {shown.splitlines()[0][:200]}" if shown.strip() else ""
+        if outcome.status < 400:
+            said = f", a redirect to {response.headers.get('location', '?')[:200]!r}, which is not followed"
+        text = f"{what}: {where} answered {outcome.status}{said}{often}"
+        error = ServiceError(text, **facts, status=outcome.status, body=shown)
+        error.response = response
+        return error
 
 
-def _failed(outcome: Outcome) -> bool | None:
+def _is_answer(outcome: Outcome, request: Request) -> bool:
+    return 200 <= outcome.status < 300 or outcome.status in request.expect
+
+
+def _failed(outcome: Outcome, request: Request) -> bool | None:
     """Was it the endpoint's fault? Errors of a caller are not, nor is one that it is busy."""
     if not outcome.status:
         return True if outcome.blame else None
-    return outcome.status >= 500 and outcome.status != 501
+    return outcome.status >= 500 and outcome.status != 501 and not _is_answer(outcome, request)
 
 
 def _helps(endpoints: Endpoints, request: Request, outcome: Outcome) -> bool:
@@ -151,27 +196,3 @@ def _helps(endpoints: Endpoints, request: Request, outcome: Outcome) -> bool:
     if not outcome.status:
         return not outcome.sent or (request.repeatable and outcome.blame)
     return request.repeatable and outcome.status in endpoints.policy.retry_on
-
-
-def _error(
-    endpoints: Endpoints, request: Request, tried: list[int], made: int, outcome: Outcome
-) -> ServiceError | ServiceUnavailable:
-    what = f"{endpoints.name}: {request.method} {request.path}"
-    where = endpoints.all[tried[-1]].base if tried else ""
-    often = f" (attempts: {made})" if made > 1 else ""
-    facts: dict[str, Any] = {"service": endpoints.name, "endpoint": where, "attempts": made}
-    if outcome.retry_after is not None:
-        facts["retry_after"] = outcome.retry_after
-    if not outcome.status:
-        kind = ServiceError if outcome.sent else ServiceUnavailable
-        return kind(f"{what}: {outcome.error or 'no answer'}{often}", **facts, cause=outcome.error)
-    response = outcome.response
-    shown = response.text[:_BODY_SHOWN]
-    said = f": {shown.splitlines()[0][:200]}" if shown.strip() else ""
-    if outcome.status < 400:
-        said = f", a redirect to {response.headers.get('location', '?')[:200]!r}, which is not followed"
-    error = ServiceError(
-        f"{what}: {where} answered {outcome.status}{said}{often}", **facts, status=outcome.status, body=shown
-    )
-    error.response = response
-    return error

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import aclosing
+from typing import Any
 
 from toolring.workers.services.attempts import Attempt, Request
 from toolring.workers.services.endpoints import Endpoints, Ticket
+from toolring.workers.services.exchange import Exchanges
 from toolring.workers.services.http import Wire
 
 
@@ -20,6 +23,7 @@ class Checks:
         self._endpoints = endpoints
         self._policy = endpoints.policy
         self._wire = wire
+        self._exchanges = Exchanges()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
         self._thread = threading.Thread(target=self._run, name=f"checks-{endpoints.name}", daemon=True)
@@ -42,29 +46,24 @@ class Checks:
         self._loop = asyncio.get_running_loop()
         if self._closed:
             return
-        async with self._wire.transport(concurrent=True) as transport:
-            tasks = [asyncio.create_task(self._one(index, transport)) for index in range(len(self._endpoints.all))]
+        async with aclosing(self._wire.connections(concurrent=True)) as connections:
+            tasks = [asyncio.create_task(self._one(index, connections)) for index in range(len(self._endpoints.all))]
             await self._stop.wait()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _one(self, index: int, transport: object) -> None:
+    async def _one(self, index: int, connections: Any) -> None:
         policy, endpoints = self._policy, self._endpoints
         while True:
-            endpoints.checked(index, await self._well(index, transport))
+            endpoints.checked(index, await self._well(index, connections))
             await asyncio.sleep(policy.health_interval * (0.9 + 0.2 * endpoints.draw()))  # not all workers at once
 
-    async def _well(self, index: int, transport: object) -> bool:
+    async def _well(self, index: int, connections: Any) -> bool:
         policy = self._policy
-        attempt = Attempt(Ticket(index, 0.0, None), self._endpoints.all[index].base, policy.health_timeout, True)
-        request = self._wire.request(attempt, Request("GET", policy.health_check))
+        attempt = Attempt(Ticket(index, 0.0, None), self._endpoints.all[index].base, policy.health_timeout)
         try:
-            async with asyncio.timeout(policy.health_timeout):
-                response = await transport.handle_async_request(request)  # type: ignore[attr-defined]
-                try:
-                    return bool(200 <= response.status_code < 300)
-                finally:
-                    await response.aclose()
-        except self._wire.errors():
+            outcome = await self._exchanges.run(self._wire, connections, attempt, Request("GET", policy.health_check))
+        except Exception:
             return False
+        return 200 <= outcome.status < 300

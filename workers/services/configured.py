@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
+
+import msgspec
 
 from toolring.calls import Calls
 from toolring.declare import Tool
@@ -33,18 +36,30 @@ class Services:
         """What a tool's parameters ask for. Raises LoadError for a service that isn't configured."""
         return {parameter: self._face(tool, *wanted) for parameter, wanted in tool.services.items()}
 
-    def figures(self) -> dict[str, Any]:
-        return {name: source.figures() for name, source in self._sources.items()}
+    def versioned(self, tool: Tool[..., Any]) -> Tool[..., Any]:
+        """A tool whose results depend on the versions of its services. Raises LoadError as ``given`` does."""
+        versions = [self._source(tool, wanted.service).wire.policy.version for wanted in tool.services.values()]
+        if not any(versions):
+            return tool
+        whole = "\0".join((tool.spec.version, *versions))
+        version = hashlib.blake2b(whole.encode(), digest_size=8).hexdigest()
+        return tool.described(msgspec.structs.replace(tool.spec, version=version))
 
-    def _face(self, tool: Tool[..., Any], asked: str, concurrent: bool) -> Any:
-        self.used = True
-        name = asked if asked in self._sources else asked.replace("_", "-")
-        source = self._sources.get(name)
+    def figures(self) -> dict[str, Any]:
+        return {name: source.endpoints.figures() for name, source in self._sources.items()}
+
+    def _source(self, tool: Tool[..., Any], asked: str) -> Source:
+        source = self._sources.get(asked) or self._sources.get(asked.replace("_", "-"))
         if source is None:
             known = ", ".join(self._sources) or "none"
             text = f"tool {tool.spec.name!r} asks for the service {asked!r}, but there is no [services.{asked}]"
             raise LoadError(f"{text}; there is {known}", tool=tool.spec.name)
-        key = (name, concurrent)
+        return source
+
+    def _face(self, tool: Tool[..., Any], asked: str, concurrent: bool) -> Any:
+        self.used = True
+        source = self._source(tool, asked)
+        key = (source.endpoints.name, concurrent)
         if key not in self._faces:
             self._faces[key] = (AsyncService if concurrent else Service).of(source)
         return self._faces[key]

@@ -9,17 +9,21 @@ import random
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, Final, NamedTuple
 
-from toolring.calls import AUTO, CLOSE, OPEN, WATCH, Calls, alone
+from toolring import logs
+from toolring.calls import Calls, alone
 from toolring.errors import ServiceUnavailable
-from toolring.policy.breaker import Breaker, Event, State
+from toolring.policy.balance import LeastOutstanding, Members
+from toolring.policy.breaker import ORDERS, Breaker, Event, State
+from toolring.policy.guarded import Guarded
 from toolring.policy.pool import Factory, Pool
 from toolring.policy.retry import RetryBudget
 from toolring.policy.ring import hash64
 from toolring.policy.service import ServicePolicy
 
-_ORDERS = {AUTO: Event.AUTO, OPEN: Event.FORCE_OPEN, CLOSE: Event.FORCE_CLOSE, WATCH: Event.OBSERVE}
+_ORDERS: Final = tuple(ORDERS.values())
 
 
 class Ticket(NamedTuple):
@@ -39,7 +43,7 @@ class Endpoint:
     def __init__(self, base: str, breaker: Breaker | None) -> None:
         self.base = base
         self.breaker = breaker
-        self.order = AUTO
+        self.order = 0
         """The operator's last word that the breaker has heard."""
         self.requests = 0
         self.failed = 0
@@ -73,7 +77,8 @@ class Endpoints:
         circuit = policy.circuit
         self.all = [Endpoint(base, None if circuit is None else Breaker(circuit)) for base in policy.bases]
         loads = _Loads(self._calls, first, len(self.all))
-        self._pool = Pool(dict.fromkeys(policy.bases, 1.0), loads, factory, policy.ejection, draw=draw, clock=clock)
+        safe = partial(_Safe, name, policy.balancer, factory)
+        self._pool = Pool(dict.fromkeys(policy.bases, 1.0), loads, safe, policy.ejection, draw=draw, clock=clock)
 
     # ---- around an attempt
 
@@ -163,7 +168,7 @@ class Endpoints:
         if order != one.order:
             one.order = order
             if breaker is not None:
-                breaker.order(_ORDERS.get(order, Event.AUTO))
+                breaker.order(_ORDERS[order] if order < len(_ORDERS) else Event.AUTO)
         return breaker is not None and breaker.refuses(now)
 
     def _count(self, index: int, by: int) -> None:
@@ -180,6 +185,26 @@ class Endpoints:
             service=self.name,
             retry_after=round(max(0.01, after), 3),
         )
+
+
+class _Safe:
+    """The balancer that was asked for; if it fails, whoever has the least under way is asked from then on."""
+
+    def __init__(self, service: str, name: str, factory: Factory, members: Members) -> None:
+        self._guarded = Guarded(name, factory(members), partial(_tell, service))
+        self._otherwise = LeastOutstanding(members)
+        self.keyed = self._guarded.keyed
+
+    def place(self, point: int, loads: Sequence[float | None]) -> int:
+        at = self._guarded.place(point, loads)
+        return self._otherwise.place(point, loads) if at is None else at
+
+    def took(self, member: int, seconds: float) -> None:
+        self._guarded.took(member, seconds)
+
+
+def _tell(service: str, name: str, facts: dict[str, Any]) -> None:
+    logs.bound(service=service).warning(name, **facts)
 
 
 class _Loads(Sequence[float]):

@@ -1,7 +1,7 @@
-"""How one attempt travels: requests and answers of httpx, and what its errors mean.
+"""How one attempt travels: what is sent, what comes back, and what the errors mean.
 
-httpx's transports are used without its clients: they follow no redirect, keep no cookie, and ask no proxy that only the
-environment names.
+Requests and answers are httpx's; they travel by httpcore alone, which follows no redirect, keeps no cookie and asks no
+proxy that only the environment names.
 """
 
 from __future__ import annotations
@@ -10,30 +10,29 @@ import os
 import re
 import ssl
 import time
+import zlib
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from email.utils import parsedate_to_datetime
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
-from toolring.errors import ConfigError
+from toolring.errors import ConfigError, InvalidArguments
 from toolring.policy.service import ServicePolicy
-from toolring.tracing import trace_headers
 from toolring.workers.services.attempts import Attempt, Outcome, Request
 
 if TYPE_CHECKING:
+    import httpcore
     import httpx
 
 _VARIABLE: Final = re.compile(r"\$\{([^}]*)\}")
-_NOT_KEPT: Final = frozenset({"content-encoding", "content-length", "transfer-encoding"})
-_AGENT: Final = "toolring"
-
-
-def need_httpx(what: str) -> Any:
-    """The module. Raises ConfigError while it is missing."""
-    try:
-        import httpx  # optional: the http extra
-    except ImportError as error:
-        raise ConfigError(f"{what} needs httpx: pip install 'toolring[http]' ({error})") from None
-    return httpx
+_NOT_KEPT: Final = frozenset({b"content-encoding", b"content-length", b"transfer-encoding"})
+_CHARSETS: Final = frozenset({"utf-8", "us-ascii", "ascii", "iso-8859-1", "latin-1", "windows-1252"})
+"""Those that a service may name; Python knows some that are no charsets at all."""
+_IDLE_SECONDS: Final = 30.0
+ends: ContextVar[float] = ContextVar("toolring_exchange_ends")
+"""Of the exchange that this thread or task is at: when it must be over, in seconds of ``time.monotonic()``."""
+Params = Mapping[str, Any] | Sequence[tuple[str, Any]] | None
 
 
 class Wire:
@@ -41,76 +40,135 @@ class Wire:
 
     def __init__(self, name: str, policy: ServicePolicy) -> None:
         """Raises ConfigError: httpx, an environment variable or a file of certificates is missing."""
-        self._httpx = need_httpx(f"the service {name!r}")
-        self._policy = policy
+        try:
+            import httpcore  # optional: the http extra
+            import httpx  # optional: the http extra
+        except ImportError as error:
+            text = f"the service {name!r} needs httpx: pip install 'toolring[http]' ({error})"
+            raise ConfigError(text, key=f"services.{name}") from None
+        self._core, self._httpx = httpcore, httpx
+        self.policy = policy
         self._headers = {
-            "user-agent": _AGENT,
+            "user-agent": "toolring",
             "accept": "*/*",
             "accept-encoding": "gzip, deflate",
             **{key.lower(): _expanded(name, key, value) for key, value in policy.headers.items()},
         }
-        self._trust: ssl.SSLContext | bool = any(base.startswith("https:") for base in policy.bases)
+        self._trust: ssl.SSLContext | None = None
         if policy.ca_file:
             try:
                 self._trust = ssl.create_default_context(cafile=policy.ca_file)
             except OSError as error:
                 key = f"services.{name}.ca_file"
                 raise ConfigError(f"{key} = {policy.ca_file!r} can't be read: {error}", key=key) from None
+        elif any(base.startswith("https:") for base in policy.bases):
+            self._trust = httpx.create_ssl_context(trust_env=False)
+        self.errors: Final = (
+            *(httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, httpcore.UnsupportedProtocol),
+            *(OSError, UnicodeError),
+        )
+        """What an exchange may end in instead of an answer; a name that can't be one is an UnicodeError."""
 
-    def transport(self, concurrent: bool) -> Any:
-        """Connections to all endpoints; for one process, and one event loop."""
-        most = self._policy.connections
-        limits = self._httpx.Limits(max_connections=most, max_keepalive_connections=most, keepalive_expiry=30.0)
-        kind = self._httpx.AsyncHTTPTransport if concurrent else self._httpx.HTTPTransport
-        return kind(verify=self._trust, trust_env=False, limits=limits)
+    def connections(self, concurrent: bool) -> Any:
+        """To all endpoints; for one process, and one event loop."""
+        timed = import_module("toolring.workers.services.timed")
+        settings: dict[str, Any] = {
+            "ssl_context": self._trust,
+            "max_connections": self.policy.connections,
+            "max_keepalive_connections": self.policy.connections,
+            "keepalive_expiry": _IDLE_SECONDS,
+        }
+        if concurrent:
+            return self._core.AsyncConnectionPool(network_backend=timed.AsyncTimedBackend(), **settings)
+        return self._core.ConnectionPool(network_backend=timed.TimedBackend(), **settings)
 
     def request(self, attempt: Attempt, asked: Request) -> httpx.Request:
-        """Raises what httpx does for a body or parameters that can't be encoded."""
-        headers: dict[str, str] = {**self._headers, **trace_headers()}
-        if self._policy.deadline_header:
-            headers[self._policy.deadline_header.lower()] = str(max(1, int(attempt.timeout * 1000)))
+        """Raises InvalidArguments for what can't be sent."""
+        headers = dict(self._headers)
+        if self.policy.deadline_header:
+            headers[self.policy.deadline_header.lower()] = str(max(1, int(attempt.timeout * 1000)))
         headers.update({key.lower(): value for key, value in asked.headers.items()})
-        connect = min(self._policy.connect_timeout, attempt.timeout)
-        timeout = {"connect": connect, "read": attempt.timeout, "write": attempt.timeout, "pool": attempt.timeout}
-        found: httpx.Request = self._httpx.Request(
-            asked.method,
-            attempt.base + asked.path,
-            params=asked.params,
-            json=asked.json,
-            data=asked.data,
-            content=asked.content,
-            headers=headers,
-            extensions={"timeout": timeout},
+        timeouts = dict.fromkeys(("read", "write", "pool"), attempt.timeout)
+        timeouts["connect"] = min(self.policy.connect_timeout, attempt.timeout)
+        try:
+            found: httpx.Request = self._httpx.Request(
+                asked.method,
+                attempt.base + asked.path,
+                params=asked.params,
+                json=asked.json,
+                data=asked.data,
+                content=asked.content,
+                headers=headers,
+                extensions={"timeout": timeouts},
+            )
+        except (self._httpx.InvalidURL, TypeError, ValueError) as error:
+            raise InvalidArguments(f"{asked.method} {asked.path:.200}: it can't be sent: {error}") from None
+        return found
+
+    def core_request(self, request: httpx.Request) -> httpcore.Request:
+        """As it travels."""
+        url = request.url
+        where = self._core.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
+        found: httpcore.Request = self._core.Request(
+            request.method, where, headers=request.headers.raw, content=request.content, extensions=request.extensions
         )
         return found
 
-    def outcome(self, request: httpx.Request, response: httpx.Response, body: bytes) -> Outcome:
-        """An answer that has been read to its end."""
-        headers = [(key, value) for key, value in response.headers.multi_items() if key not in _NOT_KEPT]
-        whole = self._httpx.Response(response.status_code, headers=headers, content=body, request=request)
-        return Outcome(response.status_code, whole, _seconds(response.headers.get("retry-after")))
+    # ---- what came of it
+
+    def outcome(self, request: httpx.Request, status: int, raw: Sequence[tuple[bytes, bytes]], body: bytes) -> Outcome:
+        """An answer that has been read to its end. Its text is decoded by the charset that it names, if it is one."""
+        headers = self._httpx.Headers(list(raw))
+        encodings = [one.strip() for one in headers.get("content-encoding", "").lower().split(",") if one.strip()]
+        plain = _decoded(body, encodings, self.policy.max_response)
+        if isinstance(plain, str):
+            return Outcome(error=plain, blame=False)
+        kept = [(key, value) for key, value in raw if key.lower() not in _NOT_KEPT]
+        response = self._httpx.Response(status, headers=kept, content=plain, request=request)
+        named = (response.charset_encoding or "").lower()
+        response.encoding = named if named in _CHARSETS else "utf-8"
+        return Outcome(status, response, _seconds(headers.get("retry-after")))
 
     def too_large(self) -> Outcome:
-        text = f"the answer has more than {self._policy.max_response} bytes (max_response)"
-        return Outcome(error=text, blame=False)
+        return Outcome(error=_too_large(self.policy.max_response), blame=False)
 
     def failure(self, error: Exception, attempt: Attempt) -> Outcome:
         """Why there is no answer."""
-        httpx = self._httpx
-        if isinstance(error, TimeoutError | httpx.TimeoutException) and not isinstance(error, httpx.ConnectTimeout):
-            if isinstance(error, httpx.PoolTimeout):
-                text = f"all {self._policy.connections} connections of this worker were in use (connections)"
-                return Outcome(error=text, sent=False, blame=False)
-            return Outcome(error=f"no answer from {attempt.base} within {attempt.timeout:.3g} s", blame=attempt.whole)
+        core = self._core
+        where, whole = attempt.base, attempt.timeout >= self.policy.timeout
         why = str(error) or type(error).__name__
-        if isinstance(error, httpx.LocalProtocolError):
+        if isinstance(error, core.PoolTimeout):
+            text = f"all {self.policy.connections} connections of this worker were in use (connections)"
+            return Outcome(error=text, sent=False, blame=False)
+        if isinstance(error, core.ConnectTimeout):
+            limit = min(self.policy.connect_timeout, attempt.timeout)
+            text = f"{where}: no connection within {limit:.3g} s"
+            return Outcome(error=text, sent=False, blame=attempt.timeout >= self.policy.connect_timeout)
+        if isinstance(error, core.TimeoutException):
+            return Outcome(error=f"no answer from {where} within {attempt.timeout:.3g} s", blame=whole)
+        if isinstance(error, core.LocalProtocolError):
             return Outcome(error=f"the request can't be sent: {why}", blame=False)
-        sent = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
-        return Outcome(error=f"{attempt.base}: {why}", sent=sent)
+        return Outcome(error=f"{where}: {why}", sent=not isinstance(error, core.ConnectError | UnicodeError))
 
-    def errors(self) -> tuple[type[Exception], ...]:
-        """What an attempt may end in instead of an answer."""
-        return (self._httpx.TransportError, self._httpx.DecodingError, TimeoutError)
+
+def _decoded(body: bytes, encodings: Sequence[str], limit: int) -> bytes | str:
+    """What was compressed, or why it isn't to be had: never more than the limit, whatever it says it is."""
+    if not encodings or encodings == ["identity"]:
+        return body
+    if len(encodings) > 1 or encodings[0] not in ("gzip", "x-gzip", "deflate"):
+        return f"the answer's content-encoding {', '.join(encodings)!r:.100} is not supported"
+    for window in (47, -15):  # gzip or zlib, by its head; and what some take for deflate
+        inflate = zlib.decompressobj(window)
+        try:
+            plain = inflate.decompress(body, limit + 1)
+        except zlib.error:
+            continue
+        return plain if len(plain) <= limit else _too_large(limit)
+    return "the answer is not compressed as it says"
+
+
+def _too_large(limit: int) -> str:
+    return f"the answer has more than {limit} bytes (max_response)"
 
 
 def _expanded(service: str, header: str, value: str) -> str:
@@ -127,17 +185,13 @@ def _expanded(service: str, header: str, value: str) -> str:
 
 def _seconds(retry_after: str | None) -> float | None:
     """What a Retry-After says: seconds, or a date."""
-    if retry_after is None:
-        return None
-    if retry_after.strip().isdigit():
-        return float(retry_after)
+    said = (retry_after or "").strip()
+    if said.isascii() and said.isdigit():
+        return float(said[:9])
     try:
-        return max(0.0, parsedate_to_datetime(retry_after).timestamp() - time.time())
-    except (TypeError, ValueError):
+        return max(0.0, parsedate_to_datetime(said).timestamp() - time.time())
+    except (TypeError, ValueError, OverflowError):
         return None
-
-
-Params = Mapping[str, Any] | Sequence[tuple[str, Any]] | None
 
 
 def query(params: Params) -> list[tuple[str, Any]] | None:

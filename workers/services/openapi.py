@@ -16,8 +16,11 @@ _UNFIT: Final = re.compile(r"[^A-Za-z0-9_.-]+")
 _NO_IDENTIFIER: Final = re.compile(r"\W")
 _NO_SCHEMA: Final = frozenset({"xml", "externalDocs", "discriminator", "example", "nullable"})
 """Of OpenAPI, and nothing that JSON Schema knows."""
+_PLACES: Final = frozenset({"$id", "$schema", "$anchor", "$dynamicAnchor", "$vocabulary", "$comment"})
+"""What would make another document of a schema."""
+_ELSEWHERE: Final = frozenset({"$dynamicRef", "$recursiveRef"})
 _STYLES: Final = {"path": "simple", "query": "form", "header": "simple"}
-_SEPARATORS: Final = {"form": ",", "simple": ",", "spaceDelimited": " ", "pipeDelimited": "|"}
+_SEPARATORS: Final = {"form": ",", "simple": ",", "spaceDelimited": " ", "pipeDelimited": "|", "deepObject": ","}
 MOST_CHARACTERS: Final = 128
 """Of a tool's name."""
 
@@ -37,8 +40,10 @@ class Parameter(NamedTuple):
     where: str
     """``path``, ``query``, ``header``, or ``body``: a property of the body; ``whole``: the body itself."""
     required: bool
-    style: str = ""
+    separator: str = ","
     explode: bool = False
+    deep: bool = False
+    """An object's members are written as ``name[member]``."""
     as_json: bool = False
 
 
@@ -84,6 +89,8 @@ def operations(document: Any) -> Iterator[Operation | Refused]:
     if not isinstance(paths, Mapping):
         raise DocumentError("its paths are no object")
     for path, item in paths.items():
+        if not str(path).startswith("/"):
+            continue  # an extension, x-...
         shared = reader.resolved(item)
         if not isinstance(shared, Mapping):
             raise DocumentError(f"paths: {path!r} is no object")
@@ -104,10 +111,10 @@ class _Reader:
             if reference in seen:
                 raise DocumentError(f"the reference {reference!r} leads to itself")
             seen.append(reference)
-            value = self._at(reference)
+            value = self.at(reference)
         return value
 
-    def _at(self, reference: Any) -> Any:
+    def at(self, reference: Any) -> Any:
         if not isinstance(reference, str) or not reference.startswith("#/"):
             raise DocumentError(f"the reference {reference!r} leads out of the document; bundle it into one file")
         value: Any = self._document
@@ -169,6 +176,8 @@ class _Reader:
         self, wire: str, where: str, said: Mapping[str, Any], properties: Mapping[str, Any]
     ) -> Parameter | None:
         required = bool(said.get("required")) or where == "path"
+        if not isinstance(wire, str):
+            raise DocumentError(f"the parameter {wire!r} has a name that is no text; quote it")
         if where == "header" and wire.lower() in ("accept", "content-type", "authorization"):
             return None  # by the standard these are described elsewhere
         if where == "header":
@@ -181,11 +190,12 @@ class _Reader:
                 raise DocumentError(f"the parameter {wire!r} is in a {where}, which is not supported")
             return None
         style = said.get("style", _STYLES[where])
-        if style not in _SEPARATORS and (where, style) != ("query", "deepObject"):
+        deep = style == "deepObject" and where == "query"
+        if style not in _SEPARATORS or (style == "deepObject" and not deep):
             raise DocumentError(f"the parameter {wire!r} has the style {style!r}, which is not supported")
-        argument = wire if wire not in properties else f"{wire}_{where}"
+        argument = _unlike(wire if wire not in properties else f"{wire}_{where}", properties)
         explode = said.get("explode", style == "form")
-        return Parameter("", argument, wire, where, required, style, explode, "content" in said)
+        return Parameter("", argument, wire, where, required, _SEPARATORS[style], explode, deep, "content" in said)
 
     def _content(self, body: Mapping[str, Any]) -> tuple[str, Any]:
         kinds: dict[str, tuple[str, Any]] = {}
@@ -226,15 +236,17 @@ class _Schemas:
         """The body's properties as arguments beside the parameters; the whole body as one, if that can't be."""
         whole = self._reader.resolved(schema)
         its = {} if not isinstance(whole, Mapping) else whole.get("properties") or {}
-        its = {name: one for name, one in its.items() if not _of_answers(self._reader.resolved(one))}
+        its = {name: one for name, one in its.items() if not self._of_answers(one)}
         composed = isinstance(whole, Mapping) and any(key in whole for key in ("oneOf", "anyOf", "allOf", "not"))
         open_ended = not isinstance(whole, Mapping) or whole.get("additionalProperties") not in (None, False)
         if not its or composed or open_ended or any(name in properties for name in its):
-            argument = "body" if "body" not in properties else "request_body"
+            argument = _unlike("body" if "body" not in properties else "request_body", properties)
             yield Parameter("", argument, argument, "whole", required), self.plain(schema)
             return
         needed = whole.get("required", ()) if required else ()
         for name, one in its.items():
+            if not isinstance(name, str):
+                raise DocumentError(f"the property {name!r} has a name that is no text; quote it")
             yield Parameter("", name, name, "body", name in needed), self.plain(one)
 
     def plain(self, schema: Any) -> Any:
@@ -243,16 +255,25 @@ class _Schemas:
             return [self.plain(one) for one in schema]
         if not isinstance(schema, Mapping):
             return schema
-        if "$ref" in schema:
-            return {"$ref": f"#/$defs/{self._definition(schema['$ref'])}"}
+        if elsewhere := _ELSEWHERE & schema.keys():
+            raise DocumentError(f"{', '.join(sorted(elsewhere))} is not supported")
         found: dict[str, Any] = {}
+        if "$ref" in schema:
+            found["$ref"] = f"#/$defs/{self._definition(schema['$ref'])}"
         for key, value in schema.items():
+            if key == "$ref" or key in _PLACES:
+                continue
+            if key == "pattern" and not _compiles(value):
+                continue  # JavaScript knows some that Python doesn't; the service looks itself
             if key in ("properties", "patternProperties", "$defs", "definitions") and isinstance(value, Mapping):
                 found[key] = {name: self.plain(one) for name, one in value.items()}
             elif key in ("enum", "const", "default", "examples", "required"):
                 found[key] = value
             elif key not in _NO_SCHEMA and not key.startswith("x-"):
                 found[key] = self.plain(value)
+        if "required" in found and isinstance(schema.get("properties"), Mapping):
+            its = schema["properties"]
+            found["required"] = [one for one in found["required"] if not self._of_answers(its.get(one))]
         for limit, of in (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")):
             if isinstance(found.get(limit), bool) and found.pop(limit) and of in found:
                 found[limit] = found.pop(of)
@@ -262,10 +283,15 @@ class _Schemas:
                 found["enum"] = [*found["enum"], None]
         return found
 
+    def _of_answers(self, schema: Any) -> bool:
+        """Is it a property that only the service sets?"""
+        found = self._reader.resolved(schema)
+        return isinstance(found, Mapping) and found.get("readOnly") is True
+
     def _definition(self, reference: str) -> str:
         name = self._names.get(reference)
         if name is None:
-            value = self._reader._at(reference)
+            value = self._reader.at(reference)
             name = _UNFIT.sub("_", reference.rsplit("/", 1)[-1])
             while name in self.definitions:
                 name += "_"
@@ -275,8 +301,19 @@ class _Schemas:
         return name
 
 
-def _of_answers(schema: Any) -> bool:
-    return isinstance(schema, Mapping) and schema.get("readOnly") is True
+def _unlike(name: str, others: Mapping[str, Any]) -> str:
+    """The name, or one like it that nobody has."""
+    while name in others:
+        name += "_"
+    return name
+
+
+def _compiles(pattern: Any) -> bool:
+    try:
+        re.compile(pattern)
+    except (re.error, TypeError):
+        return False
+    return True
 
 
 def _distinct(taken: list[Parameter]) -> Iterator[Parameter]:
@@ -284,8 +321,8 @@ def _distinct(taken: list[Parameter]) -> Iterator[Parameter]:
     used: set[str] = set()
     for one in taken:
         field = _NO_IDENTIFIER.sub("_", one.argument)
-        if not field[:1].isalpha():
-            field = f"p_{field}"
+        if not (field[:1].isalpha() and field.isidentifier()):
+            field = f"p_{field}" if f"p_{field}".isidentifier() else f"p{len(used)}"
         while field in used:
             field += "_"
         used.add(field)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlencode
@@ -14,8 +14,8 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from toolring import logs
-from toolring.declare import DEFAULTS, Tool, Wants
-from toolring.errors import ConfigError, InvalidArguments, ServiceError
+from toolring.declare import DEFAULTS, Tool, Wants, check_name
+from toolring.errors import ConfigError, InvalidArguments, LoadError, ServiceError, TooDeep
 from toolring.given import Wanted
 from toolring.policy.declared import decided
 from toolring.policy.service import ServicePolicy
@@ -24,8 +24,8 @@ from toolring.workers.services.openapi import DocumentError, Operation, Paramete
 from toolring.workers.services.openapi import operations as described
 from toolring.workers.services.service import AsyncService
 
-_SERVICE: Final = "toolring_service"
-"""The parameter that takes the service; no argument's field is called so."""
+_SERVICE: Final = "toolring.service"
+"""The parameter that takes the service; no argument's field can be called so."""
 _READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _REPEATS: Final = frozenset({"PUT", "DELETE"})
 
@@ -37,27 +37,37 @@ def operations(service: str, policy: ServicePolicy) -> list[Tool[..., Any]]:
     tool, or a package is missing.
     """
     key = f"services.{service}.openapi"
-    found: dict[str, Operation] = {}
-    refused: dict[str, Refused] = {}
+    need_jsonschema(key)
+    wanted = set(policy.operations)
+    found: dict[str, OperationTool] = {}
+    left_out: dict[str, str] = {}
     try:
         for one in described(_document(policy.openapi, key)):
-            if isinstance(one, Refused):
-                refused[one.id] = one
-            elif one.name in found:
-                raise DocumentError(f"two operations are named {one.name!r}")
+            name = one.id if isinstance(one, Refused) else one.name
+            if wanted and not wanted & {one.id, name}:
+                left_out[one.id] = ""
+            elif isinstance(one, Refused):
+                left_out[one.id] = one.why
+            elif name in found:
+                left_out[one.id] = f"another one is named {name!r}, too"
             else:
-                found[one.name] = one
+                try:
+                    found[name] = OperationTool(service, policy, one)
+                except (DocumentError, LoadError) as error:
+                    left_out[one.id] = str(error)
     except DocumentError as error:
         raise ConfigError(f"{key} = {policy.openapi!r}: {error}", key=key) from None
-    chosen = list(found.values())
-    if policy.operations:
-        chosen = [_named(service, wanted, found, refused) for wanted in policy.operations]
-    elif refused:
-        reasons = {one.id: one.why for one in list(refused.values())[:10]}
-        logs.bound(service=service).warning("operations_left_out", count=len(refused), reasons=reasons)
-    if not chosen:
-        raise ConfigError(f"{key} = {policy.openapi!r} describes no operation that can be a tool", key=key)
-    return [OperationTool(service, policy, one) for one in chosen]
+    for name in policy.operations:
+        if name not in found and not any(tool.operation.id == name for tool in found.values()):
+            raise _missing(service, name, found, left_out)
+    if not found:
+        why = next(iter(left_out.values()), "")
+        text = f"{key} = {policy.openapi!r} describes no operation that can be a tool{': ' if why else ''}{why}"
+        raise ConfigError(text, key=key)
+    if reasons := {name: why for name, why in left_out.items() if why}:
+        shown = dict(list(reasons.items())[:10])
+        logs.bound(service=service).warning("operations_left_out", count=len(reasons), reasons=shown)
+    return list(found.values())
 
 
 def _document(file: str, key: str) -> Any:
@@ -82,23 +92,21 @@ def _yaml(text: str, key: str) -> Any:
         raise ValueError(" ".join(str(error).split())) from None
 
 
-def _named(service: str, wanted: str, found: Mapping[str, Operation], refused: Mapping[str, Refused]) -> Operation:
+def _missing(service: str, name: str, found: Mapping[str, OperationTool], left_out: Mapping[str, str]) -> ConfigError:
+    """Why an operation that is named is none of the tools."""
     key = f"services.{service}.operations"
-    for operation in found.values():
-        if wanted in (operation.id, operation.name):
-            return operation
-    if wanted in refused:
-        raise ConfigError(f"{key}: {wanted!r} can't be a tool: {refused[wanted].why}", key=key)
-    names = sorted(one.id for one in found.values())
+    if left_out.get(name):
+        return ConfigError(f"{key}: {name!r} can't be a tool: {left_out[name]}", key=key)
+    names = sorted({*left_out, *(tool.operation.id for tool in found.values())})
     more = f" and {len(names) - 20} more" if len(names) > 20 else ""
-    raise ConfigError(f"{key}: there is no {wanted!r}; there is {', '.join(names[:20])}{more}", key=key)
+    return ConfigError(f"{key}: there is no {name!r}; there is {', '.join(names[:20])}{more}", key=key)
 
 
 class OperationTool(Tool[..., Any]):
     """A tool that is an operation of a service. Its arguments are checked against the document's own schema."""
 
     def __init__(self, service: str, policy: ServicePolicy, operation: Operation) -> None:
-        """Raises ConfigError while a package is missing; LoadError for a policy that makes no sense."""
+        """Raises DocumentError for a schema that is none, LoadError for a name that no tool may have."""
         fields = [(one.field, Any) if one.required else (one.field, Any, msgspec.UNSET) for one in operation.parameters]
         name = f"{policy.prefix}{operation.name}"
         arguments = msgspec.defstruct(
@@ -113,7 +121,7 @@ class OperationTool(Tool[..., Any]):
             description=operation.description,
             parameters=operation.schema,
             concurrent=True,
-            version=_digest(policy, operation),
+            version=_digest(operation),
         )
         said = {
             **DEFAULTS,
@@ -121,8 +129,10 @@ class OperationTool(Tool[..., Any]):
             "idempotent": operation.method in _REPEATS,
             "group": "async",
         }
+        check_name(name)
         self.operation = operation
-        self._validator = _validator(service, operation)
+        self._names = {one.field: one.argument for one in operation.parameters}
+        self._validator = _validator(operation)
         spec = decided(about, said, arguments.__struct_fields__)
         super().__init__(
             _caller(operation), spec, arguments, None, said, None, Wants({_SERVICE: Wanted(service, True)})
@@ -130,38 +140,46 @@ class OperationTool(Tool[..., Any]):
 
     def decode(self, body: Any) -> msgspec.Struct:
         """As of any tool; what the document says of the arguments holds, too."""
-        arguments = super().decode(body)
-        error = next(iter(self._validator.iter_errors(msgspec.to_builtins(arguments))), None)
+        arguments, name = super().decode(body), self.spec.name
+        given = {argument: getattr(arguments, field) for field, argument in self._names.items()}
+        try:
+            said = {argument: value for argument, value in given.items() if value is not msgspec.UNSET}
+            error = next(iter(self._validator.iter_errors(said)), None)
+        except RecursionError:
+            raise TooDeep(f"{name}: the arguments nest too deeply", tool=name) from None
+        except Exception as problem:  # numbers that a schema can't be applied to, references that lead nowhere
+            text = f"{name}: the document's schema can't be applied to it: {type(problem).__name__}: {problem}"
+            raise InvalidArguments(text[:500], tool=name) from None
         if error is not None:
             where = ".".join(str(part) for part in error.absolute_path)
-            text = f"{self.spec.name}: {where + ': ' if where else ''}{error.message:.300}"
+            text = f"{name}: {where + ': ' if where else ''}{error.message:.300}"
             argument = str(error.absolute_path[0]) if error.absolute_path else None
-            raise InvalidArguments(text, tool=self.spec.name, argument=argument)
+            raise InvalidArguments(text, tool=name, argument=argument)
         return arguments
 
-    def under(self, policy: Mapping[str, Any]) -> OperationTool:
-        other = object.__new__(OperationTool)
-        other.__dict__.update(super().under(policy).__dict__)
-        other.operation, other._validator = self.operation, self._validator
-        return other
 
-
-def _validator(service: str, operation: Operation) -> Any:
+def need_jsonschema(key: str) -> None:
+    """Raises ConfigError while it is missing."""
     try:
-        from jsonschema import Draft202012Validator, SchemaError  # optional: the openapi extra
+        import jsonschema  # noqa: F401  # optional: the openapi extra
     except ImportError as error:
-        key = f"services.{service}.openapi"
         raise ConfigError(f"{key} needs jsonschema: pip install 'toolring[openapi]' ({error})", key=key) from None
+
+
+def _validator(operation: Operation) -> Any:
+    """Knows the operation's own schema, and fetches no other."""
+    from jsonschema import Draft202012Validator, SchemaError  # optional: the openapi extra
+    from referencing import Registry  # optional: the openapi extra
+
     try:
         Draft202012Validator.check_schema(operation.schema)
     except SchemaError as error:
-        key = f"services.{service}.openapi"
-        raise ConfigError(f"{key}: {operation.id}: its schema is wrong: {error.message:.200}", key=key) from None
-    return Draft202012Validator(operation.schema)
+        raise DocumentError(f"its schema is wrong: {error.message:.200}") from None
+    return Draft202012Validator(operation.schema, registry=Registry())
 
 
-def _digest(policy: ServicePolicy, operation: Operation) -> str:
-    whole = json.dumps([policy.version, policy.bases, operation], sort_keys=True, default=str)
+def _digest(operation: Operation) -> str:
+    whole = json.dumps(operation, sort_keys=True, default=str)
     return hashlib.blake2b(whole.encode(), digest_size=8).hexdigest()
 
 
@@ -193,7 +211,7 @@ def request_of(operation: Operation, given: Mapping[str, Any]) -> dict[str, Any]
         if value is msgspec.UNSET:
             continue
         if one.where == "path":
-            path = path.replace(f"{{{one.name}}}", quote(_joined(one, value), safe=""))
+            path = path.replace(f"{{{one.name}}}", _in_path(operation, one, value))
         elif one.where == "query":
             params += _query(one, value)
         elif one.where == "header":
@@ -233,24 +251,31 @@ def result_of(response: Any) -> Any:
     return response.text if kind.startswith("text/") else response.content
 
 
-def _joined(one: Parameter, value: Any) -> str:
+def _in_path(operation: Operation, one: Parameter, value: Any) -> str:
+    """One part of the path, whatever it holds."""
+    written = _joined(one, value, lambda its: quote(_text(its), safe=""))
+    if not written:
+        raise InvalidArguments(
+            f"{operation.name}: {one.argument} is empty, and its path can't be", argument=one.argument
+        )
+    return written
+
+
+def _joined(one: Parameter, value: Any, text: Callable[[Any], str] | None = None) -> str:
+    text = text or _text
     if one.as_json:
-        return json.dumps(value)
-    separator = _SEPARATORS.get(one.style, ",")
+        return text(json.dumps(value))
     if isinstance(value, list):
-        return separator.join(map(_text, value))
+        return one.separator.join(map(text, value))
     if isinstance(value, dict):
-        between = "=" if one.explode else separator
-        return separator.join(f"{key}{between}{_text(its)}" for key, its in value.items())
-    return _text(value)
-
-
-_SEPARATORS: Final = {"spaceDelimited": " ", "pipeDelimited": "|"}
+        between = "=" if one.explode else one.separator
+        return one.separator.join(f"{text(key)}{between}{text(its)}" for key, its in value.items())
+    return text(value)
 
 
 def _query(one: Parameter, value: Any) -> list[tuple[str, str]]:
     if not one.as_json and isinstance(value, dict):
-        if one.style == "deepObject":
+        if one.deep:
             return [(f"{one.name}[{key}]", _text(its)) for key, its in value.items()]
         if one.explode:
             return [(key, _text(its)) for key, its in value.items()]

@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypedDict, Unpack
 
 import msgspec
 
@@ -18,13 +18,35 @@ from toolring.given import GivenService
 from toolring.plugins.registry import load_plugins
 from toolring.policy.pool import Factory
 from toolring.policy.service import ServicePolicy
-from toolring.workers.services.attempts import Attempt, Outcome, Pause, Request, attempts, checked
+from toolring.tracing import trace_headers
+from toolring.workers.services.attempts import Outcome, Pause, Request, attempts, checked
 from toolring.workers.services.checks import Checks
 from toolring.workers.services.endpoints import Endpoints
+from toolring.workers.services.exchange import Exchanges, exchange
 from toolring.workers.services.http import Params, Wire, query
 
 if TYPE_CHECKING:
     import httpx
+
+
+class Asked(TypedDict, total=False):
+    """What may be said of a request, besides its method and its path."""
+
+    params: Params
+    """The query, as a mapping or as pairs; what is None is left out."""
+    json: Any
+    data: Mapping[str, Any] | None
+    """A form."""
+    content: bytes | str | None
+    headers: Mapping[str, str] | None
+    timeout: float | None
+    """Seconds for one attempt; the service's own by default. The job's deadline holds all the same."""
+    idempotent: bool | None
+    """May it be sent twice? By default all methods may but POST and PATCH."""
+    route: str
+    """Equal ones go to the same endpoint, with the balancers ``ring`` and ``rendezvous``."""
+    expect: tuple[int, ...]
+    """Statuses besides 2xx that are an answer, and no error."""
 
 
 class Source:
@@ -34,33 +56,29 @@ class Source:
         self, name: str, policy: ServicePolicy, factory: Factory, calls: Calls | None = None, first: int = 0
     ) -> None:
         """Raises ConfigError for what the machine lacks."""
-        self.name = name
-        self.policy = policy
         self.endpoints = Endpoints(name, policy, factory, calls, first)
         self.wire = Wire(name, policy)
         self._lock = threading.Lock()
         self._checks: Checks | None = None
         self._pid = 0
 
-    def begin(self) -> None:
-        """To be called before anything is sent: health checks begin, in this process."""
+    def plan(self, method: str, path: str, asked: Asked) -> tuple[Request, Any]:
+        """The request, and the steps to its answer. Health checks begin, in this process."""
+        more: dict[str, Any] = {**asked, "headers": {**trace_headers(), **(asked.get("headers") or {})}}
+        request = checked(Request(method.upper(), path, query(more.pop("params", None)), **more))
         with self._lock:
             if self._pid != os.getpid():
                 self._pid = os.getpid()
-                self._checks = Checks(self.endpoints, self.wire) if self.policy.health_check else None
+                self._checks = Checks(self.endpoints, self.wire) if self.wire.policy.health_check else None
+        job = job_at_hand()
+        return request, attempts(self.endpoints, request, None if job is None else job.deadline)
 
     def close(self) -> None:
-        if self._checks is not None and self._pid == os.getpid():
-            self._checks.close()
-        self._checks, self._pid = None, 0
-
-    def plan(self, request: Request) -> Any:
-        self.begin()
-        job = job_at_hand()
-        return attempts(self.endpoints, checked(request), None if job is None else job.deadline)
-
-    def figures(self) -> dict[str, Any]:
-        return self.endpoints.figures()
+        with self._lock:
+            checks = self._checks if self._pid == os.getpid() else None
+            self._checks, self._pid = None, 0
+        if checks is not None:
+            checks.close()
 
 
 class _Face(GivenService):
@@ -75,43 +93,60 @@ class _Face(GivenService):
         Raises:
             ConfigError: a setting is unknown or makes no sense, or httpx is missing.
         """
-        self._begin(source_of(name, {"endpoints": tuple(endpoints), **settings}))
+        self._begin(source_of(name, {"endpoints": tuple(endpoints), **settings}), True)
 
-    def _begin(self, source: Source) -> None:
+    def _begin(self, source: Source, own: bool) -> None:
         self._source = source
+        self._own = own
+        """It is nobody else's."""
         self._lock = threading.Lock()
-        self._transport: Any = None
+        self._connections: Any = None
         self._owner: Any = None
 
     @classmethod
     def of(cls, source: Source) -> Any:
-        """The face of a service that others use, too."""
+        """The face of a service that others use, too; ``close`` does nothing to it."""
         face = cls.__new__(cls)
-        face._begin(source)
+        face._begin(source, False)
         return face
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._source.name}>"
+        return f"<{type(self).__name__} {self.name}>"
 
     @property
     def name(self) -> str:
-        return self._source.name
+        return self._source.endpoints.name
 
     @property
     def version(self) -> str:
-        return self._source.policy.version
+        return self._source.wire.policy.version
 
     def figures(self) -> dict[str, Any]:
         """Of each endpoint: its health, its circuit, requests, failures, seconds."""
-        return self._source.figures()
+        return self._source.endpoints.figures()
 
-    def _connected(self, owner: Any) -> Any:
-        """Connections can't be shared by processes, nor by event loops."""
-        with self._lock:
-            if self._transport is None or self._owner != owner:
-                self._transport = self._source.wire.transport(self.concurrent)
-                self._owner = owner
-            return self._transport
+    def request(self, method: str, path: str, **asked: Unpack[Asked]) -> Any:
+        raise NotImplementedError
+
+    def get(self, path: str, **asked: Unpack[Asked]) -> Any:
+        """``request("GET", path, ...)``"""
+        return self.request("GET", path, **asked)
+
+    def put(self, path: str, **asked: Unpack[Asked]) -> Any:
+        """``request("PUT", path, ...)``"""
+        return self.request("PUT", path, **asked)
+
+    def post(self, path: str, **asked: Unpack[Asked]) -> Any:
+        """``request("POST", path, ...)``: sent twice only if ``idempotent=True`` says that it may be."""
+        return self.request("POST", path, **asked)
+
+    def patch(self, path: str, **asked: Unpack[Asked]) -> Any:
+        """``request("PATCH", path, ...)``: sent twice only if ``idempotent=True`` says that it may be."""
+        return self.request("PATCH", path, **asked)
+
+    def delete(self, path: str, **asked: Unpack[Asked]) -> Any:
+        """``request("DELETE", path, ...)``"""
+        return self.request("DELETE", path, **asked)
 
 
 class Service(_Face):
@@ -121,33 +156,14 @@ class Service(_Face):
 
     concurrent: ClassVar[bool] = False
 
-    def request(
-        self,
-        method: str,
-        path: str,
-        *,
-        params: Params = None,
-        json: Any = None,
-        data: Mapping[str, Any] | None = None,
-        content: bytes | str | None = None,
-        headers: Mapping[str, str] | None = None,
-        timeout: float | None = None,
-        idempotent: bool | None = None,
-        route: str = "",
-        expect: tuple[int, ...] = (),
-    ) -> httpx.Response:
+    def request(self, method: str, path: str, **asked: Unpack[Asked]) -> httpx.Response:
         """Ask one endpoint, and another if that fails and it may be asked twice.
 
         Args:
             method: GET, HEAD, OPTIONS, TRACE, PUT, DELETE, POST or PATCH.
             path: below the endpoint, as ``/invoices/7``.
-            params: the query, as a mapping or as pairs; what is None is left out.
-            json, data, content: the body, as JSON, as a form, or as it is.
-            headers: besides those of the service.
-            timeout: seconds for one attempt; the service's own by default. The job's deadline holds all the same.
-            idempotent: may it be sent twice? By default all methods may but POST and PATCH.
-            route: equal ones go to the same endpoint, with the balancers ``ring`` and ``rendezvous``.
-            expect: statuses besides 2xx that are an answer, and no error.
+            asked: ``params``, ``json``, ``data``, ``content``, ``headers``, ``timeout``, ``idempotent``, ``route``,
+                ``expect``; see ``Asked``.
 
         Returns:
             The answer, read to its end.
@@ -155,12 +171,9 @@ class Service(_Face):
         Raises:
             ServiceError: there was no answer, or one of another status (``error.response``).
             ServiceUnavailable: nothing reached any endpoint.
-            InvalidArguments: the path or a header would lead elsewhere.
+            InvalidArguments: the path or a header would lead elsewhere, or can't be sent.
         """
-        asked = Request(
-            method.upper(), path, query(params), json, data, content, headers or {}, timeout, idempotent, route, expect
-        )
-        plan = self._source.plan(asked)
+        request, plan = self._source.plan(method, path, asked)
         said: Outcome | None = None
         try:
             while True:
@@ -169,58 +182,30 @@ class Service(_Face):
                     time.sleep(step.seconds)
                     said = None
                 else:
-                    said = self._attempt(step, asked)
+                    said = exchange(self._source.wire, self._connected(), step, request)
         except StopIteration as end:
             answer: httpx.Response = end.value
             return answer
         finally:
             plan.close()
 
-    def _attempt(self, attempt: Attempt, asked: Request) -> Outcome:
-        wire = self._source.wire
-        request = wire.request(attempt, asked)
-        end = time.monotonic() + attempt.timeout
-        try:
-            response = self._connected(os.getpid()).handle_request(request)
-            try:
-                body = bytearray()
-                for part in response.iter_bytes():
-                    body += part
-                    if len(body) > self._source.policy.max_response:
-                        return wire.too_large()
-                    if time.monotonic() > end:
-                        raise TimeoutError
-            finally:
-                response.close()
-        except wire.errors() as error:
-            return wire.failure(error, attempt)
-        return wire.outcome(request, response, bytes(body))
-
-    def get(self, path: str, **more: Any) -> httpx.Response:
-        """``request("GET", path, ...)``"""
-        return self.request("GET", path, **more)
-
-    def put(self, path: str, **more: Any) -> httpx.Response:
-        """``request("PUT", path, ...)``"""
-        return self.request("PUT", path, **more)
-
-    def post(self, path: str, **more: Any) -> httpx.Response:
-        """``request("POST", path, ...)``: sent twice only if ``idempotent=True`` says that it may be."""
-        return self.request("POST", path, **more)
-
-    def patch(self, path: str, **more: Any) -> httpx.Response:
-        """``request("PATCH", path, ...)``: sent twice only if ``idempotent=True`` says that it may be."""
-        return self.request("PATCH", path, **more)
-
-    def delete(self, path: str, **more: Any) -> httpx.Response:
-        """``request("DELETE", path, ...)``"""
-        return self.request("DELETE", path, **more)
+    def _connected(self) -> Any:
+        """Connections can't be shared by processes."""
+        with self._lock:
+            if self._owner != os.getpid():
+                self._connections = self._source.wire.connections(concurrent=False)
+                self._owner = os.getpid()
+            return self._connections
 
     def close(self) -> None:
         """Let the connections go. It may be used again afterwards."""
-        if self._transport is not None and self._owner == os.getpid():
-            self._transport.close()
-        self._transport = None
+        if not self._own:
+            return
+        with self._lock:
+            connections = self._connections if self._owner == os.getpid() else None
+            self._connections = self._owner = None
+        if connections is not None:
+            connections.close()
         self._source.close()
 
     def __enter__(self) -> Service:
@@ -231,30 +216,18 @@ class Service(_Face):
 
 
 class AsyncService(_Face):
-    """The same for async tools: ``async def invoice(id: int, billing: AsyncService)``, and its methods are awaited."""
+    """The same for async tools: ``async def invoice(id: int, billing: AsyncService)``, and its methods are awaited. It
+    belongs to one event loop at a time."""
 
     concurrent: ClassVar[bool] = True
 
-    async def request(
-        self,
-        method: str,
-        path: str,
-        *,
-        params: Params = None,
-        json: Any = None,
-        data: Mapping[str, Any] | None = None,
-        content: bytes | str | None = None,
-        headers: Mapping[str, str] | None = None,
-        timeout: float | None = None,
-        idempotent: bool | None = None,
-        route: str = "",
-        expect: tuple[int, ...] = (),
-    ) -> httpx.Response:
+    def _begin(self, source: Source, own: bool) -> None:
+        super()._begin(source, own)
+        self._exchanges = Exchanges()
+
+    async def request(self, method: str, path: str, **asked: Unpack[Asked]) -> httpx.Response:
         """As ``Service.request``, awaited."""
-        asked = Request(
-            method.upper(), path, query(params), json, data, content, headers or {}, timeout, idempotent, route, expect
-        )
-        plan = self._source.plan(asked)
+        request, plan = self._source.plan(method, path, asked)
         said: Outcome | None = None
         try:
             while True:
@@ -263,58 +236,32 @@ class AsyncService(_Face):
                     await asyncio.sleep(step.seconds)
                     said = None
                 else:
-                    said = await self._attempt(step, asked)
+                    said = await self._exchanges.run(self._source.wire, self._connected(), step, request)
         except StopIteration as end:
             answer: httpx.Response = end.value
             return answer
         finally:
             plan.close()
 
-    async def _attempt(self, attempt: Attempt, asked: Request) -> Outcome:
-        wire = self._source.wire
-        request = wire.request(attempt, asked)
-        try:
-            async with asyncio.timeout(attempt.timeout):
-                owner = (os.getpid(), asyncio.get_running_loop())
-                response = await self._connected(owner).handle_async_request(request)
-                try:
-                    body = bytearray()
-                    async for part in response.aiter_bytes():
-                        body += part
-                        if len(body) > self._source.policy.max_response:
-                            return wire.too_large()
-                finally:
-                    await response.aclose()
-        except wire.errors() as error:
-            return wire.failure(error, attempt)
-        return wire.outcome(request, response, bytes(body))
-
-    async def get(self, path: str, **more: Any) -> httpx.Response:
-        """``await request("GET", path, ...)``"""
-        return await self.request("GET", path, **more)
-
-    async def put(self, path: str, **more: Any) -> httpx.Response:
-        """``await request("PUT", path, ...)``"""
-        return await self.request("PUT", path, **more)
-
-    async def post(self, path: str, **more: Any) -> httpx.Response:
-        """``await request("POST", path, ...)``: sent twice only if ``idempotent=True`` says that it may be."""
-        return await self.request("POST", path, **more)
-
-    async def patch(self, path: str, **more: Any) -> httpx.Response:
-        """``await request("PATCH", path, ...)``: sent twice only if ``idempotent=True`` says that it may be."""
-        return await self.request("PATCH", path, **more)
-
-    async def delete(self, path: str, **more: Any) -> httpx.Response:
-        """``await request("DELETE", path, ...)``"""
-        return await self.request("DELETE", path, **more)
+    def _connected(self) -> Any:
+        """Connections can't be shared by processes, nor by event loops."""
+        pid, loop = os.getpid(), asyncio.get_running_loop()
+        if self._owner != (pid, loop):
+            if self._owner is not None and self._owner[0] == pid and not self._owner[1].is_closed():
+                raise RuntimeError(f"{self!r} is in use by another event loop; make one for each")
+            self._connections = self._source.wire.connections(concurrent=True)
+            self._owner = (pid, loop)
+        return self._connections
 
     async def close(self) -> None:
         """Let the connections go. It may be used again afterwards."""
-        if self._transport is not None and self._owner == (os.getpid(), asyncio.get_running_loop()):
-            await self._transport.aclose()
-        self._transport = None
-        self._source.close()
+        if not self._own:
+            return
+        connections = self._connections if self._owner == (os.getpid(), asyncio.get_running_loop()) else None
+        self._connections = self._owner = None
+        if connections is not None:
+            await connections.aclose()
+        await asyncio.to_thread(self._source.close)
 
     async def __aenter__(self) -> AsyncService:
         return self

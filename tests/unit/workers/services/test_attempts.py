@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import inf, nan
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from toolring.calls import CLOSE, OPEN, WATCH, Calls, size
+from toolring.calls import Calls, size
 from toolring.errors import InvalidArguments, ServiceError, ServiceUnavailable
 from toolring.plugins.registry import load_plugins
+from toolring.policy.balance import Members
+from toolring.policy.breaker import ORDERS, BreakerPolicy
 from toolring.policy.service import ServicePolicy
 from toolring.workers.services.attempts import Attempt, Outcome, Pause, Request, attempts, checked
 from toolring.workers.services.endpoints import Endpoints
 
+AUTO, OPEN, CLOSE, WATCH = range(len(ORDERS))
 BALANCERS = load_plugins().balancers
 BASES = ("http://a", "http://b", "http://c")
 GONE = Outcome(error="connection refused", sent=False)
@@ -170,6 +173,58 @@ def test_a_service_says_when_it_wants_to_be_asked_again() -> None:
     assert world.waited == [0.1], "another one is there"
 
 
+def test_a_wish_that_is_too_long_is_not_waited_for() -> None:
+    world = World(1)
+    world.does["http://a"] = answer(503, retry_after=3600.0)
+    error = world.fails()
+    assert (error.facts["retry_after"], error.facts["attempts"]) == (3600.0, 1)
+    assert not world.waited
+
+
+def test_an_answer_that_is_expected_is_no_failure() -> None:
+    world = World(1)
+    world.does["http://a"] = answer(503)
+    for _ in range(30):
+        world.ask(expect=(503,))
+    assert world.shown("http://a")["failed"] == 0
+    assert world.shown("http://a")["state"] == "closed"
+
+
+def test_once_something_may_have_arrived_it_is_not_said_that_nothing_did() -> None:
+    world = World(2, retries=1)
+    world.does = {"http://a": CUT, "http://b": GONE}
+    assert type(world.fails("DELETE")) is ServiceError
+    assert type(world.fails(deadline=99.0)) is ServiceUnavailable, "nothing was sent at all"
+
+
+def test_no_retry_is_paid_for_that_the_deadline_forbids() -> None:
+    world = World(2, retry_delay=5.0)
+    world.does["http://a"] = CUT
+    world.fails(deadline=101.0)
+    assert world.endpoints.figures()["retried"] == 0
+
+
+@pytest.mark.parametrize("fault", ["shut", "raise", "nonsense"])
+def test_a_balancer_that_fails_is_given_up(fault: str) -> None:
+    class Odd:
+        keyed = False
+
+        def __init__(self, members: Members) -> None:
+            pass
+
+        def place(self, point: int, loads: Sequence[float | None]) -> int:
+            if fault == "raise":
+                raise KeyError("no")
+            return 99 if fault == "nonsense" else 0
+
+    world = World(2)
+    world.endpoints = Endpoints("shop", world.policy, Odd, None, 0, world.clock, lambda: 0.5)
+    world.does["http://a"] = CUT
+    for _ in range(60):
+        world.ask()
+    assert world.asked.count("http://b") >= 50
+
+
 def test_the_deadline_of_the_job_holds() -> None:
     world = World(timeout=10.0)
     world.ask(deadline=104.0)
@@ -235,11 +290,24 @@ def test_circuits_open_and_nothing_is_sent() -> None:
 
 
 def test_a_circuit_that_opens_between_attempts_keeps_the_first_error() -> None:
-    world = World(1, retries=5)
+    world = World(1, retries=5, breaker=BreakerPolicy(minimum=3, window=10))
     world.does["http://a"] = answer(503)
-    for _ in range(30):
-        error = world.fails()
-    assert error.facts.get("status") == 503 or "circuits" in str(error)
+    error = world.fails()
+    assert (error.facts["status"], error.facts["attempts"]) == (503, 3)
+    assert "circuits" in str(error.__cause__)
+
+
+def test_a_probe_that_tells_nothing_gives_its_permit_back() -> None:
+    world = World(1, retries=0, breaker=BreakerPolicy(minimum=1, window=10, wait=1.0, probes=1))
+    world.does["http://a"] = CUT
+    world.fails()
+    world.clock.now += 1.0
+    world.does["http://a"] = LATE
+    for _ in range(5):
+        assert type(world.fails()) is ServiceError, "each of them was let through"
+    world.does["http://a"] = OK
+    world.ask()
+    assert world.shown("http://a")["state"] == "closed"
 
 
 def test_orders_of_an_operator_reach_it_before_the_next_request() -> None:
@@ -280,7 +348,7 @@ def test_what_others_have_under_way_counts() -> None:
     assert world.asked == ["http://b"] * 3
     assert mine.total(4) == 5
     assert mine.total(5) == 0
-    other.clear()
+    mine.clear(2)
     assert mine.total(4) == 0
 
 
@@ -321,6 +389,11 @@ def test_an_interrupted_attempt_gives_everything_back() -> None:
         "/a?b",
         "/a\nb",
         "/..%2fb",
+        "/..%5cb",
+        "/..;/b",
+        "/a/%2e%2e;x/b",
+        "/a%00",
+        "/" + "a" * 9000,
     ],
 )
 def test_paths_that_lead_elsewhere(path: str) -> None:
@@ -338,6 +411,12 @@ def test_times_that_are_none(timeout: float) -> None:
 def test_headers_that_are_not_a_callers(name: str) -> None:
     with pytest.raises(InvalidArguments):
         checked(Request("GET", "/x", headers={name: "1"}))
+
+
+@pytest.mark.parametrize("value", ["é", "a\r\nb: c", "\0", 5])
+def test_header_values_that_cannot_be_sent(value: Any) -> None:
+    with pytest.raises(InvalidArguments):
+        checked(Request("GET", "/x", headers={"X-A": value}))
 
 
 @pytest.mark.parametrize("method", ["CONNECT", "BREW", ""])

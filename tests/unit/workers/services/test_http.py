@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import gzip
 import ssl
+import zlib
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
+import httpcore
 import httpx
 import pytest
 
-from toolring import traced
-from toolring.errors import ConfigError
+from toolring.errors import ConfigError, InvalidArguments
 from toolring.policy.service import ServicePolicy
 from toolring.workers.services.attempts import Attempt, Request
 from toolring.workers.services.endpoints import Ticket
 from toolring.workers.services.http import Wire, query
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-ATTEMPT = Attempt(Ticket(0, 0.0, None), "http://a:8080/api", 2.5, True)
+ATTEMPT = Attempt(Ticket(0, 0.0, None), "http://a:8080/api", 10.0)
+
+REQUEST = httpx.Request("GET", "http://a")
 
 
 def wire(**settings: Any) -> Wire:
@@ -28,17 +32,20 @@ def wire(**settings: Any) -> Wire:
 
 def test_a_request() -> None:
     asked = Request(
-        "POST", "/x", query({"a": 1, "b": None, "c": ["x", "y"], "d": True}), json={"n": 1}, headers={"X-A": "1"}
+        "POST",
+        "/x",
+        query({"a": 1, "b": None, "c": ["x", "y"], "d": True}),
+        json={"n": 1},
+        headers={"X-A": "1", "traceparent": PARENT},
     )
-    with traced(PARENT):
-        made = wire(headers={"Authorization": "t"}).request(ATTEMPT, asked)
+    made = wire(headers={"Authorization": "t"}).request(ATTEMPT, asked)
     assert str(made.url) == "http://a:8080/api/x?a=1&c=x&c=y&d=true"
     assert made.content == b'{"n":1}'
     assert made.headers["host"] == "a:8080"
-    assert made.headers["x-request-timeout-ms"] == "2500"
+    assert made.headers["x-request-timeout-ms"] == "10000"
     assert (made.headers["authorization"], made.headers["x-a"], made.headers["traceparent"]) == ("t", "1", PARENT)
     assert made.headers["user-agent"] == "toolring"
-    assert made.extensions["timeout"] == {"connect": 1.0, "read": 2.5, "write": 2.5, "pool": 2.5}
+    assert made.extensions["timeout"] == {"connect": 1.0, "read": 10.0, "write": 10.0, "pool": 10.0}
 
 
 def test_a_callers_headers_win_but_for_none() -> None:
@@ -71,28 +78,30 @@ def test_certificates(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("error", "sent", "blame"),
     [
-        (httpx.ConnectError("refused"), False, True),
-        (httpx.ConnectTimeout("late"), False, True),
-        (httpx.PoolTimeout("full"), False, False),
-        (httpx.LocalProtocolError("ours"), True, False),
-        (httpx.ReadError("cut"), True, True),
-        (httpx.RemoteProtocolError("cut"), True, True),
-        (httpx.WriteError("cut"), True, True),
-        (httpx.ReadTimeout("late"), True, True),
-        (TimeoutError(), True, True),
-        (httpx.DecodingError("no gzip"), True, True),
+        (httpcore.ConnectError("refused"), False, True),
+        (httpcore.ConnectTimeout("late"), False, True),
+        (httpcore.PoolTimeout("full"), False, False),
+        (httpcore.LocalProtocolError("ours"), True, False),
+        (httpcore.ReadError("cut"), True, True),
+        (httpcore.RemoteProtocolError("cut"), True, True),
+        (httpcore.WriteError("cut"), True, True),
+        (httpcore.ReadTimeout("late"), True, True),
+        (UnicodeError("label too long"), False, True),
     ],
 )
 def test_what_errors_mean(error: Exception, sent: bool, blame: bool) -> None:
-    assert isinstance(error, wire().errors())
+    assert isinstance(error, wire().errors)
     outcome = wire().failure(error, ATTEMPT)
     assert (outcome.status, outcome.sent, outcome.blame) == (0, sent, blame)
     assert outcome.error
 
 
 def test_an_attempt_that_had_not_the_whole_time_is_nobodys_fault() -> None:
-    assert not wire().failure(httpx.ReadTimeout("late"), ATTEMPT._replace(whole=False)).blame
-    assert wire().failure(httpx.ReadError("cut"), ATTEMPT._replace(whole=False)).blame
+    short = ATTEMPT._replace(timeout=0.5)
+    assert not wire().failure(httpcore.ReadTimeout("late"), short).blame
+    assert not wire().failure(httpcore.ConnectTimeout("late"), short).blame
+    assert wire().failure(httpcore.ConnectTimeout("late"), ATTEMPT._replace(timeout=2.0)).blame
+    assert wire().failure(httpcore.ReadError("cut"), short).blame
 
 
 @pytest.mark.parametrize(
@@ -103,25 +112,74 @@ def test_an_attempt_that_had_not_the_whole_time_is_nobodys_fault() -> None:
         (None, None),
         ("soon", None),
         ("-1", None),
+        ("\u00b2", None),
+        ("9" * 400, 999999999.0),
         (format_datetime(datetime.now(UTC) - timedelta(hours=1), usegmt=True), 0.0),
     ],
 )
 def test_when_a_service_wants_to_be_asked_again(said: str | None, seconds: float | None) -> None:
-    request = httpx.Request("GET", "http://a")
-    headers = {} if said is None else {"retry-after": said}
-    outcome = wire().outcome(request, httpx.Response(503, headers=headers), b"")
-    assert outcome.retry_after == seconds
+    raw = [] if said is None else [(b"retry-after", said.encode("latin-1"))]
+    assert wire().outcome(REQUEST, 503, raw, b"").retry_after == seconds
 
 
-def test_an_answer_is_decoded_once() -> None:
-    request = httpx.Request("GET", "http://a")
-    packed = httpx.Response(
-        200,
-        headers={"content-encoding": "gzip", "content-type": "text/plain; charset=utf-8"},
-        stream=httpx.ByteStream(b""),
-    )
-    outcome = wire().outcome(request, packed, b"plain")
-    assert outcome.response.text == "plain"
-    assert outcome.response.headers["content-type"] == "text/plain; charset=utf-8"
-    assert "content-encoding" not in outcome.response.headers
-    assert outcome.response.request is request
+@pytest.mark.parametrize(
+    ("encoding", "body"),
+    [
+        (b"", b"plain"),
+        (b"identity", b"plain"),
+        (b"gzip", gzip.compress(b"plain")),
+        (b"X-GZIP", gzip.compress(b"plain")),
+        (b"deflate", zlib.compress(b"plain")),
+        (b"deflate", zlib.compress(b"plain", wbits=-15)),
+    ],
+)
+def test_an_answer_is_decoded_once(encoding: bytes, body: bytes) -> None:
+    raw = [
+        (b"Content-Encoding", encoding),
+        (b"content-type", b"text/plain; charset=utf-8"),
+        (b"content-length", b"999"),
+    ]
+    response = wire().outcome(REQUEST, 200, raw, body).response
+    assert response.text == "plain"
+    assert response.headers["content-type"] == "text/plain; charset=utf-8"
+    assert "content-encoding" not in response.headers
+    assert response.headers["content-length"] == "5"
+    assert response.request is REQUEST
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body", "why"),
+    [
+        (b"gzip, gzip", gzip.compress(gzip.compress(b"x")), "'gzip, gzip'"),
+        (b"br", b"x", "'br'"),
+        (b"gzip", b"not at all", "not compressed as it says"),
+        (b"gzip", gzip.compress(b"0" * (17 << 20)), "more than"),
+        (b"gzip", gzip.compress(b"0" * (1 << 30), 1), "more than"),
+    ],
+)
+def test_what_is_compressed_may_not_be_anything(encoding: bytes, body: bytes, why: str) -> None:
+    outcome = wire().outcome(REQUEST, 200, [(b"content-encoding", encoding)], body)
+    assert why in outcome.error
+    assert not outcome.blame
+
+
+@pytest.mark.parametrize("charset", ["zlib", "bz2", "hex", "undefined", "idna", "no-such", "utf-16"])
+def test_a_charset_that_is_none_does_no_harm(charset: str) -> None:
+    raw = [(b"content-type", f"text/plain; charset={charset}".encode())]
+    assert wire().outcome(REQUEST, 200, raw, "höh".encode()).response.text == "höh"
+    latin = [(b"content-type", b"text/plain; charset=ISO-8859-1")]
+    assert wire().outcome(REQUEST, 200, latin, "höh".encode("latin-1")).response.text == "höh"
+
+
+def test_headers_may_hold_any_bytes() -> None:
+    raw = [(b"content-disposition", 'filename="\u00e9.pdf"'.encode("latin-1")), (b"x-name", "M\u00fcller".encode())]
+    assert wire().outcome(REQUEST, 200, raw, b"x").response.content == b"x"
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [Request("POST", "/x", json={1, 2}), Request("POST", "/x", json=float("nan"))],
+)
+def test_what_cannot_be_encoded_is_the_callers_mistake(asked: Request) -> None:
+    with pytest.raises(InvalidArguments, match="can't be sent"):
+        wire().request(ATTEMPT, asked)

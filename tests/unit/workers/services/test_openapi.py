@@ -200,13 +200,68 @@ def test_cookies_and_headers_that_nobody_needs_are_left_out() -> None:
         ([], "no OpenAPI document"),
         ({}, "missing"),
         ({"swagger": "2.0"}, "Swagger 2.0"),
-        ({"openapi": "3.1.0", "paths": []}, "no object"),
+        ({"openapi": "3.1.0", "paths": [1]}, "no object"),
         ({"openapi": "3.1.0", "paths": {"/a": 1}}, "'/a'"),
     ],
 )
 def test_what_is_no_document(given: Any, why: str) -> None:
-    if given == {"openapi": "3.1.0", "paths": []}:
-        assert list(operations(given)) == [], "no paths at all are none"
-        return
     with pytest.raises(DocumentError, match=why):
         list(operations(given))
+
+
+def test_extensions_among_the_paths_are_passed_over() -> None:
+    assert list(operations(document({"x-internal": {"get": 5}}))) == []
+    assert list(operations({"openapi": "3.1.0"})) == []
+
+
+def test_patterns_that_python_does_not_know_are_left_to_the_service() -> None:
+    made = one(
+        body(
+            {"type": "object", "properties": {"a": {"type": "string", "pattern": r"^\p{L}+$"}, "b": {"pattern": "^x"}}}
+        ),
+        method="post",
+    )
+    assert made.schema["properties"] == {"a": {"type": "string"}, "b": {"pattern": "^x"}}
+
+
+def test_no_schema_is_another_document() -> None:
+    schemas = {"O": {"$id": "http://elsewhere/o", "$schema": "x", "$anchor": "a", "type": "string"}}
+    made = one(
+        body({"properties": {"o": {"$ref": "#/components/schemas/O", "description": "d"}}}),
+        method="post",
+        schemas=schemas,
+    )
+    assert made.schema["$defs"] == {"O": {"type": "string"}}
+    assert made.schema["properties"]["o"] == {"$ref": "#/$defs/O", "description": "d"}
+    assert "$dynamicRef" in refusal(body({"properties": {"a": {"$dynamicRef": "http://elsewhere"}}}), method="post")
+
+
+def test_what_only_the_service_sets_is_never_required() -> None:
+    inner = {
+        "type": "object",
+        "required": ["id", "n"],
+        "properties": {"id": {"type": "integer", "readOnly": True}, "n": {}},
+    }
+    made = one(body({"allOf": [inner]}), method="post")
+    assert made.schema["properties"]["body"]["allOf"][0]["required"] == ["n"]
+
+
+@pytest.mark.parametrize("name", ["no", "m\u00b2", "1", "a b", "class", "toolring.service", "\u00e9", "a-b"])
+def test_any_name_is_an_argument_and_has_a_field(name: str) -> None:
+    made = one({"parameters": [param(name, "query"), param(name + "_", "query")]})
+    assert [p.argument for p in made.parameters] == [name, name + "_"]
+    assert all(p.field.isidentifier() for p in made.parameters)
+    assert len({p.field for p in made.parameters}) == 2
+
+
+def test_names_that_clash_twice() -> None:
+    made = one({"parameters": [param("id", "path"), param("id_query", "query"), param("id", "query")]}, "/{id}")
+    assert len({p.argument for p in made.parameters}) == 3
+    parameters = [param("body", "query"), param("request_body", "query")]
+    made = one({"parameters": parameters, **body({"type": "array"})}, method="post")
+    assert len({p.argument for p in made.parameters}) == 3
+
+
+def test_names_that_are_no_text_are_refused() -> None:
+    assert "quote it" in refusal({"parameters": [param(True, "query")]})  # type: ignore[arg-type]
+    assert "quote it" in refusal(body({"properties": {False: {}, "b": {}}}), method="post")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import httpx
 import msgspec
 import pytest
 
-from toolring.errors import ConfigError, InvalidArguments, LoadError, ServiceError
+from toolring.errors import ConfigError, InvalidArguments, LoadError, ServiceError, TooDeep
+from toolring.plugins.registry import load_plugins
 from toolring.policy.service import ServicePolicy
+from toolring.workers.services.configured import Services
 from toolring.workers.services.operations import OperationTool, operations, request_of, result_of
 
 PETS: dict[str, Any] = {
@@ -181,11 +184,15 @@ def test_policy_of_the_configuration_holds_for_them(tmp_path: Path) -> None:
 def test_the_version_is_of_all_that_results_depend_on(tmp_path: Path) -> None:
     one = made(tmp_path)["pet"].spec.version
     assert made(tmp_path)["pet"].spec.version == one
-    assert made(tmp_path, version="2")["pet"].spec.version != one
+    assert made(tmp_path)["dropPet"].spec.version != one
+    other = Services({"pets": ServicePolicy(endpoints=("http://a",), version="2")}, load_plugins().balancers, None)
+    assert other.versioned(made(tmp_path)["pet"]).spec.version != one
+    same = Services({"pets": ServicePolicy(endpoints=("http://b",))}, load_plugins().balancers, None)
+    assert same.versioned(made(tmp_path)["pet"]).spec.version == one, "where it is makes no difference"
 
 
 def test_those_that_are_wanted_and_what_they_are_called(tmp_path: Path) -> None:
-    assert list(made(tmp_path, operations=("pet", "makePet"), prefix="zoo.")) == ["zoo.pet", "zoo.makePet"]
+    assert list(made(tmp_path, operations=("pet", "makePet"), prefix="zoo.")) == ["zoo.makePet", "zoo.pet"]
     with pytest.raises(ConfigError, match="can't be a tool: its body is multipart"):
         made(tmp_path, operations=("upload",))
     with pytest.raises(ConfigError, match="there is no 'nosuch'; there is dropPet, listPets"):
@@ -204,7 +211,6 @@ def test_yaml_is_read_too(tmp_path: Path) -> None:
         ("a: [", "neither JSON nor YAML"),
         ("swagger: '2.0'", "Swagger 2.0"),
         ("openapi: 3.0.0", "describes no operation"),
-        ("openapi: 3.0.0\npaths: {/a: {get: {operationId: x}}, /b: {get: {operationId: x}}}", "two operations"),
         ("openapi: 3.0.0\npaths: {/a: {get: {parameters: [{name: q, in: query, schema: {type: 5}}]}}}", "schema"),
         ("openapi: 3.0.0\npaths: {/a: {post: {requestBody: {content: {a/b: {}}}}}}", "describes no operation"),
     ],
@@ -239,5 +245,95 @@ def test_the_function_behind_a_tool_asks_the_service(tmp_path: Path) -> None:
             return response(b"7", "application/json")
 
     tool = made(tmp_path)["dropPet"]
-    assert asyncio.run(tool(id="x", toolring_service=Shop())) == 7
+    assert asyncio.run(tool(**{"id": "x", "toolring.service": Shop()})) == 7
     assert seen == [("DELETE", "/pets/x")]
+
+
+def test_a_path_is_never_another_ones(tmp_path: Path) -> None:
+    with pytest.raises(InvalidArguments, match="id is empty"):
+        asked(made(tmp_path)["dropPet"], id="")
+
+
+def test_parts_of_a_path_are_quoted_one_by_one(tmp_path: Path) -> None:
+    parameters = [{"name": "ids", "in": "path", "required": True, "schema": {"type": "array"}}]
+    document = {"openapi": "3.0.0", "paths": {"/a/{ids}": {"get": {"operationId": "a", "parameters": parameters}}}}
+    assert asked(made(tmp_path, document)["a"], ids=["a,b", "c"])["path"] == "/a/a%2Cb,c"
+
+
+def test_bytes_are_no_text(tmp_path: Path) -> None:
+    with pytest.raises(InvalidArguments):
+        asked(made(tmp_path)["pet"], id=b"abc")
+
+
+NODE = {"type": "object", "properties": {"n": {"$ref": "#/components/schemas/Node"}}}
+STRANGE: dict[str, Any] = {
+    "openapi": "3.1.0",
+    "paths": {
+        "/a": {
+            "get": {"operationId": "num", "parameters": [{"name": "x", "in": "query", "schema": {"multipleOf": 0.01}}]}
+        },
+        "/b": {
+            "post": {
+                "operationId": "deep",
+                "requestBody": {
+                    "content": {"application/json": {"schema": {"allOf": [{"$ref": "#/components/schemas/Node"}]}}}
+                },
+            }
+        },
+    },
+    "components": {"schemas": {"Node": NODE}},
+}
+
+
+def test_whatever_arguments_hold_it_is_a_refusal(tmp_path: Path) -> None:
+    tools = made(tmp_path, STRANGE)
+    for number in (float("nan"), float("inf")):
+        with pytest.raises(InvalidArguments):
+            asked(tools["num"], x=number)
+    nested: dict[str, Any] = {}
+    for _ in range(400):
+        nested = {"n": nested}
+    try:
+        asked(tools["deep"], body=nested)
+    except (InvalidArguments, TooDeep):
+        pass
+
+
+def test_one_odd_operation_does_not_spoil_the_others(tmp_path: Path) -> None:
+    text = """
+openapi: 3.0.0
+paths:
+  /a: {get: {operationId: good}}
+  /b: {get: {operationId: bad, parameters: [{name: q, in: query, schema: {type: 5}}]}}
+  /c: {get: {operationId: good}}
+  x-more: {get: 1}
+"""
+    assert list(made(tmp_path, text, "a.yaml")) == ["good"]
+    with pytest.raises(ConfigError, match="'bad' can't be a tool: its schema is wrong"):
+        made(tmp_path, text, "a.yaml", operations=("bad",))
+
+
+@pytest.mark.parametrize("prefix", ["ü", "a b", "1", "/"])
+def test_a_prefix_makes_a_name(tmp_path: Path, prefix: str) -> None:
+    with pytest.raises(ValueError, match="prefix"):
+        made(tmp_path, prefix=prefix)
+
+
+def test_a_schema_is_never_fetched(tmp_path: Path) -> None:
+    with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        server.timeout = 0.0
+        asked_for: list[Any] = []
+        server.process_request = lambda *request: asked_for.append(request)  # type: ignore[method-assign]
+        reference = {"$ref": "#/components/schemas/Far"}
+        document = {
+            "openapi": "3.1.0",
+            "paths": {
+                "/a": {"get": {"operationId": "a", "parameters": [{"name": "q", "in": "query", "schema": reference}]}}
+            },
+            "components": {
+                "schemas": {"Far": {"$schema": f"http://127.0.0.1:{server.server_port}/", "type": "string"}}
+            },
+        }
+        assert asked(made(tmp_path, document)["a"], q="x")
+        server.handle_request()
+        assert not asked_for
