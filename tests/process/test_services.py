@@ -249,12 +249,13 @@ def test_a_short_deadline_ends_the_call_and_tells_nothing_of_the_endpoint() -> N
 
 def test_calls_that_end_early_leave_the_connections_in_order() -> None:
     """More callers than connections, whose deadlines end them wherever they are; afterwards all is as before."""
-    settings = "connections = 4\ntimeout = 1.0\nbreaker = false\nejection = {errors = 1000}"
+    settings = "connections = 10\ntimeout = 1.0\nbreaker = false\nejection = {errors = 1000}"
     with servers(1) as (one,), serving([one], settings, workers=1) as node, node.client() as client:
-        one.does = Behaviour(delay=0.02)
-        for turn in range(6):
+        one.does = Behaviour(delay=0.01)
+        for turn in range(12):
             calls = [
-                client.submit("read_async", {"path": "/x"}, timeout=0.01 + 0.004 * ((turn + n) % 20)) for n in range(40)
+                client.submit("read_async", {"path": "/x"}, timeout=0.005 + 0.002 * ((turn + n) % 20))
+                for n in range(60)
             ]
             for call in calls:
                 call.exception()

@@ -8,11 +8,10 @@ from __future__ import annotations
 import asyncio
 import threading
 from contextlib import aclosing
-from typing import Any
 
 from toolring.workers.services.attempts import Attempt, Request
 from toolring.workers.services.endpoints import Endpoints, Ticket
-from toolring.workers.services.exchange import Exchanges
+from toolring.workers.services.exchange import AsyncLine
 from toolring.workers.services.http import Wire
 
 
@@ -23,7 +22,6 @@ class Checks:
         self._endpoints = endpoints
         self._policy = endpoints.policy
         self._wire = wire
-        self._exchanges = Exchanges()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
         self._thread = threading.Thread(target=self._run, name=f"checks-{endpoints.name}", daemon=True)
@@ -46,24 +44,24 @@ class Checks:
         self._loop = asyncio.get_running_loop()
         if self._closed:
             return
-        async with aclosing(self._wire.connections(concurrent=True)) as connections:
-            tasks = [asyncio.create_task(self._one(index, connections)) for index in range(len(self._endpoints.all))]
+        async with aclosing(AsyncLine(self._wire)) as line:
+            tasks = [asyncio.create_task(self._one(index, line)) for index in range(len(self._endpoints.all))]
             await self._stop.wait()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _one(self, index: int, connections: Any) -> None:
+    async def _one(self, index: int, line: AsyncLine) -> None:
         policy, endpoints = self._policy, self._endpoints
         while True:
-            endpoints.checked(index, await self._well(index, connections))
+            endpoints.checked(index, await self._well(index, line))
             await asyncio.sleep(policy.health_interval * (0.9 + 0.2 * endpoints.draw()))  # not all workers at once
 
-    async def _well(self, index: int, connections: Any) -> bool:
+    async def _well(self, index: int, line: AsyncLine) -> bool:
         policy = self._policy
         attempt = Attempt(Ticket(index, 0.0, None), self._endpoints.all[index].base, policy.health_timeout)
         try:
-            outcome = await self._exchanges.run(self._wire, connections, attempt, Request("GET", policy.health_check))
+            outcome = await line.run(attempt, Request("GET", policy.health_check))
         except Exception:
             return False
         return 200 <= outcome.status < 300

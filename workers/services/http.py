@@ -69,8 +69,9 @@ class Wire:
         )
         """What an exchange may end in instead of an answer; a name that can't be one is an UnicodeError."""
 
-    def connections(self, concurrent: bool) -> Any:
-        """To all endpoints; for one process, and one event loop."""
+    def pool(self, concurrent: bool) -> Any:
+        """httpcore's connections to all endpoints; for one process, and one event loop. It must never have to wait for
+        one: who gives up in that moment may leave a connection behind that nobody ever gets."""
         timed = import_module("toolring.workers.services.timed")
         settings: dict[str, Any] = {
             "ssl_context": self._trust,
@@ -88,8 +89,7 @@ class Wire:
         if self.policy.deadline_header:
             headers[self.policy.deadline_header.lower()] = str(max(1, int(attempt.timeout * 1000)))
         headers.update({key.lower(): value for key, value in asked.headers.items()})
-        timeouts = dict.fromkeys(("read", "write", "pool"), attempt.timeout)
-        timeouts["connect"] = min(self.policy.connect_timeout, attempt.timeout)
+        timeouts = {"connect": min(self.policy.connect_timeout, attempt.timeout)}
         try:
             found: httpx.Request = self._httpx.Request(
                 asked.method,
@@ -129,6 +129,10 @@ class Wire:
         response.encoding = named if named in _CHARSETS else "utf-8"
         return Outcome(status, response, _seconds(headers.get("retry-after")))
 
+    def full(self) -> Outcome:
+        text = f"all {self.policy.connections} connections of this worker were in use (connections)"
+        return Outcome(error=text, sent=False, blame=False)
+
     def too_large(self) -> Outcome:
         return Outcome(error=_too_large(self.policy.max_response), blame=False)
 
@@ -137,9 +141,6 @@ class Wire:
         core = self._core
         where, whole = attempt.base, attempt.timeout >= self.policy.timeout
         why = str(error) or type(error).__name__
-        if isinstance(error, core.PoolTimeout):
-            text = f"all {self.policy.connections} connections of this worker were in use (connections)"
-            return Outcome(error=text, sent=False, blame=False)
         if isinstance(error, core.ConnectTimeout):
             limit = min(self.policy.connect_timeout, attempt.timeout)
             text = f"{where}: no connection within {limit:.3g} s"

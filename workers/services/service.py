@@ -22,7 +22,7 @@ from toolring.tracing import trace_headers
 from toolring.workers.services.attempts import Outcome, Pause, Request, attempts, checked
 from toolring.workers.services.checks import Checks
 from toolring.workers.services.endpoints import Endpoints
-from toolring.workers.services.exchange import Exchanges, exchange
+from toolring.workers.services.exchange import AsyncLine, Line
 from toolring.workers.services.http import Params, Wire, query
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class _Face(GivenService):
         self._own = own
         """It is nobody else's."""
         self._lock = threading.Lock()
-        self._connections: Any = None
+        self._line: Any = None
         self._owner: Any = None
 
     @classmethod
@@ -182,30 +182,31 @@ class Service(_Face):
                     time.sleep(step.seconds)
                     said = None
                 else:
-                    said = exchange(self._source.wire, self._connected(), step, request)
+                    said = self._connected().run(step, request)
         except StopIteration as end:
             answer: httpx.Response = end.value
             return answer
         finally:
             plan.close()
 
-    def _connected(self) -> Any:
+    def _connected(self) -> Line:
         """Connections can't be shared by processes."""
         with self._lock:
             if self._owner != os.getpid():
-                self._connections = self._source.wire.connections(concurrent=False)
+                self._line = Line(self._source.wire)
                 self._owner = os.getpid()
-            return self._connections
+            line: Line = self._line
+            return line
 
     def close(self) -> None:
         """Let the connections go. It may be used again afterwards."""
         if not self._own:
             return
         with self._lock:
-            connections = self._connections if self._owner == os.getpid() else None
-            self._connections = self._owner = None
-        if connections is not None:
-            connections.close()
+            line = self._line if self._owner == os.getpid() else None
+            self._line = self._owner = None
+        if line is not None:
+            line.close()
         self._source.close()
 
     def __enter__(self) -> Service:
@@ -221,10 +222,6 @@ class AsyncService(_Face):
 
     concurrent: ClassVar[bool] = True
 
-    def _begin(self, source: Source, own: bool) -> None:
-        super()._begin(source, own)
-        self._exchanges = Exchanges()
-
     async def request(self, method: str, path: str, **asked: Unpack[Asked]) -> httpx.Response:
         """As ``Service.request``, awaited."""
         request, plan = self._source.plan(method, path, asked)
@@ -236,31 +233,32 @@ class AsyncService(_Face):
                     await asyncio.sleep(step.seconds)
                     said = None
                 else:
-                    said = await self._exchanges.run(self._source.wire, self._connected(), step, request)
+                    said = await self._connected().run(step, request)
         except StopIteration as end:
             answer: httpx.Response = end.value
             return answer
         finally:
             plan.close()
 
-    def _connected(self) -> Any:
+    def _connected(self) -> AsyncLine:
         """Connections can't be shared by processes, nor by event loops."""
         pid, loop = os.getpid(), asyncio.get_running_loop()
         if self._owner != (pid, loop):
             if self._owner is not None and self._owner[0] == pid and not self._owner[1].is_closed():
                 raise RuntimeError(f"{self!r} is in use by another event loop; make one for each")
-            self._connections = self._source.wire.connections(concurrent=True)
+            self._line = AsyncLine(self._source.wire)
             self._owner = (pid, loop)
-        return self._connections
+        line: AsyncLine = self._line
+        return line
 
     async def close(self) -> None:
         """Let the connections go. It may be used again afterwards."""
         if not self._own:
             return
-        connections = self._connections if self._owner == (os.getpid(), asyncio.get_running_loop()) else None
-        self._connections = self._owner = None
-        if connections is not None:
-            await connections.aclose()
+        line = self._line if self._owner == (os.getpid(), asyncio.get_running_loop()) else None
+        self._line = self._owner = None
+        if line is not None:
+            await line.aclose()
         await asyncio.to_thread(self._source.close)
 
     async def __aenter__(self) -> AsyncService:

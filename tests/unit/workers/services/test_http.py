@@ -45,7 +45,7 @@ def test_a_request() -> None:
     assert made.headers["x-request-timeout-ms"] == "10000"
     assert (made.headers["authorization"], made.headers["x-a"], made.headers["traceparent"]) == ("t", "1", PARENT)
     assert made.headers["user-agent"] == "toolring"
-    assert made.extensions["timeout"] == {"connect": 1.0, "read": 10.0, "write": 10.0, "pool": 10.0}
+    assert made.extensions["timeout"] == {"connect": 1.0}
 
 
 def test_a_callers_headers_win_but_for_none() -> None:
@@ -80,7 +80,6 @@ def test_certificates(tmp_path: Path) -> None:
     [
         (httpcore.ConnectError("refused"), False, True),
         (httpcore.ConnectTimeout("late"), False, True),
-        (httpcore.PoolTimeout("full"), False, False),
         (httpcore.LocalProtocolError("ours"), True, False),
         (httpcore.ReadError("cut"), True, True),
         (httpcore.RemoteProtocolError("cut"), True, True),
