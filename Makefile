@@ -22,7 +22,7 @@ demo: $(INSTALLED) ## start a node, call tools, kill a worker, show what happene
 test: $(INSTALLED) ## the whole test suite
 	@$(PY) -m pytest $(ARGS)
 
-test-services: $(INSTALLED) ## the tests against real servers; needs redis-server
+test-services: $(INSTALLED) ## the tests against real servers; needs redis-server and postgresql
 	@$(PY) -m pytest -m services $(ARGS)
 
 lint: $(INSTALLED) ## ruff: rules and format

@@ -109,6 +109,19 @@ class WorkerEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class MemoryEvent:
+    """A worker's memory is worth a look. ``kind``: rss, share, children, pressure or leak; ``value`` and ``threshold``
+    in bytes, shares, or (leak) bytes a second; ``advice``: what to change."""
+
+    slot: int
+    pid: int
+    kind: str
+    value: float
+    threshold: float
+    advice: str
+
+
+@dataclass(frozen=True, slots=True)
 class JobEvent:
     """One answered job. ``code`` is empty for a success, else the error's code; times are in seconds."""
 
@@ -177,6 +190,11 @@ def toolring_worker_ready(event: WorkerEvent) -> None:
 @hookspec
 def toolring_worker_exited(event: WorkerEvent) -> None:
     """A worker's process has ended, for whatever reason."""
+
+
+@hookspec
+def toolring_memory_alert(event: MemoryEvent) -> None:
+    """A worker's memory has passed a threshold of ``[memory]``, or leaks. Of one kind at most once in its cooldown."""
 
 
 @hookspec

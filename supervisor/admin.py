@@ -16,6 +16,7 @@ from toolring.supervisor.core import Core
 from toolring.supervisor.explain import explained
 from toolring.supervisor.fleet import Life, Slot, Worker
 from toolring.supervisor.ledger import Entry, State
+from toolring.supervisor.memory import Memory
 from toolring.supervisor.metrics import Exporter
 from toolring.supervisor.refusals import unknown_tool
 from toolring.supervisor.services import Services
@@ -32,6 +33,8 @@ QUESTIONS: Final = (
     "cancel",
     "kill",
     "recycle",
+    "memory",
+    "collect",
     "breakers",
     "breaker",
 )
@@ -43,10 +46,18 @@ class Admin:
     """Answers ``ask`` messages from a core's present state."""
 
     def __init__(
-        self, core: Core, watch: Watch, node: str, about: dict[str, Any], loaded: Loaded, services: Services
+        self,
+        core: Core,
+        watch: Watch,
+        node: str,
+        about: dict[str, Any],
+        loaded: Loaded,
+        services: Services,
+        memory: Memory,
     ) -> None:
         self._core = core
         self._services = services
+        self.memory = memory
         self._watch = watch
         self._node = node
         self._about = about
@@ -77,6 +88,10 @@ class Admin:
                 return self._kill(params.get("worker"), now)
             if what == "recycle":
                 return self._recycle(params.get("worker"), params.get("group"))
+            if what == "memory":
+                return {"history": self.memory.history(now), "workers": self._memories()}
+            if what == "collect":
+                return {"workers": self.memory.collect(params.get("worker"))}
             if what == "breakers":
                 of_tools = {tool.name: tool.circuit.figures(now) for tool in self._served()}
                 return {"breakers": {**of_tools, **self._services.breakers(self.loads.values())}}
@@ -223,6 +238,14 @@ class Admin:
         for worker in chosen:
             self._watch.renewals.ask(worker, "asked for by an operator")
         return {"workers": [{"worker": worker.slot.index, "pid": worker.pid} for worker in chosen]}
+
+    def _memories(self) -> dict[str, Any]:
+        """What each worker last told of its memory, by its slot's number."""
+        return {
+            str(slot.index): {"pid": slot.worker.pid, **self.loads[slot.worker.identity]["memory"]}
+            for slot in self._core.fleet.slots
+            if slot.worker is not None and "memory" in self.loads.get(slot.worker.identity, {})
+        }
 
     def _find(self, name: str) -> Entry | None:
         """A job in hand, by its name."""

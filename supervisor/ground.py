@@ -170,6 +170,7 @@ def worker_settings(config: Config) -> WorkerSettings:
         overrides=overrides(config),
         cache=CacheSettings(config.cache.strategy, layers=config.cache.layers),
         services=config.services,
+        memory=config.memory,
         resources={name: decided(section) for name, section in config.resources.items()},
         processes={name: section.process for name, section in config.groups.items()},
         max_result=config.limits.max_body,

@@ -164,6 +164,7 @@ class Loop:
     def _tick(self, now: float) -> None:
         watch, fleet = self.watch, self.core.fleet
         wait = watch.tick(now)
+        self.admin.memory.look(now)
         for kill in watch.kills:
             if kill.worker.pid:
                 self.spawner.signal(kill.worker.pid, kill.signal, kill.group)
@@ -175,8 +176,8 @@ class Loop:
                 self.spawner.open()
         for slot in watch.due(now) if self._zygote_at is None else ():
             worker = fleet.hire(slot, now)
-            start = self.spawner.start
-            if worker and not start(worker.lane.index, worker.identity, bool(worker.many), slot.group.name):
+            start, many = self.spawner.start, bool(slot.group.many)
+            if worker and not start(worker.lane.index, worker.identity, many, slot.group.name, len(fleet.slots)):
                 watch.exited(worker, 71, now)
         for slot in fleet.vacant():
             if slot.start_at is not None:
@@ -221,6 +222,7 @@ class Loop:
                     core.streams.told(worker, message.parts, now)
                 elif type(message) is Loads:
                     self.admin.loads[identity] = message.figures
+                    self.admin.memory.heard(worker, message.figures.get("memory", {}), now)
                 else:
                     self._life_of(worker, message, now)
             except (ValueError, RecursionError, ProtocolError, IllegalChange) as error:

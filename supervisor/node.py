@@ -29,6 +29,7 @@ from toolring.supervisor.endings import Endings, Grace
 from toolring.supervisor.fleet import Fleet
 from toolring.supervisor.ground import Ground
 from toolring.supervisor.loop import Loop
+from toolring.supervisor.memory import Memory
 from toolring.supervisor.metrics import exporters
 from toolring.supervisor.observer import Observer
 from toolring.supervisor.renewals import Renewals
@@ -100,7 +101,8 @@ class Node:
         watch.on_exit = observer.worker_exited
         about = {"pid": os.getpid(), "start_method": ground.spawner.start_method}
         services = Services(config.services, calls)
-        admin = Admin(core, watch, ground.node, about, ground.loaded, services)
+        memory = Memory(config.memory, core, watch, resident, observer.memory_alert)
+        admin = Admin(core, watch, ground.node, about, ground.loaded, services, memory)
         loop = Loop(core, watch, ground.spawner, admin, observer, ground.node, self._wake_read)
         sinks = exporters(
             config.metrics.sinks,

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from toolring import logs, protocol
 from toolring.plugins.registry import Registry
-from toolring.plugins.specs import JobEvent, NodeEvent, WorkerEvent
+from toolring.plugins.specs import JobEvent, MemoryEvent, NodeEvent, WorkerEvent
 from toolring.protocol import CACHED, ERROR, Answer
 from toolring.supervisor.fleet import Worker
 from toolring.supervisor.ledger import Entry
@@ -26,6 +26,7 @@ _WARNINGS: Final = frozenset(
         "event_failed",
         "balancer_failed",
         "renewal_failed",
+        "memory_alert",
     }
 )
 _ERRORS: Final = frozenset({"start_failed", "node_unhealthy", "load_failed", "sink_failed"})
@@ -42,6 +43,7 @@ class Observer:
         self._node_stopping = registry.event("toolring_node_stopping")
         self._worker_ready = registry.event("toolring_worker_ready")
         self._worker_exited = registry.event("toolring_worker_exited")
+        self._memory_alert = registry.event("toolring_memory_alert")
         self._job_finished = registry.event("toolring_job_finished")
 
     def note(self, name: str, facts: dict[str, Any]) -> None:
@@ -85,6 +87,10 @@ class Observer:
     def worker_exited(self, worker: Worker, cause: str) -> None:
         if self._worker_exited is not None:
             self._tell(self._worker_exited, WorkerEvent(worker.slot.index, worker.pid, worker.slot.generation, cause))
+
+    def memory_alert(self, event: MemoryEvent) -> None:
+        if self._memory_alert is not None:
+            self._tell(self._memory_alert, event)
 
     def on_finished(self) -> Callable[[Entry, Answer], None] | None:
         """What the core is to call for each answered job; None while nobody listens."""

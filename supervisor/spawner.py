@@ -102,11 +102,12 @@ class Spawner:
         specs, self.start_method = news
         return list(specs)
 
-    def start(self, lane: int, identity: bytes, many: bool, group: str) -> bool:
-        """Ask for a worker of a group, for many jobs at once or one after the other; False if the zygote is gone."""
+    def start(self, lane: int, identity: bytes, many: bool, group: str, processes: int) -> bool:
+        """Ask for a worker of a group, one of so many, for many jobs at once or one after the other; False if the
+        zygote is gone."""
         assert self._control is not None
         try:
-            self._control.send_bytes(_encode([lane, identity, many, group]))
+            self._control.send_bytes(_encode([lane, identity, many, group, processes]))
         except OSError:
             return False
         return True

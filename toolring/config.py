@@ -9,14 +9,15 @@ from __future__ import annotations
 import difflib
 import os
 import tomllib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 
 from toolring import logs
 from toolring.errors import ConfigError
+from toolring.policy.memory import MemoryPolicy
 from toolring.policy.service import MOST_ENDPOINTS, NAME, ServicePolicy
 from toolring.process import ProcessLimits
 
@@ -248,6 +249,7 @@ class Config(Section, frozen=True):
     groups: dict[str, GroupSection] = {}
     tools: dict[str, ToolSection] = {}
     callers: dict[str, CallerSection] = {}
+    memory: MemoryPolicy = MemoryPolicy()
     services: dict[str, ServicePolicy] = {}
     resources: dict[str, ResourceSection] = {}
     plugins: Plugins = Plugins()
@@ -448,6 +450,7 @@ def _build(values: Mapping[str, Any], sources: Mapping[str, str]) -> Config:
             place[key] = msgspec.convert(value, kind, strict=strict)
         except msgspec.ValidationError as error:
             raise ConfigError(f"{sources[name]}: {name} = {value!r}: {error}", key=name) from None
+    tree["memory"] = _whole("memory", MemoryPolicy, tree.get("memory", {}), sources)
     tree["services"] = {name: _service(name, said, sources) for name, said in tree["services"].items()}
     return msgspec.convert(tree, Config)
 
@@ -462,10 +465,16 @@ def _service(name: str, said: Mapping[str, Any], sources: Mapping[str, str]) -> 
     if not NAME.fullmatch(name):
         text = f"{source}: [{key}]: a service's name has 1 to 64 letters, digits, '_' or '-' and begins with a letter"
         raise ConfigError(text, key=key)
+    return cast(ServicePolicy, _whole(key, ServicePolicy, said, sources))
+
+
+def _whole(key: str, kind: Callable[..., Any], said: Mapping[str, Any], sources: Mapping[str, str]) -> Any:
+    """A section that is checked as a whole."""
     try:
-        return ServicePolicy(**said)
+        return kind(**said)
     except ValueError as error:
-        raise ConfigError(f"{source}: {key}: {error}", key=key) from None
+        known = [source for name, source in sources.items() if name.startswith(f"{key}.") and source != "default"]
+        raise ConfigError(f"{known[0] if known else 'default'}: {key}: {error}", key=key) from None
 
 
 def _check(config: Config, sources: Mapping[str, str]) -> None:
@@ -481,7 +490,7 @@ def _check(config: Config, sources: Mapping[str, str]) -> None:
         "timeouts.neighbours": 0,
     }
     for name, value in flat(config).items():
-        if name.startswith(("tools.", "services.", "resources.")):
+        if name.startswith(("tools.", "services.", "resources.", "memory.")):
             continue  # each is checked as a whole
         bad = ""
         if isinstance(value, int | float):

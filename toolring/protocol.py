@@ -250,6 +250,10 @@ class Stop(msgspec.Struct, array_like=True, tag="stop"):
     pass
 
 
+class Collect(msgspec.Struct, array_like=True, tag="collect"):
+    """To a worker: collect garbage between two jobs, and give back what is free."""
+
+
 class Halt(msgspec.Struct, array_like=True, tag="halt"):
     """To a worker that runs many at once: cancel these, by their sequence numbers."""
 
@@ -278,7 +282,7 @@ class Loads(msgspec.Struct, array_like=True, tag="loads"):
 
 FromClient = Hello | Submit | Cancel | More | Ping | Ask | Bye
 FromNode = Welcome | Answers | Parts | Pong | Told | Refused | Probe
-FromSupervisor = Batch | Halt | More | Stop
+FromSupervisor = Batch | Halt | More | Collect | Stop
 FromWorker = Ready | Done | Parts | Loads | Leaving
 
 encode = msgspec.msgpack.Encoder().encode

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from toolring.policy.memory import MemoryPolicy
 from toolring.policy.service import ServicePolicy
 from toolring.process import ProcessLimits
 
@@ -42,6 +43,7 @@ class WorkerSettings(NamedTuple):
     """Policy that the configuration sets for a tool, by its name."""
     cache: CacheSettings
     services: Mapping[str, ServicePolicy]
+    memory: MemoryPolicy
     resources: Mapping[str, Mapping[str, Any]]
     """Settings that the configuration decides of a pool, by its name."""
     processes: Mapping[str, ProcessLimits]

@@ -17,7 +17,7 @@ from msgspec import Raw
 
 from toolring import protocol
 from toolring.lane import TURNED, Lane
-from toolring.protocol import INLINE, NIL, Answer, Batch, Done, Halt, Leaving, Loads, More, Part, Parts, Ready
+from toolring.protocol import INLINE, NIL, Answer, Batch, Collect, Done, Halt, Leaving, Loads, More, Part, Parts, Ready
 from toolring.workers.async_runner import AsyncRunner
 from toolring.workers.journal import LARGEST, Journal
 from toolring.workers.loop import Socket, descriptor, has_arrived, receive, say
@@ -42,7 +42,8 @@ class AsyncLoop:
         runnables: Mapping[str, Runnable],
         make_logger: Callable[..., Any],
         max_result: int,
-        figures: Callable[[], dict[str, Any]] | None,
+        figures: Callable[[], dict[str, Any]],
+        collect: Callable[[], None],
     ) -> None:
         self._socket = socket
         self._fd = descriptor(socket)
@@ -51,6 +52,7 @@ class AsyncLoop:
         self._runner = AsyncRunner(runnables, lane, make_logger, max_result, self._answer, self._part)
         self._make_logger = make_logger
         self._figures = figures
+        self._collect = collect
         self._reporting = False
         self._answers: list[Answer] = []
         self._parts: list[Part] = []
@@ -95,6 +97,9 @@ class AsyncLoop:
             elif isinstance(message, More):
                 if (run := self._runner.runs.get(message.id)) is not None:
                     run.more(message.granted)
+            elif isinstance(message, Collect):
+                self._collect()
+                self._report()
             else:
                 self._stop()
         if self._answers or self._parts:
@@ -172,7 +177,7 @@ class AsyncLoop:
         for large, some in _messages(answers):
             count += len(some)
             say(self._socket, Done(some, count), large)
-        if answers and self._figures is not None and not self._reporting:
+        if answers and not self._reporting:
             self._reporting = True
             self._loop.call_later(REPORT_SECONDS, self._report)
         if has_arrived(self._socket):
@@ -180,8 +185,7 @@ class AsyncLoop:
 
     def _report(self) -> None:
         self._reporting = False
-        if self._figures is not None:
-            say(self._socket, Loads(self._figures()))
+        say(self._socket, Loads(self._figures()))
 
 
 def _messages(things: list[Any]) -> Iterator[tuple[Any, list[Any]]]:
@@ -209,13 +213,14 @@ def serve(
     group: str,
     make_logger: Callable[..., Any],
     max_result: int,
-    figures: Callable[[], dict[str, Any]] | None,
+    figures: Callable[[], dict[str, Any]],
+    collect: Callable[[], None],
 ) -> None:
     """Serve until told to stop, in an event loop of this process's main thread."""
 
     async def main() -> None:
         resources.begin(group)
-        await AsyncLoop(socket, lane, runnables, make_logger, max_result, figures).run(os.getpid())
+        await AsyncLoop(socket, lane, runnables, make_logger, max_result, figures, collect).run(os.getpid())
         await resources.aclose()
 
     asyncio.run(main())

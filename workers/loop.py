@@ -16,7 +16,7 @@ from msgspec import Raw
 
 from toolring import protocol
 from toolring.lane import AT, DONE, Lane
-from toolring.protocol import INLINE, NIL, Answer, Batch, Done, Leaving, Loads, More, Part, Parts, Ready
+from toolring.protocol import INLINE, NIL, Answer, Batch, Collect, Done, Leaving, Loads, More, Part, Parts, Ready
 from toolring.workers.journal import LARGEST, Journal
 from toolring.workers.runner import Runner
 
@@ -191,11 +191,12 @@ def serve(
     lane: Lane,
     runner: Runner,
     pid: int,
-    figures: Callable[[], dict[str, Any]] | None,
+    figures: Callable[[], dict[str, Any]],
+    collect: Callable[[], None],
 ) -> None:
     """Run batches until told to stop, or until this process must not run another tool.
 
-    ``figures``, if there are any, are sent now and then after work: an idle worker's don't change.
+    ``figures`` are sent now and then after work: an idle worker's don't change.
     """
     outbox = Outbox(socket, lane)
     run, add, flush = runner.run, outbox.add, outbox.flush
@@ -204,12 +205,16 @@ def serve(
     reported = 0.0
     stale = False
     while True:
-        if figures is not None and stale and not messages.held and not socket.poll(int(REPORT_SECONDS * 1000)):
+        if stale and not messages.held and not socket.poll(int(REPORT_SECONDS * 1000)):
             reported, stale = monotonic(), False
             say(socket, Loads(figures()))
         message, body = messages.next()
         if isinstance(message, More):
             continue  # of a job that is over
+        if isinstance(message, Collect):
+            collect()
+            say(socket, Loads(figures()))
+            continue
         if not isinstance(message, Batch):
             return
         seq, works = message.first, message.work
@@ -226,11 +231,10 @@ def serve(
         if runner.retired:
             say(socket, Leaving())
             return
-        if figures is not None:
-            stale = flushed - reported <= REPORT_SECONDS
-            if not stale:
-                reported = flushed
-                say(socket, Loads(figures()))
+        stale = flushed - reported <= REPORT_SECONDS
+        if not stale:
+            reported = flushed
+            say(socket, Loads(figures()))
 
 
 def _decode_deep(head: bytes) -> protocol.FromSupervisor:

@@ -28,6 +28,7 @@ from toolring.stamps import Stamps
 from toolring.workers.cache.base import Cache
 from toolring.workers.cache.guarded import Guarded
 from toolring.workers.cache.results import ResultCache
+from toolring.workers.care import Care
 from toolring.workers.interrupt import Armed, install
 from toolring.workers.invalidation import Invalidation, operator_tool
 from toolring.workers.loop import Messages, connected, serve
@@ -55,6 +56,7 @@ class Kit:
         store or a balancer of that kind, or for what a service lacks.
         """
         self._cache = settings.cache
+        self._memory = settings.memory
         self._registry = registry
         self._stamps = stamps
         self.memories: dict[str, Cache] = {}
@@ -75,9 +77,14 @@ class Kit:
     def specs(self) -> list[ToolSpec]:
         return [one.tool.spec for one in self.runnables.values()]
 
+    def begin(self, processes: int) -> None:
+        """In the worker itself, of which there are so many."""
+        self.care = Care(self._memory, processes, self.memories.values)
+
     def figures(self) -> dict[str, Any]:
         """What ``toolring status`` shows of a worker beside its jobs."""
         return {
+            "memory": self.care.figures(),
             "cache": {name: memory.stats() for name, memory in self.memories.items()},
             "stores": {store.name: store.stats() for store in self.stores},
             "services": self.services.figures(),
@@ -125,6 +132,8 @@ class Place(NamedTuple):
     many: bool
     """It runs async tools, many at once, in an event loop."""
     group: str
+    processes: int
+    """Workers of the node, which share its memory."""
 
 
 class Title:
@@ -167,7 +176,7 @@ def run(
     keep_freed()
     logs.configure(settings.log_format, settings.log_level)
     kit = Kit(settings, tools, registry, Stamps(memory), shared_calls(memory, place.lane))
-    figures = kit.figures if kit.memories or kit.services.used or kit.resources.all else None
+    kit.begin(place.processes)
     limits = settings.processes.get(place.group, ProcessLimits())
     title = Title(settings.node, place)
     with connected(settings.address, place.identity, at_once=bool(limits.user)) as socket:
@@ -178,7 +187,15 @@ def run(
             signal.signal(INTERRUPT, signal.SIG_IGN)  # a signal would strike whichever job happens to run
             async_serve = import_module("toolring.workers.async_loop").serve  # asyncio is for those who need it
             async_serve(
-                socket, lane, kit.runnables, kit.resources, place.group, logs.bound, settings.max_result, figures
+                socket,
+                lane,
+                kit.runnables,
+                kit.resources,
+                place.group,
+                logs.bound,
+                settings.max_result,
+                kit.figures,
+                kit.care.collect,
             )
             return
         armed = Armed()
@@ -186,5 +203,5 @@ def run(
         messages = Messages(socket)
         runner = Runner(kit.runnables, lane, armed, logs.bound, settings.max_result, messages, title.show)
         kit.resources.begin(place.group)
-        serve(socket, messages, lane, runner, os.getpid(), figures)
+        serve(socket, messages, lane, runner, os.getpid(), kit.figures, kit.care.collect)
         kit.resources.close()

@@ -160,8 +160,8 @@ class Nursery:
             except (EOFError, OSError):
                 return
 
-    def _start(self, lane: int, identity: bytes, many: bool, group: str) -> None:
-        place = Place(lane, identity, os.getpid(), many, group)
+    def _start(self, lane: int, identity: bytes, many: bool, group: str, processes: int) -> None:
+        place = Place(lane, identity, os.getpid(), many, group, processes)
         if self._fork:
             target, args = self._forked, (place,)
         else:

@@ -22,6 +22,8 @@ COMMANDS = {
     "jobs": "list the jobs in hand, the oldest first",
     "cancel": "end a job, wherever it is",
     "kill": "kill a worker; another takes its place",
+    "memory": "show the memory of workers and supervisor as a chart",
+    "collect": "have workers collect garbage and give memory back",
     "recycle": "replace workers by fresh ones, without losing a call",
     "breaker": "show the tools' circuits; open or close one",
     "status": "show a node's workers, jobs and tools",

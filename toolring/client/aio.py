@@ -385,6 +385,14 @@ class AsyncClient:
         """Have workers replaced that serve until their successors are ready; see ``Client.recycle``."""
         return list((await self._ask("recycle", {"worker": worker, "group": group}))["workers"])
 
+    async def memory(self) -> dict[str, Any]:
+        """The memory of a node's processes; see ``Client.memory``."""
+        return await self._ask("memory", {})
+
+    async def collect(self, worker: int | None = None) -> list[dict[str, int]]:
+        """Have workers collect their garbage between two jobs; see ``Client.collect``."""
+        return list((await self._ask("collect", {"worker": worker}))["workers"])
+
     async def breakers(self) -> dict[str, dict[str, Any]]:
         """The state of each tool's circuit, by the tool's name, with what it has counted."""
         return dict((await self._ask("breakers", {}))["breakers"])

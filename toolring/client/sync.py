@@ -320,6 +320,16 @@ class Client:
         is ready, and finishes what it has begun, so no call is lost. Gives ``worker`` and ``pid`` of each."""
         return list(self._ask("recycle", {"worker": worker, "group": group})["workers"])
 
+    def memory(self) -> dict[str, Any]:
+        """The memory of a node's processes: ``history``, seconds ago and bytes, by the worker's number or
+        ``supervisor``; ``workers``, what each last told of its own."""
+        return self._ask("memory", {})
+
+    def collect(self, worker: int | None = None) -> list[dict[str, int]]:
+        """Have a worker, by its number or its pid, or all, collect their garbage between two jobs and give back what is
+        free. Gives ``worker``, ``pid`` and ``rss``, bytes before, of each."""
+        return list(self._ask("collect", {"worker": worker})["workers"])
+
     def breakers(self) -> dict[str, dict[str, Any]]:
         """The state of each tool's circuit, by the tool's name, with what it has counted."""
         return dict((self._ask("breakers", {}))["breakers"])

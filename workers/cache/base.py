@@ -154,6 +154,16 @@ class Cache:
             self._remove(key)
         self._heap.clear()
 
+    def shrink(self, share: float) -> None:
+        """Keep no more than this share of the bytes that it holds; who leaves the strategy says."""
+        most = int(self.bytes * share)
+        now = self._clock()
+        while self._entries and self.bytes > most:
+            if now >= self._soonest and self._expire(now):
+                continue
+            self._remove(self._victim())
+            self.evictions += 1
+
     def stats(self) -> dict[str, int]:
         return {
             "entries": len(self._entries),

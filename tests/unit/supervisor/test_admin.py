@@ -10,10 +10,12 @@ import pytest
 from tests.model.simulation import Node, SimClient, sharing_tools
 from toolring.calls import alone
 from toolring.config import load
+from toolring.policy.memory import MemoryPolicy
 from toolring.protocol import CALL
 from toolring.spec import INVALIDATE, ToolSpec
 from toolring.supervisor.admin import Admin
 from toolring.supervisor.catalogue import ServedTool
+from toolring.supervisor.memory import Memory
 from toolring.supervisor.services import Services
 from toolring.supervisor.sharing import OVERHEAD
 
@@ -35,7 +37,15 @@ def client(node: Node) -> SimClient:
 
 @pytest.fixture
 def admin(node: Node) -> Admin:
-    return Admin(node.core, node.watch, "here", {"version": "1"}, load(environment={}), Services({}, alone()))
+    return Admin(
+        node.core,
+        node.watch,
+        "here",
+        {"version": "1"},
+        load(environment={}),
+        Services({}, alone()),
+        Memory(MemoryPolicy(), node.core, node.watch, lambda _pid: 7, lambda _event: None),
+    )
 
 
 def ask(client: SimClient, *names: str, n: int = 1) -> None:

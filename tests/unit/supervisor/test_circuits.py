@@ -12,11 +12,13 @@ from toolring.calls import alone
 from toolring.config import load
 from toolring.errors import InvalidArguments, from_wire
 from toolring.policy.breaker import BreakerPolicy, State
+from toolring.policy.memory import MemoryPolicy
 from toolring.protocol import KEEP, decode_value
 from toolring.spec import ToolSpec
 from toolring.supervisor.admin import Admin
 from toolring.supervisor.catalogue import ServedTool
 from toolring.supervisor.circuits import DEATHS
+from toolring.supervisor.memory import Memory
 from toolring.supervisor.services import Services
 
 PATIENT = msgspec.structs.replace(BREAKER, wait=60.0)
@@ -195,7 +197,15 @@ def test_a_probe_that_its_caller_cancels_gives_its_permit_back(node: Node, clien
 
 
 def test_orders_are_obeyed_and_told(node: Node, client: SimClient) -> None:
-    admin = Admin(node.core, node.watch, "here", {"version": "1"}, load(environment={}), Services({}, alone()))
+    admin = Admin(
+        node.core,
+        node.watch,
+        "here",
+        {"version": "1"},
+        load(environment={}),
+        Services({}, alone()),
+        Memory(MemoryPolicy(), node.core, node.watch, lambda _pid: 7, lambda _event: None),
+    )
 
     def told(order: str, name: str = "plain") -> dict[str, Any]:
         return admin.answer("breaker", {"tool": name, "order": order}, node.now)

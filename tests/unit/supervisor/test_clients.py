@@ -17,10 +17,12 @@ from toolring.calls import alone
 from toolring.client.session import Conversation, Pending
 from toolring.config import Config, Loaded
 from toolring.errors import ToolringError
+from toolring.policy.memory import MemoryPolicy
 from toolring.protocol import CALL, INLINE, KEEP, Bye, Hello, Ping, Pong, Probe, Refused, Submit
 from toolring.supervisor.admin import Admin
 from toolring.supervisor.clients import GONE_SECONDS, OUTBOX_BYTES, PROBE_SECONDS, Clients
 from toolring.supervisor.ledger import Session
+from toolring.supervisor.memory import Memory
 from toolring.supervisor.services import Services
 
 ROUTE = b"\0route"
@@ -33,7 +35,15 @@ class Wire(Node):
         super().__init__(clients=0)
         for served in self.core.tools.values():
             served.observe(10)
-        self.admin = Admin(self.core, self.watch, "here", {"pid": 1}, Loaded(Config(), {}), Services({}, alone()))
+        self.admin = Admin(
+            self.core,
+            self.watch,
+            "here",
+            {"pid": 1},
+            Loaded(Config(), {}),
+            Services({}, alone()),
+            Memory(MemoryPolicy(), self.core, self.watch, lambda _pid: 7, lambda _event: None),
+        )
         self.served = Clients(self.core, self.watch.endings, self.admin, "here", self.post)
         self.out: list[tuple[bytes, bytes, Any]] = []
         self.full: set[bytes] = set()

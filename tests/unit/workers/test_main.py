@@ -8,6 +8,7 @@ from toolring import tool
 from toolring.declare import Tool
 from toolring.errors import LoadError
 from toolring.plugins.registry import load_plugins
+from toolring.policy.memory import MemoryPolicy
 from toolring.protocol import OK, encode
 from toolring.settings import CacheSettings, WorkerSettings
 from toolring.stamps import BYTES, Stamps
@@ -44,6 +45,7 @@ SETTINGS = WorkerSettings(
     cache=CacheSettings(strategy="lru", entries=1, bytes=1 << 20),
     services={},
     processes={},
+    memory=MemoryPolicy(),
     resources={},
     max_result=1 << 20,
     plugins=(),

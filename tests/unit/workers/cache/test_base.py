@@ -166,3 +166,14 @@ def test_after_the_clock_went_back_what_expires_first_leaves_first() -> None:
     now = 101.0  # the second has expired, the first has not
     cache.put(b"b", b"", 60.0)
     assert (b"a" in cache, b"b" in cache, b"c" in cache) == (True, True, False)
+
+
+@pytest.mark.parametrize(("share", "left"), [(1.0, 10), (0.5, 5), (0.0, 0)])
+def test_it_can_be_made_smaller(share: float, left: int) -> None:
+    cache = Cache(LRU(10), 10, 1 << 20)
+    for number in range(10):
+        cache.put(b"%d" % number, b"x" * 100, None)
+    cache.shrink(share)
+    assert len(cache) == left
+    assert all(b"%d" % number in cache for number in range(10 - left, 10)), "who leaves the strategy says"
+    assert cache.stats()["evictions"] == 10 - left

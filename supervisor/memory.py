@@ -1,0 +1,119 @@
+"""The memory of a node's processes: what the workers tell of theirs, the supervisor's own, and a history of both.
+
+Workers look after themselves between jobs (``workers/care.py``); what they can't do is done from here: a worker is
+renewed, or killed. The history is read from the process table, so it goes on while they are busy or stuck.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from toolring.errors import InvalidArguments
+from toolring.plugins.specs import MemoryEvent
+from toolring.policy.memory import MemoryPolicy
+from toolring.protocol import Collect
+from toolring.supervisor.core import Core
+from toolring.supervisor.fleet import Life, Worker
+from toolring.supervisor.watch import Watch
+
+SAMPLE_SECONDS: Final = 5.0
+LOOK_SECONDS: Final = 0.5
+SAMPLES: Final = 720
+"""An hour of them."""
+
+
+class Memory:
+    """Of one node. ``measure`` gives the resident memory of a process in bytes, ``tell`` an alert to who listens."""
+
+    def __init__(
+        self,
+        policy: MemoryPolicy,
+        core: Core,
+        watch: Watch,
+        measure: Callable[[int], int],
+        tell: Callable[[MemoryEvent], None],
+    ) -> None:
+        self._policy = policy
+        self._core = core
+        self._watch = watch
+        self._measure = measure
+        self._tell = tell
+        self._next = self._next_look = 0.0
+        self._beyond: dict[bytes, float] = {}
+        """Since when each worker has been beyond ``kill_rss``."""
+        self._history: dict[str, deque[tuple[float, int]]] = {}
+        """By the slot's number, or ``supervisor``: when, and how many bytes."""
+
+    def heard(self, worker: Worker, told: Mapping[str, Any], now: float) -> None:
+        """What a worker tells of its memory."""
+        slot = worker.slot
+        for alert in told.get("alerts", ()):
+            event = MemoryEvent(
+                slot.index, worker.pid, alert["kind"], alert["value"], alert["threshold"], alert["advice"]
+            )
+            facts = {"worker": worker.pid, "slot": slot.index, **{key: alert[key] for key in _TOLD}}
+            self._core.notes.append(("memory_alert", facts))
+            self._tell(event)
+        wants = told.get("wants")
+        if wants == "recycle" and worker.life is Life.READY:
+            self._watch.renewals.ask(worker, f"its memory: {told['rss']} bytes")
+        elif wants == "kill" and worker.life < Life.ENDING:
+            self._watch.give_up(worker, now, f"had {told['rss']} bytes of memory, and didn't leave in time")
+
+    def look(self, now: float) -> None:
+        """Now and then take down what everybody has, and see that nobody goes on who has far too much: a worker that is
+        busy can't look itself."""
+        if now >= self._next:
+            self._sample(now)
+        if self._policy.kill_rss and now >= self._next_look:
+            self._next_look = now + LOOK_SECONDS
+            self._beyond = {key: since for key, since in self._beyond.items() if key in self._core.fleet.workers}
+            for worker in list(self._core.fleet.workers.values()):
+                if worker.pid and worker.life < Life.ENDING:
+                    self._bound(worker, self._measure(worker.pid), now)
+
+    def _bound(self, worker: Worker, size: int, now: float) -> None:
+        if size < self._policy.kill_rss:
+            self._beyond.pop(worker.identity, None)
+            return
+        since = self._beyond.setdefault(worker.identity, now)
+        if now - since >= self._policy.grace:
+            del self._beyond[worker.identity]
+            self._watch.give_up(worker, now, f"had {size} bytes of memory; memory.kill_rss is {self._policy.kill_rss}")
+        elif worker.life is Life.READY:
+            self._watch.renewals.ask(worker, f"its memory: {size} bytes")
+
+    def _sample(self, now: float) -> None:
+        self._next = now + SAMPLE_SECONDS
+        found = {"supervisor": os.getpid()}
+        for slot in self._core.fleet.slots:
+            if slot.worker is not None and slot.worker.pid:
+                found[str(slot.index)] = slot.worker.pid
+        for name, pid in found.items():
+            self._history.setdefault(name, deque(maxlen=SAMPLES)).append((now, self._measure(pid)))
+
+    def history(self, now: float) -> dict[str, list[list[float]]]:
+        """Seconds ago and bytes, by the slot's number or ``supervisor``, the oldest first; the last is of now."""
+        self._sample(now)
+        return {name: [[round(now - when, 1), size] for when, size in kept] for name, kept in self._history.items()}
+
+    def collect(self, which: Any) -> list[dict[str, int]]:
+        """Have a worker, or all, collect their garbage between two jobs and give back what is free.
+
+        Raises InvalidArguments for one that isn't there.
+        """
+        ready = self._core.fleet.ready
+        number = which if type(which) is int else -1
+        chosen = [worker for worker in ready if which is None or number in (worker.slot.index, worker.pid)]
+        if not chosen:
+            known = ", ".join(f"{worker.slot.index} (pid {worker.pid})" for worker in ready)
+            raise InvalidArguments(f"no worker {which!r} is ready; there is {known or 'none now'}", argument="worker")
+        for worker in chosen:
+            self._core.says.append((worker, Collect()))
+        return [{"worker": worker.slot.index, "pid": worker.pid, "rss": self._measure(worker.pid)} for worker in chosen]
+
+
+_TOLD: Final = ("kind", "value", "threshold", "advice")

@@ -1,0 +1,143 @@
+"""A node whose tools leak: it is seen, told, and kept within bounds, and no call is lost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.process.kit import Background, Node, eventually, place, run_cli, running
+from toolring.errors import OutcomeUnknown
+
+TOOLS = """
+import gc, os, time
+from toolring import tool
+
+KEPT = []
+
+@tool
+def leak(size: int) -> int:
+    KEPT.append(bytearray(os.urandom(4096) * (size // 4096)))
+    return os.getpid()
+
+@tool
+def litter(size: int) -> int:
+    '''Garbage that only a collection finds.'''
+    gc.disable()
+    loop = [bytearray(os.urandom(4096) * (size // 4096))]
+    loop.append(loop)
+    return os.getpid()
+
+@tool(read_only=True, cache=600)
+def page(n: int) -> bytes:
+    return os.urandom(4096) * 256
+
+@tool
+def swell(size: int, seconds: float) -> int:
+    time.sleep(0.01)
+    block = bytearray(os.urandom(4096) * (size // 4096))
+    time.sleep(seconds)
+    return len(block)
+
+@tool
+async def look() -> int:
+    return os.getpid()
+"""
+
+PLUGIN = """
+from pathlib import Path
+from toolring import hookimpl
+
+@hookimpl
+def toolring_memory_alert(event):
+    with open(Path(__file__).parent / "alerts", "a") as file:
+        file.write(f"{event.kind} {event.slot} {event.pid}\\\\n")
+"""
+
+
+@contextmanager
+def serving(settings: str, workers: int = 1) -> Iterator[tuple[Node, Path]]:
+    with place() as directory:
+        (directory / "leaky.py").write_text(TOOLS)
+        (directory / "alerted.py").write_text(PLUGIN)
+        (directory / "toolring.toml").write_text(f'[plugins]\nload = ["alerted"]\n[memory]\n{settings}\n')
+        with running(directory / "leaky.py", workers=workers, directory=directory) as node:
+            yield node, directory
+
+
+def test_a_worker_that_grows_beyond_its_threshold_is_told_of_and_renewed() -> None:
+    with serving(f"rss = {120 << 20}\nsettle = 0.2\ncooldown = 1.0") as (node, directory), node.client() as client:
+        first = client.call("leak", {"size": 4096})
+
+        def renewed() -> bool:
+            return client.call("leak", {"size": 2 << 20}) != first
+
+        eventually(renewed, "another worker has its place", timeout=40)
+        assert "memory_alert" in node.log
+        assert "lower cache.max_bytes" in node.log
+        assert any(line.startswith("rss ") for line in (directory / "alerts").read_text().splitlines())
+
+
+def test_what_is_only_garbage_is_collected_and_the_worker_stays() -> None:
+    with serving(f"rss = {160 << 20}\nsettle = 0.2\ncooldown = 1.0") as (node, _), node.client() as client:
+        first = client.call("litter", {"size": 4096})
+
+        def collected() -> bool:
+            assert client.call("litter", {"size": 1 << 20}) == first
+            told = client.memory()["workers"]
+            return any(one["collects"] for one in told.values())
+
+        eventually(collected, "it has collected", timeout=40)
+        assert client.call("litter", {"size": 4096}) == first
+        assert node.status()["renewed"] == 0
+
+
+def test_caches_are_made_smaller_first() -> None:
+    settings = (
+        f"rss = {140 << 20}\nsettle = 0.2\ncooldown = 1.0\n[cache]\nmax_bytes = {1 << 30}\nhot_bytes = 0\nlayers = []"
+    )
+    with serving(settings) as (node, _), node.client() as client:
+        calls = iter(range(100_000))
+
+        def trimmed() -> bool:
+            client.call("page", {"n": next(calls)})
+            return any(one["trims"] for one in client.memory()["workers"].values())
+
+        eventually(trimmed, "it has let go of a half", timeout=40)
+
+
+def test_one_that_is_far_too_large_is_ended_though_its_job_goes_on() -> None:
+    settings = f"rss = {100 << 20}\nkill_rss = {300 << 20}\ngrace = 0.3"
+    with serving(settings) as (node, _), node.client() as client:
+        call = Background(lambda: client.call("swell", {"size": 500 << 20, "seconds": 60.0}, timeout=50))
+        with pytest.raises(OutcomeUnknown, match="memory"):
+            call.result(40)
+        assert client.call("leak", {"size": 4096})
+
+
+def test_the_command_line_shows_and_collects() -> None:
+    with serving("", workers=2) as (node, _), node.client() as client:
+        for _ in range(40):
+            client.call("litter", {"size": 1 << 20})
+            client.call("look")
+        told = run_cli("collect", "--json", address=node.address)
+        assert told.returncode == 0, told.stderr
+        collected = json.loads(told.stdout)["collected"]
+        assert len(collected) == 4
+        assert sum(one["rss"] - one["after"] for one in collected) > 20 << 20, "most of the 40 MB came back"
+        shown = run_cli("memory", address=node.address).stdout
+        assert "supervisor" in shown
+        assert "worker 0" in shown
+        found = json.loads(run_cli("memory", "--json", address=node.address).stdout)
+        assert set(found["history"]) == {"supervisor", "0", "1", "2", "3"}
+        assert run_cli("collect", "99", address=node.address).returncode == 2
+
+
+def test_thresholds_that_make_no_sense(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text("[memory]\nrss = 10\nkill_rss = 5\n")
+    told = run_cli("serve", "--config", str(tmp_path / "c.toml"), "--bind", f"ipc://{tmp_path}/n")
+    assert told.returncode == 3
+    assert "kill_rss=5 must be more than rss=10" in told.stderr

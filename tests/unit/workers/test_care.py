@@ -1,0 +1,85 @@
+"""A worker's care for its memory: what is done at once, and what is asked for."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+
+import pytest
+
+from toolring.plugins.caches.lru import LRU
+from toolring.policy.memory import MemoryPolicy
+from toolring.workers.cache.base import Cache
+from toolring.workers.care import Care
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Iterator[Clock]:
+    before = list(gc.callbacks)
+    yield Clock()
+    gc.callbacks[:] = before
+
+
+def filled() -> Cache:
+    cache = Cache(LRU(100), 100, 1 << 20)
+    for number in range(100):
+        cache.put(b"%d" % number, b"x" * 1000, None)
+    return cache
+
+
+def test_one_thing_after_the_other(clock: Clock) -> None:
+    """Its threshold is far below what any process has."""
+    cache = filled()
+    care = Care(MemoryPolicy(rss=1 << 20, settle=5.0), 1, lambda: [cache], clock)
+    told = care.figures()
+    assert (told["trims"], told["collects"], told["wants"]) == (1, 1, None)
+    assert 40 <= len(cache) <= 50
+    assert [alert["kind"] for alert in told["alerts"]] == ["rss"]
+    clock.now += 1.0
+    assert care.figures()["collects"] == 1, "it has time to show"
+    clock.now += 5.0
+    told = care.figures()
+    assert (told["trims"], told["collects"], told["wants"]) == (1, 2, None)
+    clock.now += 6.0
+    told = care.figures()
+    assert told["wants"] == "recycle"
+    assert not told["alerts"]
+    clock.now += 6.0
+    assert care.figures()["wants"] is None, "it is asked for once"
+
+
+def test_one_that_is_well_does_nothing(clock: Clock) -> None:
+    cache = filled()
+    care = Care(MemoryPolicy(rss=1 << 40, share=0.0, kill_share=0.0, pressure=0.0), 1, lambda: [cache], clock)
+    for _ in range(50):
+        clock.now += 1.0
+        told = care.figures()
+        assert (told["trims"], told["collects"], told["wants"], told["alerts"]) == (0, 0, None, [])
+    assert told["rss"] > 1 << 20
+    assert told["uss"] is None or told["uss"] > 0
+    assert len(cache) == 100
+
+
+def test_far_too_much_is_told_at_once_and_then_again(clock: Clock) -> None:
+    care = Care(MemoryPolicy(rss=1, kill_rss=2, grace=5.0), 1, list, clock)
+    assert care.figures()["wants"] == "recycle"
+    clock.now += 1.0
+    assert care.figures()["wants"] is None
+    clock.now += 5.0
+    assert care.figures()["wants"] == "kill"
+
+
+def test_somebody_may_want_a_collection(clock: Clock) -> None:
+    care = Care(MemoryPolicy(), 1, list, clock)
+    loop: list[object] = [bytearray(1000)]
+    loop.append(loop)
+    del loop
+    care.collect()
+    assert care.figures()["collects"] == 1

@@ -1,0 +1,76 @@
+"""A worker's care for its own memory: looked at between jobs, once a second at most. What it can do itself it does at
+once; that it should be replaced, or be killed, the supervisor is told."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection
+from typing import Any, Final
+
+from toolring.policy.memory import Action, MemoryPolicy, Warden
+from toolring.workers.cache.base import Cache
+from toolring.workers.memory import Probe, trim
+
+THOROUGH_SECONDS: Final = 30.0
+TRIM_SHARE: Final = 0.5
+"""Of what its caches hold: so much they keep."""
+
+
+class Care:
+    """Made in the worker itself."""
+
+    def __init__(
+        self,
+        policy: MemoryPolicy,
+        processes: int,
+        caches: Callable[[], Collection[Cache]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``processes``: how many share the memory limit."""
+        self._probe = Probe(processes, clock)
+        self._warden = Warden(policy)
+        self._caches = caches
+        self._clock = clock
+        self._thorough = clock()
+        self._trims = self._collections = self._returned = 0
+
+    def figures(self) -> dict[str, Any]:
+        """Look, do what is due, and tell: what was seen, what is wanted of the supervisor, and what is to be known."""
+        now = self._clock()
+        thorough = now >= self._thorough
+        if thorough:
+            self._thorough = now + THOROUGH_SECONDS
+        seen = self._probe.snapshot(thorough)
+        verdict = self._warden.look(seen)
+        wants = verdict.action if verdict.action in (Action.RECYCLE, Action.KILL) else None
+        if verdict.action in (Action.TRIM, Action.COLLECT):
+            if verdict.action is Action.TRIM:
+                self._trim()
+            self.collect()
+            self._warden.done(self._clock())
+        trend = self._warden.trend
+        return {
+            "rss": seen.rss,
+            "uss": seen.uss,
+            "children": seen.children,
+            "collections": seen.collections,
+            "pauses": round(seen.pauses, 6),
+            "state": self._warden.state.name.lower(),
+            "growth": None if trend is None else round(trend.slope.middle, 1),
+            "leaks": self._warden.leaks,
+            "trims": self._trims,
+            "collects": self._collections,
+            "returned": self._returned,
+            "wants": wants,
+            "alerts": [alert._asdict() for alert in verdict.alerts],
+        }
+
+    def collect(self) -> None:
+        """Collect garbage, and give what is free back to the system."""
+        self._returned += max(0, trim().returned)
+        self._collections += 1
+
+    def _trim(self) -> None:
+        for cache in self._caches():
+            cache.shrink(TRIM_SHARE)
+        self._trims += 1
