@@ -59,7 +59,18 @@ class Context(Given):
     structlog logger with job, tool and attempt bound to every line.
     """
 
-    __slots__ = ("_cancelled", "_make_logger", "_shield", "_tell", "attempt", "deadline", "job", "tool", "traceparent")
+    __slots__ = (
+        "_buffer",
+        "_cancelled",
+        "_make_logger",
+        "_shield",
+        "_tell",
+        "attempt",
+        "deadline",
+        "job",
+        "tool",
+        "traceparent",
+    )
 
     def __init__(
         self,
@@ -73,6 +84,9 @@ class Context(Given):
         shield: Callable[[float], AbstractContextManager[None]] = lambda _seconds: nullcontext(),
         tell: Callable[[float, float | None, str], None] = lambda _done, _total, _message: None,
         trace: str = "",
+        buffer: Callable[[int], AbstractContextManager[memoryview]] = lambda size: nullcontext(
+            memoryview(bytearray(size))
+        ),
     ) -> None:
         self.job = job
         self.tool = tool
@@ -82,6 +96,7 @@ class Context(Given):
         self._make_logger = make_logger
         self._shield = shield
         self._tell = tell
+        self._buffer = buffer
         self.traceparent = trace.partition(" ")[0]
 
     @property
@@ -106,6 +121,14 @@ class Context(Given):
         ``timeouts.shield``. Its caller hears at once all the same.
         """
         return self._shield(seconds)
+
+    def buffer(self, size: int) -> AbstractContextManager[memoryview]:
+        """``with context.buffer(1 << 20) as view:`` - so many zero bytes to write to, for the length of the block.
+
+        The memory is used again by later calls, which pays from a megabyte on; the view can't be used afterwards. See
+        ``BufferPool``. Raises ValueError for a size below 0.
+        """
+        return self._buffer(size)
 
     def remaining(self) -> float | None:
         """Seconds left until the deadline, never negative; None without a deadline."""

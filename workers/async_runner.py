@@ -25,6 +25,7 @@ from toolring.workers.cache.results import Found, Question, ResultCache
 from toolring.workers.failures import cause, failure, refine
 from toolring.workers.interrupt import MOST_SECONDS
 from toolring.workers.outlet import Outlet
+from toolring.workers.resources import BUFFERS
 from toolring.workers.runnable import (
     Runnable,
     all_fail,
@@ -320,6 +321,7 @@ class AsyncRunner:
             make_logger=self._make_logger,
             tell=run.outlet.tell,
             trace=work.trace,
+            buffer=BUFFERS.acquire,
         )
         return {**run.runnable.given, name: context}
 

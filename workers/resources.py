@@ -13,10 +13,13 @@ from toolring.context import remaining
 from toolring.declare import Tool
 from toolring.errors import ConfigError, LoadError
 from toolring.workers.pools.aio import AsyncPool
+from toolring.workers.pools.buffers import BufferPool
 from toolring.workers.pools.pool import Pool
 
 CLOSE_SECONDS: Final = 0.4
 """What a worker that ends gives its resources for their teardown."""
+BUFFERS: Final = BufferPool(max_bytes=64 << 20)
+"""Of this process, for ``context.buffer``."""
 AnyPool = Pool[Any] | AsyncPool[Any]
 
 

@@ -29,6 +29,7 @@ from toolring.workers.cache.results import Found, Question, ResultCache
 from toolring.workers.failures import cause, check_raw, failure, refine
 from toolring.workers.interrupt import Armed, JobInterrupted, Shield
 from toolring.workers.outlet import Outlet
+from toolring.workers.resources import BUFFERS
 from toolring.workers.runnable import (
     Runnable,
     all_fail,
@@ -407,6 +408,7 @@ class Runner:
             make_logger=self._make_logger,
             tell=self._outlet.tell if self._outlet is not None else _nobody,
             trace=work.trace,
+            buffer=BUFFERS.acquire,
         )
         return {**runnable.given, runnable.context: context}
 

@@ -255,3 +255,33 @@ def test_declarations_that_make_no_sense(tmp_path: Path, code: str, said: str) -
     told = run_cli("serve", str(tmp_path / "wrong.py"), "--bind", f"ipc://{tmp_path}/n")
     assert told.returncode == 3
     assert said in told.stderr
+
+
+BUFFERED = """
+from toolring import Context, tool
+
+@tool
+def fill(size: int, context: Context) -> list:
+    with context.buffer(size) as view:
+        clean = not any(view[:64])
+        view[:5] = b"hello"
+        found = [len(view), clean]
+    try:
+        view[0]
+    except ValueError:
+        return [*found, "gone"]
+
+@tool
+async def fill_async(size: int, context: Context) -> int:
+    with context.buffer(size) as view:
+        return len(view)
+"""
+
+
+def test_a_tool_may_borrow_memory(tmp_path: Path) -> None:
+    (tmp_path / "buffered.py").write_text(BUFFERED)
+    with running(tmp_path / "buffered.py", workers=1) as node, node.client() as client:
+        for _ in range(3):
+            assert client.call("fill", {"size": 2_000_000}) == [2_000_000, True, "gone"]
+        assert client.call("fill_async", {"size": 5}) == 5
+        assert isinstance(failure(lambda: client.call("fill", {"size": -1})), ToolError)

@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
     rows = [
         (
             one["worker"],
-            one["pid"],
+            str(one["pid"]),
             mib(one["rss"]),
             "busy: after its job" if one["after"] is None else mib(one["after"]),
         )
