@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
@@ -42,14 +42,18 @@ class Round(NamedTuple):
 
 
 @contextmanager
-def node(workers: int, target: str = "benchmarks.cached_tools", **settings: str) -> Iterator[Client]:
-    """A node of its own with these settings (``TOOLRING_...``), and a client of it."""
+def node(workers: int, target: str = "benchmarks.cached_tools", log: str = "", **settings: str) -> Iterator[Client]:
+    """A node of its own with these settings (``TOOLRING_...``), and a client of it. ``log``: where all is logged."""
     directory = tempfile.mkdtemp(prefix="bench-")
     address = f"ipc://{directory}/n"
     command = [str(Path(sys.executable).with_name("toolring")), "serve", target]
-    command += ["--bind", address, "--workers", str(workers), "--log-level", "error"]
+    command += ["--bind", address, "--workers", str(workers), "--log-level", "info" if log else "error"]
     home = environment(XDG_RUNTIME_DIR=directory, XDG_CACHE_HOME=directory, **settings)
-    process = subprocess.Popen(command, env=home, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+    with ExitStack() as stack:
+        error = stack.enter_context(open(log, "wb")) if log else None
+        process = subprocess.Popen(
+            command, env=home, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=error, text=True
+        )
     try:
         line_of(process)
         with Client(address) as client:

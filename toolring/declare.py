@@ -123,7 +123,7 @@ class Tool(Generic[P, R]):
         found = _CULPRIT.search(text) or _FIELD.search(text)
         argument = found.group(1) if found else None
         reason = text.replace("$.", "").replace(" - at `$`", "")
-        known = ", ".join(self.arguments.__struct_fields__) or "none"
+        known = ", ".join(self.arguments.__struct_encode_fields__) or "none"
         return InvalidArguments(f"{name}: {reason} (arguments: {known})", tool=name, argument=argument)
 
 

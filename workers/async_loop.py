@@ -20,7 +20,7 @@ from toolring.lane import TURNED, Lane
 from toolring.protocol import INLINE, NIL, Answer, Batch, Collect, Done, Halt, Leaving, Loads, More, Part, Parts, Ready
 from toolring.workers.async_runner import AsyncRunner
 from toolring.workers.journal import LARGEST, Journal
-from toolring.workers.loop import Socket, descriptor, has_arrived, receive, say
+from toolring.workers.loop import IDLE_REPORT_SECONDS, Socket, descriptor, has_arrived, receive, say
 from toolring.workers.resources import Resources
 from toolring.workers.runnable import Runnable
 
@@ -44,6 +44,7 @@ class AsyncLoop:
         max_result: int,
         figures: Callable[[], dict[str, Any]],
         collect: Callable[[], None],
+        lively: bool = False,
     ) -> None:
         self._socket = socket
         self._fd = descriptor(socket)
@@ -53,6 +54,7 @@ class AsyncLoop:
         self._make_logger = make_logger
         self._figures = figures
         self._collect = collect
+        self._lively = lively
         self._reporting = False
         self._answers: list[Answer] = []
         self._parts: list[Part] = []
@@ -186,6 +188,9 @@ class AsyncLoop:
     def _report(self) -> None:
         self._reporting = False
         say(self._socket, Loads(self._figures()))
+        if self._lively and not self._reporting:
+            self._reporting = True
+            self._loop.call_later(IDLE_REPORT_SECONDS, self._report)
 
 
 def _messages(things: list[Any]) -> Iterator[tuple[Any, list[Any]]]:
@@ -215,12 +220,13 @@ def serve(
     max_result: int,
     figures: Callable[[], dict[str, Any]],
     collect: Callable[[], None],
+    lively: bool = False,
 ) -> None:
     """Serve until told to stop, in an event loop of this process's main thread."""
 
     async def main() -> None:
         resources.begin(group)
-        await AsyncLoop(socket, lane, runnables, make_logger, max_result, figures, collect).run(os.getpid())
+        await AsyncLoop(socket, lane, runnables, make_logger, max_result, figures, collect, lively).run(os.getpid())
         await resources.aclose()
 
     asyncio.run(main())

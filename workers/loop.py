@@ -23,6 +23,7 @@ from toolring.workers.runner import Runner
 FLUSH_SECONDS: Final = 0.001
 """Finished answers wait at most this long for company while further jobs of a batch run."""
 REPORT_SECONDS: Final = 1.0
+IDLE_REPORT_SECONDS: Final = 5.0
 LOOK_SECONDS: Final = 0.05
 CONNECT_SECONDS: Final = 5
 
@@ -193,10 +194,11 @@ def serve(
     pid: int,
     figures: Callable[[], dict[str, Any]],
     collect: Callable[[], None],
+    lively: bool = False,
 ) -> None:
     """Run batches until told to stop, or until this process must not run another tool.
 
-    ``figures`` are sent now and then after work: an idle worker's don't change.
+    ``figures`` are sent now and then after work: an idle worker's don't change, unless they are ``lively``.
     """
     outbox = Outbox(socket, lane)
     run, add, flush = runner.run, outbox.add, outbox.flush
@@ -205,7 +207,9 @@ def serve(
     reported = 0.0
     stale = False
     while True:
-        if stale and not messages.held and not socket.poll(int(REPORT_SECONDS * 1000)):
+        while (stale or lively) and not messages.held:
+            if socket.poll(int((REPORT_SECONDS if stale else IDLE_REPORT_SECONDS) * 1000)):
+                break
             reported, stale = monotonic(), False
             say(socket, Loads(figures()))
         message, body = messages.next()

@@ -203,5 +203,5 @@ def run(
         messages = Messages(socket)
         runner = Runner(kit.runnables, lane, armed, logs.bound, settings.max_result, messages, title.show)
         kit.resources.begin(place.group)
-        serve(socket, messages, lane, runner, os.getpid(), kit.figures, kit.care.collect)
+        serve(socket, messages, lane, runner, os.getpid(), kit.figures, kit.care.collect, kit.services.lively)
         kit.resources.close()

@@ -15,8 +15,9 @@ import pytest
 
 from tests.process.http_servers import Behaviour, Server, servers
 from tests.process.kit import HERE, Background, Node, eventually, failure, place, run_cli, running
-from toolring import Client, traced
+from toolring import Client, Service, traced
 from toolring.errors import (
+    ConfigError,
     Expired,
     InvalidArguments,
     LoadError,
@@ -424,3 +425,47 @@ def test_without_httpx_it_is_said_what_to_install(tmp_path: Path) -> None:
     assert told.returncode == 3
     assert "pip install 'toolring[http]'" in told.stderr
     assert LoadError.exit_status == 3
+
+
+def test_the_configuration_is_shown_without_what_the_environment_holds(tmp_path: Path) -> None:
+    file = tmp_path / "toolring.toml"
+    file.write_text(
+        '[services.shop]\nendpoints = ["http://127.0.0.1:1"]\nheaders = {A = "${SECRET_OF_MINE}"}\n'
+        "[groups.x]\nworkers = 1\n"
+    )
+    for words in ((), ("--json",)):
+        told = run_cli("config", "--config", str(file), *words, SECRET_OF_MINE="hunter2")
+        assert told.returncode == 0, told.stderr
+        assert "services.shop.balancer" in told.stdout
+        assert "groups.x.tools" in told.stdout
+        assert "hunter2" not in told.stdout
+
+
+def test_health_is_told_while_nobody_asks() -> None:
+    settings = 'health_check = "/healthz"\nhealth_interval = 0.1'
+    with servers(2) as two, serving(two, settings, workers=1) as node, node.client() as client:
+        for tool in ("read", "read_async"):
+            ports(client, 2, tool)
+        two[0].well = False
+
+        def down() -> bool:
+            shown = node.status()["services"]["shop"]["endpoints"][two[0].url]
+            return bool(shown["health"] == {"down": 2})
+
+        eventually(down, "both workers have told")
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        ({"name": "a b"}, "no name of a service"),
+        ({"endpoints": "http://127.0.0.1:1"}, "not a list"),
+        ({"openapi": "x.json"}, "whose node makes the tools"),
+        ({"timeout": "x"}, "timeout"),
+        ({"nosuch": 1}, "nosuch"),
+    ],
+)
+def test_services_by_hand_are_checked_too(words: dict[str, Any], what: str) -> None:
+    settings: dict[str, Any] = {"name": "shop", "endpoints": ["http://127.0.0.1:1"], **words}
+    with pytest.raises(ConfigError, match=what):
+        Service(**settings)

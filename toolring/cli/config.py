@@ -18,10 +18,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     loaded = effective(options)
     values = flat(loaded.config)
+    sources = {name: loaded.sources.get(name, "default") for name in values}
     if options.json:
-        print(json.dumps({name: {"value": value, "source": loaded.sources[name]} for name, value in values.items()}))
+        print(json.dumps({name: {"value": value, "source": sources[name]} for name, value in values.items()}))
         return 0
-    print(
-        table(("SETTING", "VALUE", "FROM"), [(name, json.dumps(v), loaded.sources[name]) for name, v in values.items()])
-    )
+    print(table(("SETTING", "VALUE", "FROM"), [(name, json.dumps(v), sources[name]) for name, v in values.items()]))
     return 0

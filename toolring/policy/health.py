@@ -85,6 +85,8 @@ class HealthPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         for name in ("eject", "longest"):
             if not 0 < getattr(self, name) < inf:
                 raise ValueError(f"{name}={getattr(self, name)!r} is not a positive number of seconds")
+        if self.longest < self.eject:
+            raise ValueError(f"longest={self.longest!r} is less than eject={self.eject!r}")
         if self.slower and not 1 < self.slower < inf:
             raise ValueError(f"slower={self.slower!r} must be more than 1, or 0")
 

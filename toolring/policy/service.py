@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from math import inf
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -13,6 +12,7 @@ from toolring.policy.breaker import BreakerPolicy
 from toolring.policy.health import HealthPolicy
 
 LONGEST_PATH: Final = 8000
+MOST_SECONDS: Final = 86_400.0
 MOST_ENDPOINTS: Final = 256
 """Of all services of a node together."""
 REPEATABLE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
@@ -47,7 +47,7 @@ class ServicePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """A path that answers 2xx as long as an endpoint is well, as ``/healthz``; empty: none is asked."""
     health_interval: float = 5.0
     health_timeout: float = 1.0
-    ejection: HealthPolicy = HealthPolicy()
+    ejection: HealthPolicy = HealthPolicy(panic=0.3)
     """When an endpoint that fails is left alone, and for how long."""
     breaker: bool | BreakerPolicy = True
     """Of each endpoint; false: none."""
@@ -70,14 +70,13 @@ class ServicePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     def __post_init__(self) -> None:
         if not self.endpoints:
             raise ValueError("endpoints is empty; it needs at least one, as http://127.0.0.1:8080")
-        if len(set(self.bases)) != len(self.bases):
+        places = [_check_endpoint(base) for base in self.bases]
+        if len(set(places)) != len(places):
             raise ValueError("endpoints names one twice")
-        for base in self.bases:
-            _check_endpoint(base)
         for name in ("timeout", "connect_timeout", "health_interval", "health_timeout"):
-            if not 0 < getattr(self, name) < inf:
-                raise ValueError(f"{name}={getattr(self, name)!r} is not a positive number of seconds")
-        if not 0 <= self.retry_delay < inf:
+            if not 0 < getattr(self, name) <= MOST_SECONDS:
+                raise ValueError(f"{name}={getattr(self, name)!r} is not a number of seconds, 0 to {MOST_SECONDS:.0f}")
+        if not 0 <= self.retry_delay <= MOST_SECONDS:
             raise ValueError(f"retry_delay={self.retry_delay!r} is not a number of seconds")
         if not 0 <= self.retries <= 100:
             raise ValueError(f"retries={self.retries!r} is not from 0 to 100")
@@ -115,7 +114,8 @@ def check_path(path: str, what: str = "path") -> None:
     if not path.startswith("/") or path.startswith("//"):
         raise ValueError(f"{what} {path!r:.200} must begin with one /: which host is asked the configuration says")
     if any(ord(one) < 33 or ord(one) == 127 or one in "\\#?" for one in path) or "%00" in path:
-        raise ValueError(f"{what} {path!r:.200} holds a blank, a control character, or one of \\ # ?")
+        hint = "; a query is given by params=" if "?" in path else ""
+        raise ValueError(f"{what} {path!r:.200} holds a blank, a control character, or one of \\ # ?{hint}")
     if len(path) > LONGEST_PATH:
         raise ValueError(f"{what} {path!r:.100} has {len(path)} characters, more than {LONGEST_PATH}")
     plain = path.lower()
@@ -128,15 +128,17 @@ def check_path(path: str, what: str = "path") -> None:
 
 def check_header(name: str, value: str = "") -> None:
     """Raise ValueError unless a header may be set."""
-    if not isinstance(value, str) or not value.isascii() or not value.replace("\t", " ").isprintable():
-        raise ValueError(f"the header {name} = {value!r:.100} is not printable ASCII")
+    fits = isinstance(value, str) and value.isascii() and value.replace("\t", " ").isprintable()
+    if not fits or value != value.strip():
+        raise ValueError(f"the header {name} has a value that is not printable ASCII, or begins or ends with a blank")
     if not _HEADER.fullmatch(name):
         raise ValueError(f"{name!r:.100} is not the name of a header")
     if name.lower() in _OURS:
         raise ValueError(f"the header {name} is made by toolring itself")
 
 
-def _check_endpoint(base: str) -> None:
+def _check_endpoint(base: str) -> tuple[str, str, int | None, str]:
+    """Where it is, however it is written. Raises ValueError."""
     if any(ord(one) < 33 or one in "?#" for one in base) or ".." in base.partition("://")[2].partition("/")[0]:
         raise ValueError(f"endpoint {base!r} holds what no URL of a service may: a blank, ? or #, an empty name")
     try:
@@ -150,3 +152,4 @@ def _check_endpoint(base: str) -> None:
         raise ValueError(f"endpoint {base!r} may have no user and no placeholder besides {{version}}")
     if parts.path:
         check_path(parts.path, f"endpoint {base!r}: its path")
+    return parts.scheme, parts.hostname or "", port or {"http": 80, "https": 443}[parts.scheme], parts.path

@@ -6,17 +6,29 @@ Written once for both faces of a service: ``attempts`` yields what is to be done
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
-from math import inf
 from typing import Any, Final, NamedTuple
 
 from toolring.errors import InvalidArguments, ServiceError, ServiceUnavailable
 from toolring.policy.retry import LONGEST_DELAY, delay
-from toolring.policy.service import REPEATABLE_METHODS, check_header, check_path
+from toolring.policy.service import MOST_SECONDS, REPEATABLE_METHODS, check_header, check_path
 from toolring.workers.services.endpoints import Endpoints, Ticket
 
 METHODS: Final = frozenset({*REPEATABLE_METHODS, "POST", "PATCH"})
 _BODY_SHOWN: Final = 2000
 """Characters of an answer that an error shows."""
+
+
+_KINDS: Final[Mapping[str, Any]] = {
+    "method": str,
+    "path": str,
+    "data": Mapping | None,
+    "content": bytes | str | None,
+    "headers": Mapping,
+    "timeout": int | float | None,
+    "idempotent": bool | None,
+    "route": str,
+    "expect": tuple | list | set | frozenset,
+}
 
 
 class Request(NamedTuple):
@@ -72,14 +84,18 @@ class Outcome(NamedTuple):
 
 
 def checked(request: Request) -> Request:
-    """Raise InvalidArguments for what must not be sent."""
+    """Raise InvalidArguments for what must not be sent, or can't be."""
+    for name, kinds in _KINDS.items():
+        value = getattr(request, name)
+        if not isinstance(value, kinds) or isinstance(value, bool) is not (name == "idempotent" and value is not None):
+            raise InvalidArguments(f"{name}={value!r:.100} is of a wrong type, {type(value).__name__}", argument=name)
     try:
         check_path(request.path)
         for name, value in request.headers.items():
             check_header(name, value)
     except ValueError as error:
         raise InvalidArguments(str(error), argument="path") from None
-    if request.timeout is not None and not 0 < request.timeout < inf:
+    if request.timeout is not None and not 0 < request.timeout <= MOST_SECONDS:
         raise InvalidArguments(f"timeout={request.timeout!r} is not a positive number of seconds", argument="timeout")
     if request.method not in METHODS:
         raise InvalidArguments(f"method {request.method!r} is none of {', '.join(sorted(METHODS))}", argument="method")
@@ -172,7 +188,7 @@ class Way:
         response = outcome.response
         shown = response.text[:_BODY_SHOWN]
         said = f": {shown.splitlines()[0][:200]}" if shown.strip() else ""
-        if outcome.status < 400:
+        if outcome.status < 400 and "location" in response.headers:
             said = f", a redirect to {response.headers.get('location', '?')[:200]!r}, which is not followed"
         text = f"{what}: {where} answered {outcome.status}{said}{often}"
         error = ServiceError(text, **facts, status=outcome.status, body=shown)

@@ -25,8 +25,8 @@ class Services:
         """Raises ConfigError for what a service lacks."""
         self._sources: dict[str, Source] = {}
         self._faces: dict[tuple[str, bool], Any] = {}
-        self.used = False
-        """Some tool asks for one."""
+        self.lively = False
+        """What is known of one that some tool asks for changes by itself: its endpoints are asked for their health."""
         first = 0
         for name, policy in policies.items():
             self._sources[name] = Source(name, policy, balancer_of(name, policy, balancers), calls, first)
@@ -57,8 +57,8 @@ class Services:
         return source
 
     def _face(self, tool: Tool[..., Any], asked: str, concurrent: bool) -> Any:
-        self.used = True
         source = self._source(tool, asked)
+        self.lively = self.lively or bool(source.wire.policy.health_check)
         key = (source.endpoints.name, concurrent)
         if key not in self._faces:
             self._faces[key] = (AsyncService if concurrent else Service).of(source)

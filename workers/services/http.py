@@ -18,7 +18,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from toolring.errors import ConfigError, InvalidArguments
-from toolring.policy.service import ServicePolicy
+from toolring.policy.service import ServicePolicy, check_header
 from toolring.workers.services.attempts import Attempt, Outcome, Request
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ class Wire:
         """Why there is no answer."""
         core = self._core
         where, whole = attempt.base, attempt.timeout >= self.policy.timeout
-        why = str(error) or type(error).__name__
+        why = str(error) or "the connection was lost"
         if isinstance(error, core.ConnectTimeout):
             limit = min(self.policy.connect_timeout, attempt.timeout)
             text = f"{where}: no connection within {limit:.3g} s"
@@ -148,7 +148,7 @@ class Wire:
         if isinstance(error, core.TimeoutException):
             return Outcome(error=f"no answer from {where} within {attempt.timeout:.3g} s", blame=whole)
         if isinstance(error, core.LocalProtocolError):
-            return Outcome(error=f"the request can't be sent: {why}", blame=False)
+            return Outcome(error="the request can't be sent: it breaks the rules of HTTP", blame=False)
         return Outcome(error=f"{where}: {why}", sent=not isinstance(error, core.ConnectError | UnicodeError))
 
 
@@ -177,11 +177,16 @@ def _expanded(service: str, header: str, value: str) -> str:
         try:
             return os.environ[found[1]]
         except KeyError:
-            key = f"services.{service}.headers"
             text = f"{key}: {header} needs the environment variable {found[1]}, which the node doesn't have"
             raise ConfigError(text, key=key) from None
 
-    return _VARIABLE.sub(read, value)
+    key = f"services.{service}.headers"
+    whole = _VARIABLE.sub(read, value)
+    try:
+        check_header(header, whole)
+    except ValueError as error:
+        raise ConfigError(f"{key}: {error}", key=key) from None
+    return whole
 
 
 def _seconds(retry_after: str | None) -> float | None:
@@ -200,7 +205,13 @@ def query(params: Params) -> list[tuple[str, Any]] | None:
     if params is None:
         return None
     found: list[tuple[str, Any]] = []
-    for key, value in params.items() if isinstance(params, Mapping) else params:
+    try:
+        pairs = [(key, value) for key, value in (params.items() if isinstance(params, Mapping) else params)]
+    except (TypeError, ValueError):
+        raise InvalidArguments(
+            f"params={params!r:.100} is no mapping and no list of pairs", argument="params"
+        ) from None
+    for key, value in pairs:
         values = value if isinstance(value, list | tuple) else [value]
         found += [(key, one) for one in values if one is not None]
     return found

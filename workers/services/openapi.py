@@ -9,10 +9,11 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
-from toolring.policy.service import check_header
+from toolring.policy.service import check_header, check_path
 
 METHODS: Final = ("get", "put", "post", "delete", "options", "head", "patch")
 _UNFIT: Final = re.compile(r"[^A-Za-z0-9_.-]+")
+_PLACE: Final = re.compile(r"\{([^{}]*)\}")
 _NO_IDENTIFIER: Final = re.compile(r"\W")
 _NO_SCHEMA: Final = frozenset({"xml", "externalDocs", "discriminator", "example", "nullable"})
 """Of OpenAPI, and nothing that JSON Schema knows."""
@@ -134,6 +135,8 @@ class _Reader:
             return self._operation(name, path, method, item, said)
         except DocumentError as error:
             return Refused(name, str(error))
+        except RecursionError:
+            return Refused(name, "its schemas nest too deeply, or hold themselves without a reference")
         except (KeyError, TypeError, AttributeError) as error:
             return Refused(name, f"it is malformed ({type(error).__name__}: {error})")
 
@@ -160,7 +163,11 @@ class _Reader:
             for one, its in schemas.body(schema, needed_body, properties):
                 taken.append(one)
                 properties[one.argument] = its
-        for place in re.findall(r"\{([^{}]*)\}", path):
+        try:
+            check_path(_PLACE.sub("x", path))
+        except ValueError as error:
+            raise DocumentError(str(error)) from None
+        for place in _PLACE.findall(path):
             if not any(one.where == "path" and one.name == place for one in taken):
                 raise DocumentError(f"its path has {{{place}}}, which is no parameter")
         whole: dict[str, Any] = {"type": "object", "properties": properties, "additionalProperties": False}
@@ -180,10 +187,14 @@ class _Reader:
             raise DocumentError(f"the parameter {wire!r} has a name that is no text; quote it")
         if where == "header" and wire.lower() in ("accept", "content-type", "authorization"):
             return None  # by the standard these are described elsewhere
+        if where not in (*_STYLES, "cookie"):
+            raise DocumentError(f"the parameter {wire!r} is in {where!r}, which is no place for one")
         if where == "header":
             try:
                 check_header(wire)
             except ValueError as error:
+                if not required:
+                    return None
                 raise DocumentError(str(error)) from None
         if where not in _STYLES:
             if required:

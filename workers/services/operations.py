@@ -55,7 +55,9 @@ def operations(service: str, policy: ServicePolicy) -> list[Tool[..., Any]]:
                     found[name] = OperationTool(service, policy, one)
                 except (DocumentError, LoadError) as error:
                     left_out[one.id] = str(error)
-    except DocumentError as error:
+                except RecursionError:
+                    left_out[one.id] = "its schemas nest too deeply"
+    except (DocumentError, RecursionError) as error:
         raise ConfigError(f"{key} = {policy.openapi!r}: {error}", key=key) from None
     for name in policy.operations:
         if name not in found and not any(tool.operation.id == name for tool in found.values()):

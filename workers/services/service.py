@@ -17,7 +17,7 @@ from toolring.errors import ConfigError
 from toolring.given import GivenService
 from toolring.plugins.registry import load_plugins
 from toolring.policy.pool import Factory
-from toolring.policy.service import ServicePolicy
+from toolring.policy.service import NAME, ServicePolicy
 from toolring.tracing import trace_headers
 from toolring.workers.services.attempts import Outcome, Pause, Request, attempts, checked
 from toolring.workers.services.checks import Checks
@@ -93,6 +93,10 @@ class _Face(GivenService):
         Raises:
             ConfigError: a setting is unknown or makes no sense, or httpx is missing.
         """
+        if isinstance(endpoints, str):
+            raise ConfigError(
+                f"service {name!r}: endpoints={endpoints!r} is a text, not a list of them", key="endpoints"
+            )
         self._begin(source_of(name, {"endpoints": tuple(endpoints), **settings}), True)
 
     def _begin(self, source: Source, own: bool) -> None:
@@ -270,6 +274,12 @@ class AsyncService(_Face):
 
 def source_of(name: str, settings: Mapping[str, Any]) -> Source:
     """A service by itself, with the balancers that plugins offer. Raises ConfigError."""
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise ConfigError(f"{name!r} is no name of a service: letters, digits, '_', '.' or '-'", key="name")
+    if settings.get("openapi"):
+        raise ConfigError(
+            f"service {name!r}: openapi= is for [services.{name}], whose node makes the tools", key="openapi"
+        )
     try:
         policy = msgspec.convert(dict(settings), ServicePolicy)
     except (msgspec.ValidationError, ValueError) as error:

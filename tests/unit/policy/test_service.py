@@ -61,6 +61,9 @@ def test_endpoints(endpoint: str) -> None:
     ("settings", "what"),
     [
         ({"timeout": 0.0}, "timeout"),
+        ({"timeout": 1e12}, "timeout"),
+        ({"headers": {"a": " x"}}, "header a"),
+        ({"headers": {"a": "x\r\ny: z"}}, "header a"),
         ({"connect_timeout": float("inf")}, "connect_timeout"),
         ({"health_interval": float("nan")}, "health_interval"),
         ({"health_timeout": -1.0}, "health_timeout"),
@@ -89,6 +92,9 @@ def test_endpoints_differ_and_there_is_one() -> None:
         ServicePolicy()
     with pytest.raises(ValueError, match="twice"):
         policy("http://a", "http://a/")
+    for other in ("http://A", "http://a:80"):
+        with pytest.raises(ValueError, match="twice"):
+            policy("http://a", other)
 
 
 @pytest.mark.parametrize("path", ["/", "/a", "/a//b", "/a/b.c/..d", "/%20", "/a;b=c", "/é"])

@@ -423,3 +423,23 @@ def test_header_values_that_cannot_be_sent(value: Any) -> None:
 def test_methods_that_there_are_not(method: str) -> None:
     with pytest.raises(InvalidArguments, match="method"):
         checked(Request(method, "/x"))
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"expect": 404},
+        {"timeout": "x"},
+        {"timeout": True},
+        {"data": [["a", "b"]]},
+        {"content": 5},
+        {"headers": ["a"]},
+        {"headers": {"a": 1}},
+        {"idempotent": 1},
+        {"route": 5},
+        {"path": 5},
+    ],
+)
+def test_what_is_of_a_wrong_type(more: dict[str, Any]) -> None:
+    with pytest.raises(InvalidArguments):
+        checked(Request(**{"method": "GET", "path": "/x", **more}))

@@ -60,6 +60,11 @@ def test_secrets_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("SHOP_TOKEN", "s3cret")
     made = wire(headers={"Authorization": "Bearer ${SHOP_TOKEN}"}).request(ATTEMPT, Request("GET", "/x"))
     assert made.headers["authorization"] == "Bearer s3cret"
+    for bad in ("hunter2\n", "", "hunter2\u00e4"):
+        monkeypatch.setenv("SHOP_TOKEN", bad)
+        with pytest.raises(ConfigError, match=r"services.shop.headers") as caught:
+            wire(headers={"Authorization": "Bearer ${SHOP_TOKEN}"})
+        assert "hunter" not in str(caught.value)
     monkeypatch.delenv("SHOP_TOKEN")
     with pytest.raises(ConfigError, match="SHOP_TOKEN"):
         wire(headers={"Authorization": "Bearer ${SHOP_TOKEN}"})

@@ -171,7 +171,8 @@ def test_kinds_of_bodies(media: str, kind: str) -> None:
         ({"requestBody": {}}, "unknown"),
         ({"parameters": [param("c", "cookie", required=True)]}, "cookie"),
         ({"parameters": [param("a", "query", style="odd")]}, "'odd'"),
-        ({"parameters": [param("Host", "header")]}, "Host"),
+        ({"parameters": [param("Host", "header", required=True)]}, "Host"),
+        ({"parameters": [param("x", "foo")]}, "'foo'"),
         ({"parameters": [{"$ref": "other.yaml#/x"}]}, "leads out of the document"),
         ({"parameters": [{"$ref": "#/components/none"}]}, "there is no"),
         ({"parameters": [{"$ref": "#/components/parameters/Me"}]}, "leads to itself"),
@@ -265,3 +266,18 @@ def test_names_that_clash_twice() -> None:
 def test_names_that_are_no_text_are_refused() -> None:
     assert "quote it" in refusal({"parameters": [param(True, "query")]})  # type: ignore[arg-type]
     assert "quote it" in refusal(body({"properties": {False: {}, "b": {}}}), method="post")
+
+
+@pytest.mark.parametrize("path", ["//evil/x", "/../x", "/x?y=1", "/a/%2e%2e/b"])
+def test_paths_that_could_never_be_asked_for(path: str) -> None:
+    assert "path" in refusal({}, path)
+
+
+def test_schemas_that_hold_themselves() -> None:
+    held: dict[str, Any] = {"type": "object", "properties": {}}
+    held["properties"]["n"] = held
+    assert "themselves" in refusal(body({"properties": {"a": held}}), method="post")
+
+
+def test_a_header_that_nobody_may_set_is_left_out() -> None:
+    assert one({"parameters": [param("Host", "header"), param("X-A", "header")]}).schema["properties"].keys() == {"X-A"}
