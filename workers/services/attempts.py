@@ -129,7 +129,7 @@ def attempts(
             return outcome.response
         seconds = way.pause(outcome)
         in_time = deadline is None or endpoints.clock() + seconds < deadline
-        if not (_helps(endpoints, request, outcome) and in_time and way.may_go_on(outcome)):
+        if not (_helps(endpoints, request, outcome) and in_time and way.may_go_on(seconds)):
             raise way.error(outcome)
         yield Pause(seconds)
 
@@ -142,8 +142,8 @@ class Way:
         self._request = request
         self._tried: list[int] = []
         self._last: Outcome | None = None
-        self._sent = False
-        """Something of it may have reached the service."""
+        self._told: tuple[Outcome, int] | None = None
+        """The last that may have reached the service, and where: it tells more than one that reached nobody."""
 
     def next(self) -> Ticket:
         """An endpoint that wasn't tried since each had its turn. Raises ServiceUnavailable, or what it has come to."""
@@ -160,7 +160,8 @@ class Way:
     def went(self, ticket: Ticket, outcome: Outcome) -> None:
         self._tried.append(ticket.endpoint)
         self._last = outcome
-        self._sent = self._sent or outcome.sent
+        if outcome.sent:
+            self._told = outcome, ticket.endpoint
 
     def pause(self, outcome: Outcome) -> float:
         """Seconds before the next attempt. A service's own wish counts, if there is no other endpoint."""
@@ -168,22 +169,25 @@ class Way:
         alone = len(set(self._tried)) == len(self._endpoints.all)
         return max(seconds, outcome.retry_after) if outcome.retry_after is not None and alone else seconds
 
-    def may_go_on(self, outcome: Outcome) -> bool:
-        """Are there attempts left, and is it worth the wait?"""
-        patient = self.pause(outcome) <= LONGEST_DELAY
-        return patient and len(self._tried) <= self._endpoints.policy.retries and self._endpoints.may_retry()
+    def may_go_on(self, seconds: float) -> bool:
+        """Are there attempts left, and is it worth so long a wait?"""
+        left = len(self._tried) <= self._endpoints.policy.retries
+        return left and seconds <= LONGEST_DELAY and self._endpoints.may_retry()
 
     def error(self, outcome: Outcome) -> ServiceError:
         """What the caller hears in the end."""
         endpoints, request, made = self._endpoints, self._request, len(self._tried)
         what = f"{endpoints.name}: {request.method} {request.path}"
-        where = endpoints.all[self._tried[-1]].base if made else ""
+        at = self._tried[-1] if made else None
+        if not outcome.sent and self._told is not None:
+            outcome, at = self._told
+        where = "" if at is None else endpoints.all[at].base
         often = f" (attempts: {made})" if made > 1 else ""
         facts: dict[str, Any] = {"service": endpoints.name, "endpoint": where, "attempts": made}
         if outcome.retry_after is not None:
             facts["retry_after"] = outcome.retry_after
         if not outcome.status:
-            kind = ServiceError if self._sent else ServiceUnavailable
+            kind = ServiceUnavailable if self._told is None else ServiceError
             return kind(f"{what}: {outcome.error}{often}", **facts, cause=outcome.error)
         response = outcome.response
         shown = response.text[:_BODY_SHOWN]

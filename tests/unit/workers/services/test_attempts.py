@@ -193,7 +193,11 @@ def test_an_answer_that_is_expected_is_no_failure() -> None:
 def test_once_something_may_have_arrived_it_is_not_said_that_nothing_did() -> None:
     world = World(2, retries=1)
     world.does = {"http://a": CUT, "http://b": GONE}
-    assert type(world.fails("DELETE")) is ServiceError
+    error = world.fails("DELETE")
+    assert type(error) is ServiceError
+    assert (error.facts["endpoint"], error.facts["cause"]) == ("http://a", CUT.error), "which tells more"
+    world.does["http://a"] = answer(503)
+    assert world.fails().facts["status"] == 503
     assert type(world.fails(deadline=99.0)) is ServiceUnavailable, "nothing was sent at all"
 
 
