@@ -35,6 +35,7 @@ QUESTIONS: Final = (
     "recycle",
     "memory",
     "collect",
+    "trace",
     "breakers",
     "breaker",
 )
@@ -90,6 +91,8 @@ class Admin:
                 return self._recycle(params.get("worker"), params.get("group"))
             if what == "memory":
                 return {"history": self.memory.history(now), "workers": self._memories()}
+            if what == "trace":
+                return self.memory.trace(params.get("worker"), params.get("seconds"), params.get("most"))
             if what == "collect":
                 return {"workers": self.memory.collect(params.get("worker"))}
             if what == "breakers":

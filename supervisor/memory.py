@@ -14,13 +14,15 @@ from typing import Any, Final
 from toolring.errors import InvalidArguments
 from toolring.plugins.specs import MemoryEvent
 from toolring.policy.memory import MemoryPolicy
-from toolring.protocol import Collect
+from toolring.protocol import Collect, Trace
 from toolring.supervisor.core import Core
 from toolring.supervisor.fleet import Life, Worker
 from toolring.supervisor.watch import Watch
 
 SAMPLE_SECONDS: Final = 5.0
 LOOK_SECONDS: Final = 0.5
+MOST_TRACED: Final = 3600.0
+MOST_LINES: Final = 100
 SAMPLES: Final = 720
 """An hour of them."""
 
@@ -42,6 +44,7 @@ class Memory:
         self._measure = measure
         self._tell = tell
         self._next = self._next_look = 0.0
+        self._traces = 0
         self._beyond: dict[bytes, float] = {}
         """Since when each worker has been beyond ``kill_rss``."""
         self._history: dict[str, deque[tuple[float, int]]] = {}
@@ -100,20 +103,36 @@ class Memory:
         self._sample(now)
         return {name: [[round(now - when, 1), size] for when, size in kept] for name, kept in self._history.items()}
 
+    def trace(self, which: Any, seconds: Any, most: Any) -> dict[str, Any]:
+        """Have a worker find out which allocations grow. Raises InvalidArguments."""
+        if not isinstance(seconds, int | float) or not 0 < seconds <= MOST_TRACED:
+            why = f"seconds={seconds!r:.100} is not a number of seconds, up to {MOST_TRACED:.0f}"
+            raise InvalidArguments(why, argument="seconds")
+        if type(most) is not int or not 0 < most <= MOST_LINES:
+            raise InvalidArguments(f"most={most!r:.100} is not a number of lines, 1 to {MOST_LINES}", argument="most")
+        (worker,) = self._chosen(which if type(which) is int else -1)[:1]
+        self._traces += 1
+        self._core.says.append((worker, Trace(self._traces, float(seconds), most)))
+        return {"worker": worker.slot.index, "pid": worker.pid, "number": self._traces}
+
     def collect(self, which: Any) -> list[dict[str, int]]:
         """Have a worker, or all, collect their garbage between two jobs and give back what is free.
 
         Raises InvalidArguments for one that isn't there.
         """
+        chosen = self._chosen(which)
+        for worker in chosen:
+            self._core.says.append((worker, Collect()))
+        return [{"worker": worker.slot.index, "pid": worker.pid, "rss": self._measure(worker.pid)} for worker in chosen]
+
+    def _chosen(self, which: Any) -> list[Worker]:
         ready = self._core.fleet.ready
         number = which if type(which) is int else -1
         chosen = [worker for worker in ready if which is None or number in (worker.slot.index, worker.pid)]
         if not chosen:
             known = ", ".join(f"{worker.slot.index} (pid {worker.pid})" for worker in ready)
             raise InvalidArguments(f"no worker {which!r} is ready; there is {known or 'none now'}", argument="worker")
-        for worker in chosen:
-            self._core.says.append((worker, Collect()))
-        return [{"worker": worker.slot.index, "pid": worker.pid, "rss": self._measure(worker.pid)} for worker in chosen]
+        return chosen
 
 
 _TOLD: Final = ("kind", "value", "threshold", "advice")

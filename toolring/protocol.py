@@ -254,6 +254,15 @@ class Collect(msgspec.Struct, array_like=True, tag="collect"):
     """To a worker: collect garbage between two jobs, and give back what is free."""
 
 
+class Trace(msgspec.Struct, array_like=True, tag="trace"):
+    """To a worker: find out which allocations grow, for so many seconds; its figures tell so many lines of them."""
+
+    number: int
+    """Of this request, for whoever waits for what comes of it."""
+    seconds: float
+    most: int
+
+
 class Halt(msgspec.Struct, array_like=True, tag="halt"):
     """To a worker that runs many at once: cancel these, by their sequence numbers."""
 
@@ -282,7 +291,7 @@ class Loads(msgspec.Struct, array_like=True, tag="loads"):
 
 FromClient = Hello | Submit | Cancel | More | Ping | Ask | Bye
 FromNode = Welcome | Answers | Parts | Pong | Told | Refused | Probe
-FromSupervisor = Batch | Halt | More | Collect | Stop
+FromSupervisor = Batch | Halt | More | Collect | Trace | Stop
 FromWorker = Ready | Done | Parts | Loads | Leaving
 
 encode = msgspec.msgpack.Encoder().encode

@@ -17,10 +17,25 @@ from msgspec import Raw
 
 from toolring import protocol
 from toolring.lane import TURNED, Lane
-from toolring.protocol import INLINE, NIL, Answer, Batch, Collect, Done, Halt, Leaving, Loads, More, Part, Parts, Ready
+from toolring.protocol import (
+    INLINE,
+    NIL,
+    Answer,
+    Batch,
+    Collect,
+    Done,
+    Halt,
+    Leaving,
+    Loads,
+    More,
+    Part,
+    Parts,
+    Ready,
+    Trace,
+)
 from toolring.workers.async_runner import AsyncRunner
 from toolring.workers.journal import LARGEST, Journal
-from toolring.workers.loop import IDLE_REPORT_SECONDS, Socket, descriptor, has_arrived, receive, say
+from toolring.workers.loop import IDLE_REPORT_SECONDS, Reports, Socket, descriptor, has_arrived, receive, say
 from toolring.workers.resources import Resources
 from toolring.workers.runnable import Runnable
 
@@ -42,9 +57,7 @@ class AsyncLoop:
         runnables: Mapping[str, Runnable],
         make_logger: Callable[..., Any],
         max_result: int,
-        figures: Callable[[], dict[str, Any]],
-        collect: Callable[[], None],
-        lively: bool = False,
+        reports: Reports,
     ) -> None:
         self._socket = socket
         self._fd = descriptor(socket)
@@ -52,9 +65,7 @@ class AsyncLoop:
         self._journal = Journal(lane)
         self._runner = AsyncRunner(runnables, lane, make_logger, max_result, self._answer, self._part)
         self._make_logger = make_logger
-        self._figures = figures
-        self._collect = collect
-        self._lively = lively
+        self._reports = reports
         self._reporting = False
         self._answers: list[Answer] = []
         self._parts: list[Part] = []
@@ -99,8 +110,8 @@ class AsyncLoop:
             elif isinstance(message, More):
                 if (run := self._runner.runs.get(message.id)) is not None:
                     run.more(message.granted)
-            elif isinstance(message, Collect):
-                self._collect()
+            elif isinstance(message, Collect | Trace):
+                self._reports.tend(message)
                 self._report()
             else:
                 self._stop()
@@ -187,8 +198,8 @@ class AsyncLoop:
 
     def _report(self) -> None:
         self._reporting = False
-        say(self._socket, Loads(self._figures()))
-        if self._lively and not self._reporting:
+        say(self._socket, Loads(self._reports.figures()))
+        if self._reports.lively and not self._reporting:
             self._reporting = True
             self._loop.call_later(IDLE_REPORT_SECONDS, self._report)
 
@@ -218,15 +229,13 @@ def serve(
     group: str,
     make_logger: Callable[..., Any],
     max_result: int,
-    figures: Callable[[], dict[str, Any]],
-    collect: Callable[[], None],
-    lively: bool = False,
+    reports: Reports,
 ) -> None:
     """Serve until told to stop, in an event loop of this process's main thread."""
 
     async def main() -> None:
         resources.begin(group)
-        await AsyncLoop(socket, lane, runnables, make_logger, max_result, figures, collect, lively).run(os.getpid())
+        await AsyncLoop(socket, lane, runnables, make_logger, max_result, reports).run(os.getpid())
         await resources.aclose()
 
     asyncio.run(main())

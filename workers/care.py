@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection
 from typing import Any, Final
 
 from toolring.policy.memory import Action, MemoryPolicy, Warden
+from toolring.workers.allocations import Allocations
 from toolring.workers.cache.base import Cache
 from toolring.workers.memory import Probe, trim
 
@@ -33,6 +34,11 @@ class Care:
         self._clock = clock
         self._thorough = clock()
         self._trims = self._collections = self._returned = 0
+        self._allocations = Allocations()
+        self._trace: tuple[int, float, float, int] | None = None
+        """The number of the request, since when allocations are traced, until when, and how many lines are wanted."""
+        self._grown: dict[str, Any] | None = None
+        """What came of it."""
 
     def figures(self) -> dict[str, Any]:
         """Look, do what is due, and tell: what was seen, what is wanted of the supervisor, and what is to be known."""
@@ -48,6 +54,7 @@ class Care:
                 self._trim()
             self.collect()
             self._warden.done(self._clock())
+        self._look_at_allocations(self._clock())
         trend = self._warden.trend
         return {
             "rss": seen.rss,
@@ -62,8 +69,28 @@ class Care:
             "collects": self._collections,
             "returned": self._returned,
             "wants": wants,
+            "allocations": self._grown,
             "alerts": [alert._asdict() for alert in verdict.alerts],
         }
+
+    @property
+    def traces(self) -> bool:
+        return self._trace is not None
+
+    def trace(self, number: int, seconds: float, most: int) -> None:
+        """Find out which allocations grow from now on; tools are some times slower meanwhile."""
+        self._allocations.start()
+        now = self._clock()
+        self._trace = number, now, now + seconds, most
+
+    def _look_at_allocations(self, now: float) -> None:
+        if self._trace is None or now < self._trace[2]:
+            return
+        number, since, _, most = self._trace
+        lines = [growth._asdict() for growth in self._allocations.top(most)]
+        self._grown = {"number": number, "seconds": round(now - since, 1), "top": lines}
+        self._trace = None
+        self._allocations.stop()
 
     def collect(self) -> None:
         """Collect garbage, and give what is free back to the system."""

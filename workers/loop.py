@@ -7,16 +7,16 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import zmq
 from msgspec import Raw
 
 from toolring import protocol
 from toolring.lane import AT, DONE, Lane
-from toolring.protocol import INLINE, NIL, Answer, Batch, Collect, Done, Leaving, Loads, More, Part, Parts, Ready
+from toolring.protocol import INLINE, NIL, Answer, Batch, Collect, Done, Leaving, Loads, More, Part, Parts, Ready, Trace
 from toolring.workers.journal import LARGEST, Journal
 from toolring.workers.runner import Runner
 
@@ -87,6 +87,19 @@ def receive(socket: Socket) -> tuple[protocol.FromSupervisor, Any]:
     except RecursionError:
         message = _decode_deep(head)
     return message, socket.recv(copy=False)
+
+
+class Reports(Protocol):
+    """What a worker tells of itself, and is asked to do between its jobs."""
+
+    @property
+    def lively(self) -> bool:
+        """Do its figures change although it does nothing?"""
+        ...
+
+    def figures(self) -> dict[str, Any]: ...
+
+    def tend(self, message: Collect | Trace) -> None: ...
 
 
 class Outbox:
@@ -192,22 +205,20 @@ def serve(
     lane: Lane,
     runner: Runner,
     pid: int,
-    figures: Callable[[], dict[str, Any]],
-    collect: Callable[[], None],
-    lively: bool = False,
+    reports: Reports,
 ) -> None:
     """Run batches until told to stop, or until this process must not run another tool.
 
-    ``figures`` are sent now and then after work: an idle worker's don't change, unless they are ``lively``.
+    Figures are sent now and then after work: an idle worker's don't change, unless they are lively.
     """
-    outbox = Outbox(socket, lane)
+    outbox, figures = Outbox(socket, lane), reports.figures
     run, add, flush = runner.run, outbox.add, outbox.flush
     monotonic = time.monotonic
     say(socket, Ready(pid))
     reported = 0.0
     stale = False
     while True:
-        while (stale or lively) and not messages.held:
+        while (stale or reports.lively) and not messages.held:
             if socket.poll(int((REPORT_SECONDS if stale else IDLE_REPORT_SECONDS) * 1000)):
                 break
             reported, stale = monotonic(), False
@@ -215,8 +226,8 @@ def serve(
         message, body = messages.next()
         if isinstance(message, More):
             continue  # of a job that is over
-        if isinstance(message, Collect):
-            collect()
+        if isinstance(message, Collect | Trace):
+            reports.tend(message)
             say(socket, Loads(figures()))
             continue
         if not isinstance(message, Batch):

@@ -22,6 +22,7 @@ from toolring.lane import INTERRUPT, Lane, register_for_fence, shared_calls
 from toolring.plugins.registry import Registry
 from toolring.plugins.specs import StoreSettings
 from toolring.process import ProcessLimits
+from toolring.protocol import Collect, Trace
 from toolring.settings import WorkerSettings
 from toolring.spec import ToolSpec
 from toolring.stamps import Stamps
@@ -80,6 +81,17 @@ class Kit:
     def begin(self, processes: int) -> None:
         """In the worker itself, of which there are so many."""
         self.care = Care(self._memory, processes, self.memories.values)
+
+    @property
+    def lively(self) -> bool:
+        return self.services.lively or self.care.traces
+
+    def tend(self, message: Collect | Trace) -> None:
+        """Do what the supervisor asks for."""
+        if isinstance(message, Trace):
+            self.care.trace(message.number, message.seconds, message.most)
+        else:
+            self.care.collect()
 
     def figures(self) -> dict[str, Any]:
         """What ``toolring status`` shows of a worker beside its jobs."""
@@ -194,8 +206,7 @@ def run(
                 place.group,
                 logs.bound,
                 settings.max_result,
-                kit.figures,
-                kit.care.collect,
+                kit,
             )
             return
         armed = Armed()
@@ -203,5 +214,5 @@ def run(
         messages = Messages(socket)
         runner = Runner(kit.runnables, lane, armed, logs.bound, settings.max_result, messages, title.show)
         kit.resources.begin(place.group)
-        serve(socket, messages, lane, runner, os.getpid(), kit.figures, kit.care.collect, kit.services.lively)
+        serve(socket, messages, lane, runner, os.getpid(), kit)
         kit.resources.close()

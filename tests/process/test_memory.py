@@ -136,6 +136,34 @@ def test_the_command_line_shows_and_collects() -> None:
         assert run_cli("collect", "99", address=node.address).returncode == 2
 
 
+def test_what_grows_is_found(tmp_path: Path) -> None:
+    with serving("", workers=1) as (node, directory), node.client() as client:
+        pid = client.call("leak", {"size": 4096})
+        slot = next(worker["id"] for worker in node.status()["workers"] if worker["pid"] == pid)
+        asked = client.trace(slot, 1.0, 3)
+        assert asked["pid"] == pid
+        for _ in range(10):
+            client.call("leak", {"size": 1 << 20})
+        told = eventually(lambda: client.memory()["workers"][str(slot)]["allocations"], "it is told, though it is idle")
+        assert told["number"] == asked["number"]
+        first = told["top"][0]
+        assert first["file"] == str(directory / "leaky.py")
+        assert first["bytes"] >= 10 << 20
+        again = run_cli("memory", "--top", str(slot), "--seconds", "0.2", address=node.address)
+        assert again.returncode == 0, again.stderr
+        for words in (("--top", "99"), ("--top", str(slot), "--seconds", "0")):
+            assert run_cli("memory", *words, address=node.address).returncode == 2
+
+
+def test_an_async_worker_traces_too() -> None:
+    with serving("", workers=1) as (node, _), node.client() as client:
+        pid = client.call("look")
+        slot = next(worker["id"] for worker in node.status()["workers"] if worker["pid"] == pid)
+        asked = client.trace(slot, 0.2)
+        told = eventually(lambda: client.memory()["workers"].get(str(slot), {}).get("allocations"))
+        assert told["number"] == asked["number"]
+
+
 def test_thresholds_that_make_no_sense(tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text("[memory]\nrss = 10\nkill_rss = 5\n")
     told = run_cli("serve", "--config", str(tmp_path / "c.toml"), "--bind", f"ipc://{tmp_path}/n")

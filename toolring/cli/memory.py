@@ -1,22 +1,29 @@
 """Show the memory of a node's workers and of its supervisor: what each has, how that went in the last hour, and whether
 it grows. The charts go from the least of a process to its most.
+
+With --top: which lines of a worker's code allocate what isn't given back, for as long as --seconds says.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import time
 from collections.abc import Sequence
 from typing import Any, Final
 
 from toolring.cli.options import add_address
 from toolring.cli.output import paint, table
+from toolring.errors import Expired
 
 WIDTH: Final = 40
+PATIENCE_SECONDS: Final = 20.0
 _BARS: Final = " ▁▂▃▄▅▆▇█"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--top", metavar="WORKER", type=int, help="trace this worker's allocations, by number or pid")
+    parser.add_argument("--seconds", type=float, default=10.0, help="for so long (10)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     add_address(parser)
 
@@ -25,6 +32,8 @@ def run(options: argparse.Namespace) -> int:
     from toolring.client.sync import Client
 
     with Client(options.address) as client:
+        if options.top is not None:
+            return _top(client, options)
         found = client.memory()
     print(json.dumps(found)) if options.json else _show(found)
     return 0
@@ -50,6 +59,26 @@ def _show(found: dict[str, Any]) -> None:
     heads = ("PROCESS", "MIB", "LEAST", "MOST", "OWN", "CHILDREN", "GROWS / MIN", "STATE")
     ago = found["history"]["supervisor"][0][0] if found["history"] else 0.0
     print(table((*heads, f"THE LAST {_span(ago)}"), rows))
+
+
+def _top(client: Any, options: argparse.Namespace) -> int:
+    """Its tools run on meanwhile; a worker that does nothing looks only every few seconds."""
+    chosen = client.trace(options.top, options.seconds)
+    until = time.monotonic() + options.seconds + PATIENCE_SECONDS
+    while True:
+        found = client.memory()["workers"].get(str(chosen["worker"]), {}).get("allocations")
+        if found is not None and found["number"] == chosen["number"]:
+            break
+        if time.monotonic() > until:
+            raise Expired(f"worker {chosen['worker']} told nothing in time: it is busy with one job, or was replaced")
+        time.sleep(0.1)
+    if options.json:
+        print(json.dumps({**chosen, **found}))
+        return 0
+    print(f"worker {chosen['worker']}, pid {chosen['pid']}: what grew within {found['seconds']:.1f} s")
+    rows = [(mib(one["bytes"]), one["blocks"], f"{one['file']}:{one['line']}") for one in found["top"]]
+    print(table(("MIB", "BLOCKS", "LINE"), rows))
+    return 0
 
 
 def chart(sizes: Sequence[float], width: int = WIDTH) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import tracemalloc
 from collections.abc import Iterator
 
 import pytest
@@ -74,6 +75,21 @@ def test_far_too_much_is_told_at_once_and_then_again(clock: Clock) -> None:
     assert care.figures()["wants"] is None
     clock.now += 5.0
     assert care.figures()["wants"] == "kill"
+
+
+def test_allocations_are_traced_for_a_while(clock: Clock) -> None:
+    care = Care(MemoryPolicy(), 1, list, clock)
+    care.trace(7, 10.0, 5)
+    kept = [bytearray(1000) for _ in range(2000)]
+    assert care.traces
+    assert care.figures()["allocations"] is None
+    clock.now += 10.0
+    told = care.figures()["allocations"]
+    assert (told["number"], told["seconds"]) == (7, 10.0)
+    assert told["top"][0]["file"] == __file__
+    assert told["top"][0]["blocks"] >= len(kept)
+    assert not care.traces
+    assert not tracemalloc.is_tracing()
 
 
 def test_somebody_may_want_a_collection(clock: Clock) -> None:
