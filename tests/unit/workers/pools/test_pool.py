@@ -274,11 +274,11 @@ def test_a_pool_that_was_started_has_its_least_number_before_anybody_asks() -> N
 def test_nothing_of_it_runs_before_its_use_or_after_its_end() -> None:
     before = _thread._count()  # with those that aren't Threads
     pool = Pool(Maker(), min=2)
-    assert _thread._count() == before
+    assert _thread._count() <= before
     with pool.acquire():
         pass
     pool.close()
-    eventually(lambda: _thread._count() == before)
+    eventually(lambda: _thread._count() <= before)
 
 
 def test_the_keeper_ends_with_the_last_resource() -> None:
