@@ -31,7 +31,7 @@ class Renewal(NamedTuple):
         """Why a worker of that sort is to be replaced now; empty if it isn't. ``luck`` is its own, from 0 to 1: of
         jobs and age it is granted so much less."""
         share = 1.0 - luck * (1.0 - LEAST_LUCK)
-        if self.memory and memory > self.memory:
+        if self.memory and memory > self.memory and jobs:  # else its successor would be no smaller
             return f"it has {memory} bytes of memory; max_memory is {self.memory}"
         if self.jobs and jobs >= self.jobs * share:
             return f"it has answered {jobs} jobs; max_jobs is {self.jobs}"

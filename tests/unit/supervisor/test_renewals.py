@@ -209,9 +209,10 @@ def test_a_successor_takes_the_place_of_one_that_dies_meanwhile(node: Node) -> N
 
 
 def test_limits_of_a_group() -> None:
-    node = made(Renewal(jobs=1, memory=1000))
+    node = made(Renewal(jobs=5, memory=1000))
     try:
         worker = serving(node)[0]
+        worker.answered = 1
         node.memory[worker.pid] = 1000
         wait(node, 2.0)
         assert not any(one.renew for one in serving(node))
@@ -223,6 +224,7 @@ def test_limits_of_a_group() -> None:
         leave(node)
         ask(node.clients[0], "write")
         used = start(node).record
+        used.answered = 4
         finish(node)
         wait(node, 0.3)
         assert "max_jobs" in used.renew
