@@ -92,9 +92,9 @@ class Admin:
             if what == "memory":
                 return {"history": self.memory.history(now), "workers": self._memories()}
             if what == "trace":
-                return self.memory.trace(params.get("worker"), params.get("seconds"), params.get("most"))
+                return self.memory.trace(params.get("worker"), params.get("seconds"), params.get("most"), now)
             if what == "collect":
-                return {"workers": self.memory.collect(params.get("worker"))}
+                return {"workers": self.memory.collect(params.get("worker"), now)}
             if what == "breakers":
                 of_tools = {tool.name: tool.circuit.figures(now) for tool in self._served()}
                 return {"breakers": {**of_tools, **self._services.breakers(self.loads.values())}}
@@ -184,7 +184,7 @@ class Admin:
             "group": slot.group.name,
             "pid": worker.pid or None,
             "state": state,
-            "generation": worker.slot.generation if worker.slot.worker is worker else None,
+            "generation": worker.generation,
             "jobs": len(worker.line),
             "answered": worker.answered,
             **({"renew": worker.renew} if worker.renew else {}),

@@ -83,7 +83,9 @@ class Worker:
         "answered",
         "at",
         "at_since",
+        "began_with",
         "endings",
+        "generation",
         "head",
         "held_up",
         "identity",
@@ -94,8 +96,8 @@ class Worker:
         "load",
         "luck",
         "many",
-        "memory",
         "next_ending",
+        "patience",
         "pid",
         "progress",
         "ready_since",
@@ -112,6 +114,7 @@ class Worker:
         self.slot = slot
         self.many = slot.group.many
         self.lane = lane
+        self.generation = slot.generation
         self.identity = identity
         self.life = Life.STARTING
         self.started = now
@@ -137,8 +140,10 @@ class Worker:
         self.ready_since = 0.0
         self.luck = random.random()
         """Its own share of what a renewal's limits vary by."""
-        self.memory = 0
-        """Bytes, when it was last measured."""
+        self.began_with = 0
+        """Bytes of memory, when it was ready."""
+        self.patience = 0.0
+        """Until then it may be busy with what it was asked for between two jobs."""
         self.renew = ""
         """Why it is to be renewed; empty: it isn't."""
         self.reason: str | None = None

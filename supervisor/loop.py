@@ -222,12 +222,18 @@ class Loop:
                     core.streams.told(worker, message.parts, now)
                 elif type(message) is Loads:
                     self.admin.loads[identity] = message.figures
-                    self.admin.memory.heard(worker, message.figures.get("memory", {}), now)
+                    self._hear_of_memory(worker, message.figures, now)
                 else:
                     self._life_of(worker, message, now)
             except (ValueError, RecursionError, ProtocolError, IllegalChange) as error:
                 self.watch.give_up(worker, now, f"broke the protocol: {error}")
         self._next_tick = min(self._next_tick, now + 0.01)
+
+    def _hear_of_memory(self, worker: Worker, figures: dict[str, Any], now: float) -> None:
+        try:
+            self.admin.memory.heard(worker, figures.get("memory", {}), now)
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ProtocolError(f"figures of another form: {error}") from None
 
     def _life_of(self, worker: Worker, message: Any, now: float) -> None:
         if type(message) is Ready:
@@ -250,6 +256,7 @@ class Loop:
             for worker in lost:
                 worker.reason = worker.reason or "its zygote was lost"
                 self.watch.exited(worker, -9, now)
+            self.admin.loads.clear()
             self.spawner.close()
             self._zygote_at = now + self.watch.budget.delay()
             self._next_tick = now

@@ -1,7 +1,8 @@
 """The memory of a node's processes: what the workers tell of theirs, the supervisor's own, and a history of both.
 
 Workers look after themselves between jobs (``workers/care.py``); what they can't do is done from here: a worker is
-renewed, or killed. The history is read from the process table, so it goes on while they are busy or stuck.
+renewed, or, if it is far too large, gets nothing more at once and is killed if its job doesn't end. The history is read
+from the process table, so it goes on while they are busy or stuck.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ MOST_TRACED: Final = 3600.0
 MOST_LINES: Final = 100
 SAMPLES: Final = 720
 """An hour of them."""
+PATIENCE_SECONDS: Final = 30.0
+"""What a worker may take to collect garbage, or to count its allocations."""
+_TOLD: Final = ("kind", "value", "threshold", "advice")
 
 
 class Memory:
@@ -45,83 +49,88 @@ class Memory:
         self._tell = tell
         self._next = self._next_look = 0.0
         self._traces = 0
-        self._beyond: dict[bytes, float] = {}
-        """Since when each worker has been beyond ``kill_rss``."""
+        self._evicted: dict[bytes, float] = {}
+        """Workers that are far too large, and since when they get nothing more."""
         self._history: dict[str, deque[tuple[float, int]]] = {}
         """By the slot's number, or ``supervisor``: when, and how many bytes."""
+
+    # ---- what is told, and what is done about it
 
     def heard(self, worker: Worker, told: Mapping[str, Any], now: float) -> None:
         """What a worker tells of its memory."""
         slot = worker.slot
         for alert in told.get("alerts", ()):
-            event = MemoryEvent(
-                slot.index, worker.pid, alert["kind"], alert["value"], alert["threshold"], alert["advice"]
-            )
+            event = MemoryEvent(slot.index, worker.pid, *(alert[key] for key in _TOLD))
             facts = {"worker": worker.pid, "slot": slot.index, **{key: alert[key] for key in _TOLD}}
             self._core.notes.append(("memory_alert", facts))
             self._tell(event)
         wants = told.get("wants")
-        if wants == "recycle" and worker.life is Life.READY:
+        if wants is None or worker.life is not Life.READY:
+            return
+        if wants == "kill":
+            self._evict(worker, now)
+        else:
             self._watch.renewals.ask(worker, f"its memory: {told['rss']} bytes")
-        elif wants == "kill" and worker.life < Life.ENDING:
-            self._watch.give_up(worker, now, f"had {told['rss']} bytes of memory, and didn't leave in time")
 
     def look(self, now: float) -> None:
         """Now and then take down what everybody has, and see that nobody goes on who has far too much: a worker that is
         busy can't look itself."""
         if now >= self._next:
-            self._sample(now)
-        if self._policy.kill_rss and now >= self._next_look:
-            self._next_look = now + LOOK_SECONDS
-            self._beyond = {key: since for key, since in self._beyond.items() if key in self._core.fleet.workers}
-            for worker in list(self._core.fleet.workers.values()):
-                if worker.pid and worker.life < Life.ENDING:
-                    self._bound(worker, self._measure(worker.pid), now)
-
-    def _bound(self, worker: Worker, size: int, now: float) -> None:
-        if size < self._policy.kill_rss:
-            self._beyond.pop(worker.identity, None)
+            self._next = now + SAMPLE_SECONDS
+            for name, size in self._sizes().items():
+                self._history.setdefault(name, deque(maxlen=SAMPLES)).append((now, size))
+        if now < self._next_look:
             return
-        since = self._beyond.setdefault(worker.identity, now)
-        if now - since >= self._policy.grace:
-            del self._beyond[worker.identity]
-            self._watch.give_up(worker, now, f"had {size} bytes of memory; memory.kill_rss is {self._policy.kill_rss}")
-        elif worker.life is Life.READY:
-            self._watch.renewals.ask(worker, f"its memory: {size} bytes")
+        self._next_look = now + LOOK_SECONDS
+        workers = self._core.fleet.workers
+        self._evicted = {key: since for key, since in self._evicted.items() if key in workers}
+        for key, since in self._evicted.items():
+            worker = workers[key]
+            if now - since >= self._policy.grace and worker.life is Life.RETIRING and not worker.idle:
+                self._watch.give_up(worker, now, "had far too much memory, and its job did not end in time")
+        if self._policy.kill_rss:
+            for worker in list(self._core.fleet.ready):
+                if self._measure(worker.pid) - worker.began_with >= self._policy.kill_rss:
+                    self._evict(worker, now)
 
-    def _sample(self, now: float) -> None:
-        self._next = now + SAMPLE_SECONDS
-        found = {"supervisor": os.getpid()}
-        for slot in self._core.fleet.slots:
-            if slot.worker is not None and slot.worker.pid:
-                found[str(slot.index)] = slot.worker.pid
-        for name, pid in found.items():
-            self._history.setdefault(name, deque(maxlen=SAMPLES)).append((now, self._measure(pid)))
+    def _evict(self, worker: Worker, now: float) -> None:
+        """It gets nothing more. One after the other, since what the first gives back may be enough."""
+        if not self._evicted:
+            self._evicted[worker.identity] = now
+            facts = {"worker": worker.pid, "slot": worker.slot.index, "why": "it has far too much memory"}
+            self._core.notes.append(("worker_evicted", facts))
+            self._watch.renewals.retire(worker, now)
+
+    # ---- for who asks
 
     def history(self, now: float) -> dict[str, list[list[float]]]:
         """Seconds ago and bytes, by the slot's number or ``supervisor``, the oldest first; the last is of now."""
-        self._sample(now)
-        return {name: [[round(now - when, 1), size] for when, size in kept] for name, kept in self._history.items()}
+        return {
+            name: [[round(now - when, 1), kept] for when, kept in [*self._history.get(name, ()), (now, size)]]
+            for name, size in self._sizes().items()
+        }
 
-    def trace(self, which: Any, seconds: Any, most: Any) -> dict[str, Any]:
+    def trace(self, which: Any, seconds: Any, most: Any, now: float) -> dict[str, Any]:
         """Have a worker find out which allocations grow. Raises InvalidArguments."""
-        if not isinstance(seconds, int | float) or not 0 < seconds <= MOST_TRACED:
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= MOST_TRACED:
             why = f"seconds={seconds!r:.100} is not a number of seconds, up to {MOST_TRACED:.0f}"
             raise InvalidArguments(why, argument="seconds")
         if type(most) is not int or not 0 < most <= MOST_LINES:
             raise InvalidArguments(f"most={most!r:.100} is not a number of lines, 1 to {MOST_LINES}", argument="most")
-        (worker,) = self._chosen(which if type(which) is int else -1)[:1]
+        worker = self._chosen(which if type(which) is int else -1)[0]
         self._traces += 1
+        worker.patience = now + seconds + PATIENCE_SECONDS
         self._core.says.append((worker, Trace(self._traces, float(seconds), most)))
         return {"worker": worker.slot.index, "pid": worker.pid, "number": self._traces}
 
-    def collect(self, which: Any) -> list[dict[str, int]]:
+    def collect(self, which: Any, now: float) -> list[dict[str, int]]:
         """Have a worker, or all, collect their garbage between two jobs and give back what is free.
 
         Raises InvalidArguments for one that isn't there.
         """
         chosen = self._chosen(which)
         for worker in chosen:
+            worker.patience = max(worker.patience, now + PATIENCE_SECONDS)
             self._core.says.append((worker, Collect()))
         return [{"worker": worker.slot.index, "pid": worker.pid, "rss": self._measure(worker.pid)} for worker in chosen]
 
@@ -134,5 +143,9 @@ class Memory:
             raise InvalidArguments(f"no worker {which!r} is ready; there is {known or 'none now'}", argument="worker")
         return chosen
 
-
-_TOLD: Final = ("kind", "value", "threshold", "advice")
+    def _sizes(self) -> dict[str, int]:
+        found = {"supervisor": os.getpid()}
+        for slot in self._core.fleet.slots:
+            if slot.worker is not None and slot.worker.pid:
+                found[str(slot.index)] = slot.worker.pid
+        return {name: self._measure(pid) for name, pid in found.items()}

@@ -79,14 +79,14 @@ class Observer:
 
     def worker_ready(self, worker: Worker) -> None:
         slot, took = worker.slot, worker.ready_since - worker.started
-        facts = {"worker": worker.pid, "slot": slot.index, "generation": slot.generation, "took": round(took, 4)}
+        facts = {"worker": worker.pid, "slot": slot.index, "generation": worker.generation, "took": round(took, 4)}
         self.note("worker_ready", facts)
         if self._worker_ready is not None:
-            self._tell(self._worker_ready, WorkerEvent(worker.slot.index, worker.pid, worker.slot.generation))
+            self._tell(self._worker_ready, WorkerEvent(worker.slot.index, worker.pid, worker.generation))
 
     def worker_exited(self, worker: Worker, cause: str) -> None:
         if self._worker_exited is not None:
-            self._tell(self._worker_exited, WorkerEvent(worker.slot.index, worker.pid, worker.slot.generation, cause))
+            self._tell(self._worker_exited, WorkerEvent(worker.slot.index, worker.pid, worker.generation, cause))
 
     def memory_alert(self, event: MemoryEvent) -> None:
         if self._memory_alert is not None:

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from math import ceil, inf
 from typing import TYPE_CHECKING, Final
 
-from toolring.errors import InvalidArguments
 from toolring.protocol import Stop
 from toolring.supervisor.fleet import Change, Group, Life, Slot, Worker
 
@@ -57,32 +56,45 @@ class Renewals:
             if not policy.wanted:
                 continue
             for worker in group.ready:
-                if policy.memory:
-                    worker.memory = self._measure(worker.pid)
+                memory = self._measure(worker.pid) if policy.memory > worker.began_with else 0
                 age, idle = now - worker.ready_since, now - worker.progress if worker.idle else 0.0
                 if not worker.renew:
-                    worker.renew = policy.reason(worker.answered, age, idle, worker.memory, worker.luck)
+                    worker.renew = policy.reason(worker.answered, age, idle, memory, worker.luck)
 
     def ask(self, worker: Worker, why: str) -> None:
-        """Somebody wants it renewed. Raises InvalidArguments for one that is on its way out."""
-        if worker.life is not Life.READY:
-            raise InvalidArguments(f"worker {worker.slot.index} is {worker.life.name.lower()}", argument="worker")
+        """Somebody wants one that is ready to be renewed."""
         worker.renew = why
 
     def due(self, now: float) -> list[Slot]:
         """Slots whose successor is to be started now."""
         found: list[Slot] = []
         for group in self._core.fleet.groups:
-            room = most_at_once(group) - sum(slot.successor is not None for slot in group.slots)
+            leaving = {one.slot for one in self._core.fleet.workers.values() if one.life is Life.RETIRING}
+            busy = [slot for slot in group.slots if slot.successor is not None or slot in leaving]
+            room = most_at_once(group) - len(busy)
             for slot in group.slots:
                 worker = slot.worker
                 wanted = worker is not None and worker.renew and worker.life is Life.READY
-                if wanted and room > 0 and slot.successor is None and now >= slot.renew_at:
+                if wanted and room > 0 and slot not in busy and now >= slot.renew_at:
                     found.append(slot)
                     room -= 1
         return found
 
     # ---- the change
+
+    def began(self, worker: Worker) -> None:
+        """A worker is ready. If it has more than it may from the start, another would, too."""
+        worker.began_with = self._measure(worker.pid)
+        limit = worker.slot.group.renewal.memory
+        if limit and worker.began_with >= limit:
+            facts = {"worker": worker.pid, "memory": worker.began_with, "max_memory": limit}
+            self._core.notes.append(("memory_too_small", facts))
+
+    def retire(self, worker: Worker, now: float) -> None:
+        """It gets nothing more, and may finish what it has begun."""
+        self._endings.take_back(worker)
+        self._core.fleet.change(worker, Change.RETIRE, now)
+        worker.next_ending = inf
 
     def takes_over(self, worker: Worker, now: float) -> None:
         """A successor is ready: the slot is its own, and its predecessor gets nothing more."""
@@ -94,9 +106,7 @@ class Renewals:
         self._core.notes.append(
             ("worker_renewed", {"worker": old.pid, "slot": slot.index, "successor": worker.pid, "why": old.renew})
         )
-        self._endings.take_back(old)
-        self._core.fleet.change(old, Change.RETIRE, now)
-        old.next_ending = inf
+        self.retire(old, now)
 
     def see_off(self, worker: Worker, now: float) -> None:
         """One that gets nothing more may finish what it has begun, and is then told to leave."""

@@ -146,7 +146,7 @@ class Watch:
             quiet = now - max(worker.at_since, worker.progress)
         if state == STARTED:
             self._look_at_run(worker, seq, quiet, now)
-        elif quiet > BEGIN_SECONDS and worker.line:
+        elif quiet > BEGIN_SECONDS and worker.line and now >= worker.patience:
             self.give_up(worker, now, "did not begin what it was sent")
         if quiet > STOPPED_SECONDS and worker.life < Life.ENDING and worker.pid and self._is_stopped(worker.pid):
             self.give_up(worker, now, "is stopped (SIGSTOP)")
@@ -190,6 +190,7 @@ class Watch:
             and now - worker.held_up > BEGIN_SECONDS
             and not worker.line
             and not worker.leftovers
+            and now >= worker.patience
         ):
             self.give_up(worker, now, "did not begin what it was sent: something holds its event loop up")
 
@@ -260,8 +261,11 @@ class Watch:
         """A worker's process is gone: settle what it held, and decide when the next one starts."""
         core = self.core
         cause = describe(status)
+        if status == -signal.SIGXCPU and worker.reason is None:
+            worker.reason = "its processor time is used up (cpu_seconds)"  # whoever ran just then is not to blame
         ending = worker.life is Life.ENDING
-        began = self.endings.lost(worker, worker.reason if ending and worker.reason else cause, {"status": status}, now)
+        known = worker.reason if worker.reason and (ending or status == -signal.SIGXCPU) else cause
+        began = self.endings.lost(worker, known, {"status": status}, now)
         outside = status in (-signal.SIGKILL, -signal.SIGTERM) and worker.life is not Life.STARTING
         slot = worker.slot
         succeeds = slot.successor is worker
@@ -288,6 +292,7 @@ class Watch:
     def ready(self, worker: Worker, pid: int, now: float) -> None:
         worker.pid = pid
         worker.ready_since = worker.progress = now
+        self.renewals.began(worker)
         if worker.slot.successor is worker:
             self.renewals.takes_over(worker, now)
         self.core.fleet.change(worker, Change.READY)

@@ -334,7 +334,7 @@ def _parameters(name: str, function: Callable[..., Any], concurrent: bool) -> tu
     context = None
     services: dict[str, Wanted] = {}
     resources: dict[str, GivenPool] = {}
-    around = getattr(function, "__globals__", {})
+    around = getattr(inspect.unwrap(function), "__globals__", {})
     for parameter in inspect.signature(function).parameters.values():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             raise refused(name, f"{parameter} has no schema; name each argument")

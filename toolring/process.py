@@ -3,13 +3,13 @@ starts, and applied in each worker."""
 
 from __future__ import annotations
 
-import grp
 import os
 import pwd
 import resource
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
+_CPU_GRACE: Final = 5
 LIMITS: Final = {
     "address_space": resource.RLIMIT_AS,
     "cpu_seconds": resource.RLIMIT_CPU,
@@ -24,7 +24,7 @@ class ProcessLimits(NamedTuple):
     address_space: int | None = None
     """Bytes of virtual memory; more raises MemoryError in a tool."""
     cpu_seconds: int | None = None
-    """Of a worker's whole life; then it is killed by SIGXCPU."""
+    """Of a worker's whole life; then it gets SIGXCPU, and dies of it."""
     open_files: int | None = None
     core_bytes: int | None = None
     """Of a core dump; 0: none is written."""
@@ -78,7 +78,9 @@ class ProcessLimits(NamedTuple):
         for name, number in LIMITS.items():
             value = getattr(self, name)
             if value is not None:
-                resource.setrlimit(number, (value, value))
+                hard = resource.getrlimit(number)[1]
+                more = value + _CPU_GRACE if name == "cpu_seconds" else value  # at the hard one SIGKILL comes, unasked
+                resource.setrlimit(number, (value, more if hard == resource.RLIM_INFINITY else min(more, hard)))
         if self.nice:
             os.nice(self.nice)
         if self.cpus:
@@ -96,7 +98,8 @@ class ProcessLimits(NamedTuple):
         if not self.user or os.geteuid() != 0:
             return False
         found = pwd.getpwnam(self.user)
-        os.setgroups([found.pw_gid, *(one.gr_gid for one in grp.getgrall() if found.pw_name in one.gr_mem)])
+        os.environ.update(HOME=found.pw_dir, USER=found.pw_name, LOGNAME=found.pw_name)
+        os.setgroups(os.getgrouplist(found.pw_name, found.pw_gid))
         os.setresgid(found.pw_gid, found.pw_gid, found.pw_gid)
         os.setresuid(found.pw_uid, found.pw_uid, found.pw_uid)
         return True

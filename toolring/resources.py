@@ -54,8 +54,8 @@ def postgres(conninfo: str = "", *, options: dict[str, Any] | None = None, **set
     Args:
         conninfo: as libpq takes it: a URI, or ``host=... dbname=...``; the rest comes from PGHOST and the like.
         options: further arguments of ``psycopg.connect``, as ``{"autocommit": True}``.
-        settings: of the ``Pool``. What a call left uncommitted is rolled back; a connection that the server has ended
-            is replaced.
+        settings: of the ``Pool``. What a call left uncommitted is rolled back, but what it SET stays; a connection that
+            the server has ended is replaced.
 
     Raises:
         LoadError: psycopg is missing.
@@ -110,7 +110,7 @@ def http(base_url: str = "", *, options: dict[str, Any] | None = None, **setting
         with library.Client(base_url=base_url, **(options or {})) as made:
             yield made
 
-    return Pool(client, **{"max_lifetime": 0.0, "idle_timeout": 0.0, **settings})
+    return Pool(client, **{"max_lifetime": 0.0, "idle_timeout": 0.0, "reset": _without_cookies, **settings})
 
 
 def async_http(
@@ -123,7 +123,7 @@ def async_http(
         async with library.AsyncClient(base_url=base_url, **(options or {})) as made:
             yield made
 
-    return AsyncPool(client, **{"max_lifetime": 0.0, "idle_timeout": 0.0, **settings})
+    return AsyncPool(client, **{"max_lifetime": 0.0, "idle_timeout": 0.0, "reset": _without_cookies, **settings})
 
 
 # ---- in order, and ready for the next
@@ -157,6 +157,10 @@ async def _async_clean(connection: psycopg.AsyncConnection) -> bool:
     if not connection.broken:
         await connection.rollback()
     return not (connection.broken or connection.closed)
+
+
+def _without_cookies(client: httpx.Client | httpx.AsyncClient) -> None:
+    client.cookies.clear()  # they are the caller's whose call it was
 
 
 def _psycopg() -> Any:

@@ -66,7 +66,7 @@ class AsyncLoop:
         self._runner = AsyncRunner(runnables, lane, make_logger, max_result, self._answer, self._part)
         self._make_logger = make_logger
         self._reports = reports
-        self._reporting = False
+        self._report_at: asyncio.TimerHandle | None = None
         self._answers: list[Answer] = []
         self._parts: list[Part] = []
         self._count = 0
@@ -84,6 +84,8 @@ class AsyncLoop:
         loop.set_exception_handler(self._stray)
         loop.add_reader(self._fd, self._readable)
         say(self._socket, Ready(pid))
+        if self._reports.lively:
+            self._report_within(IDLE_REPORT_SECONDS)
         self._readable()
         await self._over.wait()
         loop.remove_reader(self._fd)
@@ -190,18 +192,27 @@ class AsyncLoop:
         for large, some in _messages(answers):
             count += len(some)
             say(self._socket, Done(some, count), large)
-        if answers and not self._reporting:
-            self._reporting = True
-            self._loop.call_later(REPORT_SECONDS, self._report)
+        if answers:
+            self._report_within(REPORT_SECONDS)
         if has_arrived(self._socket):
             self._loop.call_soon(self._readable)
 
+    def _report_within(self, seconds: float) -> None:
+        """Tell the figures after so long, if not before."""
+        due, timer = self._loop.time() + seconds, self._report_at
+        if timer is not None and timer.when() > due:
+            timer.cancel()
+            timer = None
+        if timer is None:
+            self._report_at = self._loop.call_at(due, self._report)
+
     def _report(self) -> None:
-        self._reporting = False
+        if self._report_at is not None:
+            self._report_at.cancel()
+            self._report_at = None
         say(self._socket, Loads(self._reports.figures()))
-        if self._reports.lively and not self._reporting:
-            self._reporting = True
-            self._loop.call_later(IDLE_REPORT_SECONDS, self._report)
+        if self._reports.lively:
+            self._report_within(IDLE_REPORT_SECONDS)
 
 
 def _messages(things: list[Any]) -> Iterator[tuple[Any, list[Any]]]:

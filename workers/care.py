@@ -33,6 +33,8 @@ class Care:
         self._caches = caches
         self._clock = clock
         self._thorough = clock()
+        self._began_with = self._probe.snapshot().rss
+        """What it shares with its siblings, and what a successor would have, too."""
         self._trims = self._collections = self._returned = 0
         self._allocations = Allocations()
         self._trace: tuple[int, float, float, int] | None = None
@@ -47,7 +49,9 @@ class Care:
         if thorough:
             self._thorough = now + THOROUGH_SECONDS
         seen = self._probe.snapshot(thorough)
-        verdict = self._warden.look(seen)
+        floor = None if seen.floor is None else max(0, seen.floor - self._began_with)
+        own = seen._replace(rss=max(0, seen.rss - self._began_with), floor=floor)
+        verdict = self._warden.look(own)
         wants = verdict.action if verdict.action in (Action.RECYCLE, Action.KILL) else None
         if verdict.action in (Action.TRIM, Action.COLLECT):
             if verdict.action is Action.TRIM:
@@ -58,6 +62,7 @@ class Care:
         trend = self._warden.trend
         return {
             "rss": seen.rss,
+            "grown": own.rss,
             "uss": seen.uss,
             "children": seen.children,
             "collections": seen.collections,

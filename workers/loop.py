@@ -51,7 +51,8 @@ def connected(address: str, identity: bytes, at_once: bool = False) -> Iterator[
     monitor = socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED) if at_once else None
     socket.connect(address)
     if monitor is not None:
-        monitor.poll(CONNECT_SECONDS * 1000)
+        if not monitor.poll(CONNECT_SECONDS * 1000):
+            raise OSError(f"no connection to the supervisor within {CONNECT_SECONDS} s")
         socket.disable_monitor()
         monitor.close()
     try:

@@ -191,14 +191,14 @@ def run(
     kit.begin(place.processes)
     limits = settings.processes.get(place.group, ProcessLimits())
     title = Title(settings.node, place)
+    limits.apply()  # before there are the threads of the socket, which are to have them, too
+    async_loop = import_module("toolring.workers.async_loop") if place.many else None  # for those who need asyncio
     with connected(settings.address, place.identity, at_once=bool(limits.user)) as socket:
-        limits.apply()
         if limits.become_user():
             die_with(place.parent)  # the kernel forgets it with the rights
-        if place.many:
+        if async_loop is not None:
             signal.signal(INTERRUPT, signal.SIG_IGN)  # a signal would strike whichever job happens to run
-            async_serve = import_module("toolring.workers.async_loop").serve  # asyncio is for those who need it
-            async_serve(
+            async_loop.serve(
                 socket,
                 lane,
                 kit.runnables,

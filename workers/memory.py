@@ -107,17 +107,13 @@ class Probe:
         """What the last thorough snapshot found."""
 
     def snapshot(self, thorough: bool = False) -> Snapshot:
-        """What costs much (USS, children, the limit and its use, pressure) is renewed by a thorough one only."""
+        """What costs much (USS, children) is renewed by a thorough one only."""
         if thorough:
-            room = self._room()
             self._rest = {
                 "uss": unshared(self._pid),
                 "children": sum(_resident(child) for child in descendants(self._pid)),
-                "limit": room.limit,
-                "used": room.used,
-                "pressure": cgroups.pressure(self._groups),
             }
-        seen = self.collections
+        seen, room = self.collections, self._room()
         return Snapshot(
             self._clock(),
             self._rss(),
@@ -126,6 +122,9 @@ class Probe:
             pauses=seen.seconds,
             floor=seen.take_floor(),
             processes=self._processes,
+            limit=room.limit,
+            used=room.used,
+            pressure=cgroups.pressure(self._groups),
             **self._rest,
         )
 

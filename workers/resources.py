@@ -33,6 +33,10 @@ class Resources:
         """Those of each group's tools."""
         for tool in tools.values():
             for pool in tool.resources.values():
+                asked = sum(other is pool for other in tool.resources.values())
+                if asked > pool.policy.max:
+                    text = f"tool {tool.spec.name!r} asks for {asked} of {pool.name!r} at once; max={pool.policy.max}"
+                    raise LoadError(text, tool=tool.spec.name)
                 known = self.all.setdefault(pool.name, pool)
                 self._wanted.setdefault(tool.spec.group, {})[pool.name] = pool
                 if known is not pool:
@@ -49,7 +53,7 @@ class Resources:
                 raise ConfigError(f"{key}: no tool asks for a resource {name!r}; there is {known}", key=key)
             try:
                 pool.configure(**settings)
-            except ValueError as error:
+            except (ValueError, RuntimeError) as error:
                 raise ConfigError(f"{key}: {error}", key=key) from None
 
     def figures(self) -> dict[str, Any]:
@@ -79,7 +83,8 @@ def supplied(tool: Tool[..., Any]) -> Callable[..., Any]:
     """The tool's function, given what it asks for; the function itself if it asks for nothing."""
     if not tool.resources:
         return tool.function
-    function, pools = tool.function, dict(tool.resources)
+    # always in the same order: two tools that ask for the same two must not wait for each other
+    function, pools = tool.function, dict(sorted(tool.resources.items(), key=lambda item: item[1].name))
     made = (_async_stream if tool.spec.streams else _async) if tool.spec.concurrent else None
     made = made or (_stream if tool.spec.streams else _plain)
     return functools.update_wrapper(made(function, pools), function, updated=())

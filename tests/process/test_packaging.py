@@ -157,7 +157,7 @@ def test_the_wheel_says_what_it_needs_and_its_licence(built: Built) -> None:
     assert "toolring-0.1.0.dist-info/licenses/LICENSE" in packed
     needs = {line for line in metadata.splitlines() if line.startswith("Requires-Dist:") and "extra" not in line}
     names = {line.split()[1].partition(">")[0] for line in needs}
-    assert names == {"msgspec", "multiprocess", "pluggy", "psutil", "pyzmq", "setproctitle", "structlog"}
+    assert names == {"msgspec", "multiprocess", "pluggy", "psutil", "pyzmq", "setproctitle", "structlog", "xxhash"}
     scripts = packed["toolring-0.1.0.dist-info/entry_points.txt"].decode()
     assert "toolring = toolring.cli.main:main" in scripts
 

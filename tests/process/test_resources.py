@@ -285,3 +285,73 @@ def test_a_tool_may_borrow_memory(tmp_path: Path) -> None:
             assert client.call("fill", {"size": 2_000_000}) == [2_000_000, True, "gone"]
         assert client.call("fill_async", {"size": 5}) == 5
         assert isinstance(failure(lambda: client.call("fill", {"size": -1})), ToolError)
+
+
+ORDERED = """
+import asyncio
+from functools import wraps
+from toolring import resource, tool
+from toolring.resources import http
+
+@resource(max=1)
+async def one():
+    yield 1
+
+@resource(max=1)
+async def two():
+    yield 2
+
+@tool
+async def forwards(one: int, two: int) -> int:
+    await asyncio.sleep(0.01)
+    return one + two
+
+@tool
+async def backwards(two: int, one: int) -> int:
+    await asyncio.sleep(0.01)
+    return one + two
+
+def decorated(function):
+    @wraps(function)
+    def call(*args, **kwargs):
+        return function(*args, **kwargs)
+    return call
+
+@resource
+def plain():
+    yield "plain"
+
+@tool
+@decorated
+def wrapped(plain: str) -> str:
+    return plain
+
+web = http()
+
+@tool
+def remember(name: str, web: object) -> list:
+    found = list(web.cookies)
+    web.cookies.set("whose", name)
+    return found
+"""
+
+
+def test_two_that_want_the_same_two_do_not_wait_for_each_other(tmp_path: Path) -> None:
+    (tmp_path / "ordered.py").write_text(ORDERED)
+    with running(tmp_path / "ordered.py", workers=1) as node, node.client() as client:
+        calls = [client.submit(tool) for _ in range(20) for tool in ("forwards", "backwards")]
+        assert [call.result(20) for call in calls] == [3] * 40
+        assert client.call("wrapped") == "plain", "the module that counts is the tool's own"
+        assert client.call("remember", {"name": "Ada"}) == []
+        assert client.call("remember", {"name": "Bob"}) == [], "cookies are the caller's whose call it was"
+
+
+def test_a_tool_that_wants_more_than_there_are_is_refused(tmp_path: Path) -> None:
+    code = (
+        "from typing import Annotated\nfrom toolring import resource, tool\n@resource(max=1)\ndef a(): yield 1\n"
+        "@tool\ndef t(x: Annotated[int, a], y: Annotated[int, a]): ...\n"
+    )
+    (tmp_path / "greedy.py").write_text(code)
+    told = run_cli("serve", str(tmp_path / "greedy.py"), "--bind", f"ipc://{tmp_path}/n")
+    assert told.returncode == 3
+    assert "asks for 2 of 'a' at once; max=1" in told.stderr

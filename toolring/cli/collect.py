@@ -57,4 +57,4 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _told(client: Any) -> dict[int, dict[str, Any]]:
-    return {one["pid"]: one for one in client.memory()["workers"].values()}
+    return {one["pid"]: one.get("memory", {}) for one in client.status()["workers"]}

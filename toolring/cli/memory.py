@@ -66,7 +66,8 @@ def _top(client: Any, options: argparse.Namespace) -> int:
     chosen = client.trace(options.top, options.seconds)
     until = time.monotonic() + options.seconds + PATIENCE_SECONDS
     while True:
-        found = client.memory()["workers"].get(str(chosen["worker"]), {}).get("allocations")
+        workers = client.status()["workers"]
+        found = next((one["memory"]["allocations"] for one in workers if _is(one, chosen) and "memory" in one), None)
         if found is not None and found["number"] == chosen["number"]:
             break
         if time.monotonic() > until:
@@ -79,6 +80,10 @@ def _top(client: Any, options: argparse.Namespace) -> int:
     rows = [(mib(one["bytes"]), one["blocks"], f"{one['file']}:{one['line']}") for one in found["top"]]
     print(table(("MIB", "BLOCKS", "LINE"), rows))
     return 0
+
+
+def _is(worker: dict[str, Any], chosen: dict[str, Any]) -> bool:
+    return bool(worker["pid"] == chosen["pid"])
 
 
 def chart(sizes: Sequence[float], width: int = WIDTH) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection
 from typing import Any, Final
 
 from toolring.cli.options import add_address
-from toolring.errors import InvalidArguments
+from toolring.errors import Expired, InvalidArguments
 
 LOOK_SECONDS: Final = 0.1
 
@@ -20,6 +20,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("worker", metavar="WORKER", type=int, nargs="?", help="its number or its pid (default: all)")
     parser.add_argument("--group", metavar="NAME", help="those of this group")
     parser.add_argument("--wait", action="store_true", help="until all are replaced")
+    parser.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS", help="wait no longer (60)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     add_address(parser)
 
@@ -34,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
     with Client(options.address) as client:
         chosen = client.recycle(options.worker, options.group)
         if options.wait:
-            _wait(client.status, {one["pid"] for one in chosen})
+            _wait(client.status, {one["pid"] for one in chosen}, options.timeout)
     if options.json:
         print(json.dumps({"recycled": chosen}))
         return 0
@@ -43,7 +44,11 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _wait(status: Callable[[], dict[str, Any]], pids: Collection[int]) -> None:
-    """Until none of them works in a slot any more."""
-    while any(worker["pid"] in pids for worker in status()["workers"]):
+def _wait(status: Callable[[], dict[str, Any]], pids: Collection[int], timeout: float) -> None:
+    """Until none of them works in a slot any more. Raises Expired."""
+    until = time.monotonic() + timeout
+    while left := [worker["id"] for worker in status()["workers"] if worker["pid"] in pids]:
+        if time.monotonic() > until:
+            named = ", ".join(map(str, left))
+            raise Expired(f"worker {named} not replaced within {timeout:g} s; the node's log has renewal_failed if so")
         time.sleep(LOOK_SECONDS)

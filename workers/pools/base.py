@@ -103,6 +103,8 @@ class Base(GivenPool, Generic[T]):
         for setting in settings:
             if setting not in PoolPolicy.__struct_fields__:
                 raise ValueError(f"there is no {setting!r}; there is {', '.join(PoolPolicy.__struct_fields__)}")
+        if settings.get("keepalive") and self._validate is None:
+            raise ValueError(f"keepalive={settings['keepalive']!r} needs validate")
         try:
             self.policy = msgspec.convert({**msgspec.structs.asdict(self.policy), **settings}, PoolPolicy)
         except msgspec.ValidationError as error:

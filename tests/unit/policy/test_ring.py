@@ -90,11 +90,8 @@ def test_what_makes_no_ring(members: list[str] | dict[str, float], why: str) -> 
 
 def test_the_hash_is_part_of_the_contract() -> None:
     """Clients in other languages and other machines must find the same place."""
-    assert hash64(b"") == 0xE4A6A0577479B2B4
-    assert hash64(b"toolring") == int.from_bytes(bytes.fromhex(HASH_OF_TOOLRING), "big")
-
-
-HASH_OF_TOOLRING = "c3ee455566c94296"
+    assert hash64(b"") == 0x2D06800538D394C2
+    assert hash64(b"a") == 0xE6C632B61E964E1F, "XXH3 of 64 bits, without a seed"
 
 
 def test_both_ends_of_the_circle_have_an_owner() -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import inf
 
 import pytest
 
 from tests.model.simulation import Node, SimClient
 from tests.unit.supervisor.steps import ask, codes, finish, start
-from toolring.errors import InvalidArguments
 from toolring.policy.groups import Group
 from toolring.policy.renewal import Renewal
 from toolring.supervisor.fleet import Life, Slot, Worker
@@ -136,12 +134,11 @@ def test_not_all_at_once(node: Node) -> None:
         node.watch.renewals.ask(worker, "wanted")
     wait(node, 0.3)
     assert sum(slot.successor is not None for slot in node.core.fleet.slots) == 1
-    for _ in range(3):
+    for _ in range(8):
         boot(node)
         wait(node, 0.3)
         leave(node)
-    boot(node)
-    wait(node, 0.3)
+        assert sum(slot.successor is not None for slot in node.core.fleet.slots) <= 1
     assert node.watch.renewals.count == 3
 
 
@@ -257,9 +254,39 @@ def test_a_node_that_drains_renews_nobody(node: Node) -> None:
     assert not any(slot.successor for slot in node.core.fleet.slots)
 
 
-def test_one_that_leaves_already_cannot_be_asked(node: Node) -> None:
-    worker = serving(node)[0]
-    node.watch.give_up(worker, node.now, "test")
-    with pytest.raises(InvalidArguments, match="ending"):
-        node.watch.renewals.ask(worker, "wanted")
-    assert worker.next_ending < inf
+def test_no_more_run_at_once_because_of_renewals() -> None:
+    """Each job passes the limit, and lasts: the next worker's is renewed only once the first has left."""
+    node = made(Renewal(memory=1000), 1)
+    try:
+        for _ in range(5):
+            ask(node.clients[0], "write")
+            start(node)
+            worker = serving(node)[0]
+            worker.answered = 1
+            node.memory[worker.pid] = 2000
+            wait(node, 1.0)
+            boot(node)
+        retiring = [one for one in node.core.fleet.workers.values() if one.life is Life.RETIRING]
+        assert len(retiring) == 1
+        finish(node)
+        wait(node, 0.1)
+        leave(node)
+        wait(node, 1.0)
+        boot(node)
+        assert node.watch.renewals.count == 2
+    finally:
+        node.close()
+
+
+def test_a_limit_that_a_fresh_worker_has_passed_renews_nobody() -> None:
+    node = made(Renewal(memory=1000), 1)
+    try:
+        worker = serving(node)[0]
+        node.memory[worker.pid] = 2000
+        node.watch.renewals.began(worker)
+        assert node.core.notes[-1][0] == "memory_too_small"
+        worker.answered = 1
+        wait(node, 60.0)
+        assert node.watch.renewals.count == 0
+    finally:
+        node.close()

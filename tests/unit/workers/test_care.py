@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from toolring.plugins.caches.lru import LRU
-from toolring.policy.memory import MemoryPolicy
+from toolring.policy.memory import MemoryPolicy, Snapshot
 from toolring.workers.cache.base import Cache
 from toolring.workers.care import Care
 
@@ -28,6 +28,18 @@ def clock() -> Iterator[Clock]:
     gc.callbacks[:] = before
 
 
+class Growing:
+    """A probe of a process that grows as it is told."""
+
+    rss = 100 << 20
+
+    def __init__(self, processes: int, clock: Clock) -> None:
+        self._clock = clock
+
+    def snapshot(self, thorough: bool = False) -> Snapshot:
+        return Snapshot(self._clock(), Growing.rss)
+
+
 def filled() -> Cache:
     cache = Cache(LRU(100), 100, 1 << 20)
     for number in range(100):
@@ -35,10 +47,17 @@ def filled() -> Cache:
     return cache
 
 
-def test_one_thing_after_the_other(clock: Clock) -> None:
-    """Its threshold is far below what any process has."""
+@pytest.fixture
+def growing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("toolring.workers.care.Probe", Growing)
+    monkeypatch.setattr(Growing, "rss", 100 << 20)
+
+
+def test_one_thing_after_the_other(clock: Clock, growing: None) -> None:
     cache = filled()
-    care = Care(MemoryPolicy(rss=1 << 20, settle=5.0), 1, lambda: [cache], clock)
+    care = Care(MemoryPolicy(rss=10 << 20, settle=5.0), 1, lambda: [cache], clock)
+    assert care.figures()["trims"] == 0, "what it began with doesn't count"
+    Growing.rss += 20 << 20
     told = care.figures()
     assert (told["trims"], told["collects"], told["wants"]) == (1, 1, None)
     assert 40 <= len(cache) <= 50
@@ -68,8 +87,9 @@ def test_one_that_is_well_does_nothing(clock: Clock) -> None:
     assert len(cache) == 100
 
 
-def test_far_too_much_is_told_at_once_and_then_again(clock: Clock) -> None:
+def test_far_too_much_is_told_at_once_and_then_again(clock: Clock, growing: None) -> None:
     care = Care(MemoryPolicy(rss=1, kill_rss=2, grace=5.0), 1, list, clock)
+    Growing.rss += 3
     assert care.figures()["wants"] == "recycle"
     clock.now += 1.0
     assert care.figures()["wants"] is None

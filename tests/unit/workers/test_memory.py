@@ -36,7 +36,8 @@ def test_a_process_that_is_not_there() -> None:
 def test_a_quick_snapshot_repeats_what_the_thorough_one_found(probe: Probe) -> None:
     first = probe.snapshot()
     assert first.rss > MB
-    assert (first.uss, first.limit, first.used) == (None, None, None)
+    assert (first.uss, first.children) == (None, 0)
+    assert first.limit is not None, "what the ladder decides by is never old"
     thorough = probe.snapshot(thorough=True)
     assert thorough.uss is not None
     assert thorough.limit is not None
@@ -44,7 +45,7 @@ def test_a_quick_snapshot_repeats_what_the_thorough_one_found(probe: Probe) -> N
     assert 0 < thorough.uss <= thorough.rss
     assert 0 < thorough.used < thorough.limit <= psutil.virtual_memory().total
     again = probe.snapshot()
-    for name in ("uss", "children", "limit", "used", "pressure"):
+    for name in ("uss", "children", "limit"):
         assert getattr(again, name) == getattr(thorough, name)
     assert again.when >= thorough.when >= first.when
 
