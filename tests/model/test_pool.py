@@ -64,6 +64,7 @@ class PoolMachine(RuleBasedStateMachine):
         self.emptied = False
         self.ours = Ledger("p", policy, checks, self.ring, self.lost, lambda: self.now, lambda: 0.5)
         self.jobs: list[Job] = []
+        self.begun: dict[Entry, float] = {}
         self.resources: list[Resource] = []
         self.line: list[Claim] = []
         self.claims: list[Claim] = []
@@ -82,6 +83,11 @@ class PoolMachine(RuleBasedStateMachine):
         """May be given out as it is."""
         recent = not self.checks or self.now < one.good + self.policy.validate_after
         return recent and self.now < one.ends and not self.used_up(one)
+
+    def coming(self) -> int:
+        """What is being made or checked, and hasn't taken too long yet."""
+        awaited = [job.entry for job in self.jobs if job.task in (Task.CREATE, Task.CHECK)]
+        return sum(self.now < self.begun[entry] + self.policy.create_timeout for entry in awaited)
 
     def used_up(self, one: Resource) -> bool:
         return bool(self.policy.max_uses) and one.uses >= self.policy.max_uses
@@ -241,6 +247,9 @@ class PoolMachine(RuleBasedStateMachine):
                 assert before[one] == "out"  # type: ignore[index]
                 continue
             self.jobs.append(job)
+            self.begun[job.entry] = self.now
+        if len(self.line) > self.coming() and not (self.closed or self.ours.backoff.failures):
+            assert len(self.ours.entries) == self.policy.max, "somebody waits although there is room"
         for one in self.idle():
             assert not self.closed
             assert self.now < one.ends

@@ -77,7 +77,7 @@ class Entry:
         """Tells if the claim of who has it is lost."""
         self.where = ""
         self.told = False
-        """It was reported: as a leak, or as a creation that takes too long."""
+        """It was reported as a leak, or counted as a creation or a check that takes too long."""
 
     def go(self, state: State, now: float) -> None:
         if state not in TABLE[self.state]:

@@ -189,7 +189,6 @@ class Ledger:
             entry.ends = now + self.policy.max_lifetime * (1 - JITTER * self._rng())
         self.counts["created"] += 1
         self.backoff.succeeded()
-        entry.told = False
         entry.used = now
         self._is_good(entry, now)
 
@@ -204,7 +203,8 @@ class Ledger:
         if passed:
             self._is_good(entry, now)
         else:
-            self.counts["invalid"] += 1
+            if not entry.told:
+                self.counts["invalid"] += 1
             self._retire(entry, now)
 
     def gone(self, entry: Entry) -> None:
@@ -228,6 +228,7 @@ class Ledger:
         waiter.wake()
 
     def _is_good(self, entry: Entry, now: float) -> None:
+        entry.told = False
         entry.good = now
         entry.fresh = min(now + self._trust, entry.ends)
         if self.closed or now >= entry.ends:
@@ -262,8 +263,8 @@ class Ledger:
         return sum(entry.state is State.CREATING and not entry.told for entry in self.entries)
 
     def coming(self) -> int:
-        """Those that waiters will get without any doing."""
-        return self.creating() + self.count(State.CHECKING)
+        """Those that waiters will get without any doing; without those that take too long."""
+        return self.creating() + sum(entry.state is State.CHECKING and not entry.told for entry in self.entries)
 
     # ---- the end
 

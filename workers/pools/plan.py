@@ -54,6 +54,9 @@ def _look_at(ledger: Ledger, entry: Entry, now: float) -> Job | None:
     if entry.state is State.CREATING:
         ledger.count_failure(TimeoutError(f"a creation has been under way for {now - entry.since:.3g} s"))
         return None
+    if entry.state is State.CHECKING:
+        ledger.counts["invalid"] += 1
+        return None
     ledger.counts["leaks"] += 1
     return Job(Task.REPORT, entry, held_of(entry, now))
 
@@ -62,7 +65,7 @@ def _told_at(ledger: Ledger, entry: Entry) -> float:
     """When it is to be told that it takes too long."""
     if entry.told or ledger.closed:
         return inf
-    if entry.state is State.CREATING:
+    if entry.state in (State.CREATING, State.CHECKING):
         return entry.since + ledger.policy.create_timeout
     return entry.since + (ledger.policy.leak_after or inf) if entry.state is State.OUT else inf
 

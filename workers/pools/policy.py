@@ -17,7 +17,8 @@ class PoolPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     acquire_timeout: float = 5.0
     """That one who asks waits, unless he says otherwise."""
     create_timeout: float = 30.0
-    """After which a creation counts as failed. A task is then cancelled; a thread can't be, and keeps its place."""
+    """After which a creation or a check counts as failed. A task is then cancelled; a thread can't be, and keeps its
+    place until it ends: what it still brings is used."""
     idle_timeout: float = 600.0
     """After which an unused resource is destroyed, down to ``min``; 0: never."""
     max_lifetime: float = 3600.0

@@ -147,6 +147,39 @@ def test_a_creation_that_hangs_keeps_its_place_and_counts_as_failed() -> None:
     assert pool.got(hold) == 7, "better late than never"
 
 
+def test_a_check_that_hangs_keeps_its_place_and_counts_as_failed() -> None:
+    pool = filled(1, checks=True, max=2, create_timeout=30.0, leak_after=50.0)
+    pool.now += 60.0
+    hold = pool.ask()
+    assert pool.look() == ["CHECK"]
+    assert pool.pause == 30.0
+    pool.now += 30.0
+    assert pool.look() == ["CREATE"], "another is made, without a pause: creations don't fail"
+    hung, made = pool.jobs
+    pool.ledger.made(made.entry, 2)
+    assert pool.got(hold) == 2
+    assert (pool.stats()["invalid"], pool.stats()["checking"], pool.stats()["total"]) == (1, 1, 2)
+    waiting = pool.ask()
+    assert pool.look() == [], "there is no room"
+    pool.ledger.checked(hung.entry, True)
+    assert pool.got(waiting) == 1, "better late than never"
+    pool.now += 50.0
+    assert pool.look() == ["REPORT", "REPORT"], "its next holder's leak is told"
+
+
+def test_a_check_that_fails_after_it_hung_counts_once() -> None:
+    pool = filled(1, checks=True, max=1, create_timeout=30.0)
+    pool.now += 60.0
+    hold = pool.ask()
+    pool.look()
+    pool.now += 30.0
+    assert pool.look() == []
+    pool.do(well=False)
+    pool.run()
+    assert pool.got(hold) == 2
+    assert pool.stats()["invalid"] == 1
+
+
 def test_one_that_is_held_too_long_is_reported_once_with_its_place() -> None:
     pool = Shell(leak_after=20.0)
     pool.take()

@@ -119,6 +119,19 @@ def test_a_creation_that_hangs_takes_nobodys_time_but_its_own() -> None:
             assert number == 1
 
 
+def test_a_check_that_hangs_leaves_the_other_places_to_callers() -> None:
+    go = threading.Event()
+    policy: dict[str, Any] = {"validate_after": 0.0, "create_timeout": 0.01, "acquire_timeout": PATIENCE}
+    with Pool(Maker(), validate=lambda _: go.wait(PATIENCE), max=3, **policy) as pool:
+        for expected in (1, 2, 3):
+            with pool.acquire() as number:
+                assert number == expected
+        assert pool.stats()["total"] == 3
+        go.set()
+        with pool.acquire():
+            pass
+
+
 def test_a_creation_that_fails_is_the_cause() -> None:
     def fail() -> int:
         raise OSError("nobody is there")
