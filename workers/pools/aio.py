@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from functools import partial
 from inspect import isasyncgenfunction, isawaitable, isgeneratorfunction
+from math import inf
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 from weakref import ref
@@ -31,8 +32,9 @@ class AsyncPool(Base[T]):
     def _begin(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._look: asyncio.Handle | None = None
-        """At what is to be done: soon, or once something is due."""
+        self._soon: asyncio.Handle | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        """They look at what is to be done: soon, or once something is due. Never both."""
         self._ledger = self._open(self._look_soon, self._lost)
 
     def acquire(self, timeout: float | None = None) -> AsyncLease[T]:
@@ -80,11 +82,11 @@ class AsyncPool(Base[T]):
     def _look_soon(self) -> None:
         if self._loop is None or self._loop.is_closed():
             return
-        if isinstance(self._look, asyncio.TimerHandle):
-            self._look.cancel()
-            self._look = None
-        if self._look is None:
-            self._look = self._loop.call_soon(self._do, self._loop, self._ledger)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._soon is None:
+            self._soon = self._loop.call_soon(self._do, self._loop, self._ledger)
 
     def _lost(self, guard: ref[Hold]) -> None:
         """The collector of garbage calls, in whatever thread."""
@@ -92,8 +94,9 @@ class AsyncPool(Base[T]):
             self._loop.call_soon_threadsafe(self._ledger.drop, guard)
 
     def _do(self, loop: asyncio.AbstractEventLoop, ledger: Ledger) -> None:
+        self._soon = None
         jobs, pause = plan(ledger, self._clock())
-        self._look = None if pause is None else loop.call_later(pause, self._do, loop, ledger)
+        self._timer = None if pause is None or pause == inf else loop.call_later(pause, self._do, loop, ledger)
         for job in jobs:
             task = loop.create_task(self._perform(ledger, job))
             self._tasks.add(task)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from math import inf
 from typing import Any
 
 import pytest
@@ -249,6 +250,53 @@ def test_it_belongs_to_one_loop() -> None:
         asyncio.run(use())
 
 
+class Timer:
+    """A timer that is no asyncio.TimerHandle, as that of other event loops."""
+
+    def __init__(self, handle: asyncio.TimerHandle) -> None:
+        self.cancel = handle.cancel
+
+
+class OtherLoop(asyncio.SelectorEventLoop):
+    def call_later(self, delay: float, *rest: Any, **more: Any) -> Any:  # type: ignore[override]
+        assert delay < inf
+        return Timer(super().call_later(delay, *rest, **more))
+
+
+def test_any_event_loop_will_do() -> None:
+    maker = Maker()
+
+    async def main() -> None:
+        forever = {"idle_timeout": 0.0, "max_lifetime": 0.0}
+        for limits in ({}, forever):
+            pool = AsyncPool[int](maker, destroy=maker.destroy, max=2, **limits)  # type: ignore[arg-type]
+            async with pool.acquire(20):
+                await until(lambda pool=pool: pool._soon is None)
+                async with pool.acquire(20):
+                    pass
+                assert len(await pool.close(0.0)) > 0
+            await until(lambda pool=pool: pool.stats()["total"] == 0)
+
+    with asyncio.Runner(loop_factory=OtherLoop) as runner:
+        runner.run(main())
+    assert sorted(maker.gone) == [1, 2, 3, 4]
+
+
+def test_a_lease_that_is_lost_after_the_close_has_its_resource_torn_down() -> None:
+    maker = Maker()
+
+    async def main() -> None:
+        pool = AsyncPool[int](maker, destroy=maker.destroy)
+        lease = pool.acquire()
+        await lease.take()
+        assert len(await pool.close(0.0)) == 1
+        del lease
+        await until(lambda: maker.gone == [1])
+        assert await pool.close() == []
+
+    asyncio.run(main())
+
+
 def test_nothing_of_it_is_left_after_its_end() -> None:
     async def main() -> None:
         async with AsyncPool[int](Maker(), min=2) as pool:
@@ -257,6 +305,6 @@ def test_nothing_of_it_is_left_after_its_end() -> None:
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         assert asyncio.all_tasks() == {asyncio.current_task()}
-        assert pool._look is None
+        assert (pool._soon, pool._timer) == (None, None)
 
     asyncio.run(main())
