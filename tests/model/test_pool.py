@@ -232,6 +232,7 @@ class PoolMachine(RuleBasedStateMachine):
         assert not (early and jobs), "it said that there would be nothing to do by now"
         self.quiet_until = inf if pause is None else self.now + pause
         assert pause is None or pause > 0
+        assert pause is not None or not self.ours.entries, "nobody would look when a lease is lost"
         for job in jobs:
             one: Resource | None = job.entry.resource
             if job.task is Task.CHECK and one is not None:

@@ -9,7 +9,8 @@ from toolring.workers.pools.figures import held_of
 from toolring.workers.pools.ledger import Ledger
 
 Plan = tuple[list[Job], float | None]
-"""The float: in how many seconds to look again, unless the bell rings before; None: only then."""
+"""The float: in how many seconds to look again, unless the bell rings before; inf: only then, but something is there
+that will ring it; None: nothing is there, nor will be unless somebody asks."""
 
 
 def plan(ledger: Ledger, now: float) -> Plan:
@@ -91,8 +92,10 @@ def _wanted(ledger: Ledger) -> int:
 def _pause(ledger: Ledger, now: float, wanted: int) -> float | None:
     """Whatever happens before the end of it is due only after it."""
     policy = ledger.policy
-    if ledger.closed or not (ledger.entries or wanted > 0):
+    if not (ledger.entries or wanted > 0):
         return None
+    if ledger.closed:
+        return inf
     steps = (policy.idle_timeout, policy.keepalive, policy.leak_after)
     due = [now + step for step in steps if step] + ([ledger.backoff.again] if wanted > 0 else [])
     spare = ledger.alive() > policy.min

@@ -3,7 +3,7 @@
 Whoever takes a resource runs nobody's code but ``reset``, when he gives it back. Making, checking and tearing down
 happen in threads of their own, so that a call ends in time whatever they do, and a signal that interrupts the main
 thread doesn't cut a teardown in half. One thread a pool, the keeper, starts them; it lives as long as the pool has
-resources. All threads are daemons.
+resources, closed or not. All threads are daemons.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from math import inf
+
 import pytest
 
 from tests.unit.workers.pools.shell import Shell
@@ -172,11 +174,11 @@ def test_after_a_close_nothing_is_given_out_and_what_comes_back_is_torn_down() -
         pool.ask()
     assert pool.look() == ["CLOSE"]
     pool.do()
-    assert (woken, pool.pause) == ([], None)
+    assert (woken, pool.pause) == ([], inf), "something is out still"
     pool.ledger.give(out)
     assert pool.look() == ["CLOSE"]
     pool.do()
-    assert woken == ["empty"]
+    assert (woken, pool.look(), pool.pause) == (["empty"], [], None)
 
 
 def test_a_close_ends_the_waiting_and_what_is_under_way_is_torn_down() -> None:

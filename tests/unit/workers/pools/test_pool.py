@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from toolring.errors import PoolClosed, PoolExhausted, PoolTimeout
-from toolring.workers.pools.entry import Held
-from toolring.workers.pools.pool import Pool
+from toolring.workers.pools.entry import Entry, Held
+from toolring.workers.pools.ledger import Ledger
+from toolring.workers.pools.pool import Lease, Pool
 
 PATIENCE = 20.0
 
@@ -276,6 +277,54 @@ def test_a_close_tells_who_still_holds_and_what_comes_back_is_torn_down() -> Non
     lease.give()
     assert pool.close(PATIENCE) == []
     assert maker.gone == [1]
+
+
+def test_a_lease_that_is_lost_after_the_close_has_its_resource_torn_down() -> None:
+    maker = Maker()
+    pool = Pool(maker, destroy=maker.destroy)
+    lease = pool.acquire()
+    lease.take()
+    assert len(pool.close(timeout=0.01)) == 1
+    del lease
+    eventually(lambda: maker.gone == [1])
+    eventually(lambda: not pool._keeping)
+
+
+def test_a_lease_that_is_lost_while_it_is_closed_is_not_waited_for() -> None:
+    maker = Maker()
+    pool = Pool(maker, destroy=maker.destroy)
+    leases = [pool.acquire()]
+    leases[0].take()
+    left: list[list[Held]] = []
+    closer = threading.Thread(target=lambda: left.append(pool.close(PATIENCE)))
+    closer.start()
+    eventually(lambda: pool._ledger.closed)
+    leases.clear()
+    closer.join(PATIENCE)
+    assert (left, maker.gone) == ([[]], [1])
+
+
+class Interrupted(Lease[int]):
+    """It is handed what it waits for, and interrupted once the pool is closed."""
+
+    def _wait(self, pool: Pool[int], ledger: Ledger, where: str) -> Entry:
+        served = threading.Event()
+        with pool._lock:
+            ledger.wait(self, served.set, where)
+        pool._wake_keeper()
+        assert served.wait(PATIENCE)
+        assert len(pool.close(timeout=0.01)) == 1
+        raise KeyboardInterrupt
+
+
+def test_what_was_handed_to_one_who_is_interrupted_after_the_close_is_torn_down() -> None:
+    maker = Maker()
+    pool = Pool(maker, destroy=maker.destroy)
+    lease = Interrupted(pool, PATIENCE)
+    with pytest.raises(KeyboardInterrupt):
+        lease.take()
+    eventually(lambda: maker.gone == [1])
+    eventually(lambda: not pool._keeping)
 
 
 def test_a_pool_that_was_started_has_its_least_number_before_anybody_asks() -> None:
