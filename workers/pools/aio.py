@@ -45,7 +45,7 @@ class AsyncPool(Base[T]):
     def start(self) -> None:
         """Make the first ``min`` resources now, rather than at the first use."""
         self._enter()
-        self._look_soon()
+        self._ledger.start()
 
     def stats(self) -> dict[str, float]:
         return figures.stats(self._ledger)

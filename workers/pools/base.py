@@ -96,8 +96,8 @@ class Base(GivenPool, Generic[T]):
 
     def configure(self, **settings: Any) -> None:
         """Decide some of its policy, or its ``name``, anew. Raises ValueError for what makes no sense, RuntimeError
-        once it was used."""
-        if any(ledger.entries for ledger in self._ledgers):
+        once it was used: started, waited for or closed, here or in a parent process."""
+        if any(ledger.used for ledger in self._ledgers):
             raise RuntimeError(f"{self!r} was used already")
         self.name = settings.pop("name", self.name)
         for setting in settings:

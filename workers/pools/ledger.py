@@ -41,7 +41,7 @@ class Ledger:
     ) -> None:
         self.name = name
         self.policy = policy
-        self.closed = False
+        self.closed = self.used = False
         self.entries: list[Entry] = []
         self.counts = dict.fromkeys(figures.COUNTS, 0)
         self.idle: list[Entry] = []
@@ -119,6 +119,7 @@ class Ledger:
 
     def wait(self, hold: Hold, wake: Callable[[], Any], where: str = "") -> None:
         """Get into the line; ``wake`` is called once there is a resource, or never will be one."""
+        self.used = True
         if self.closed:
             raise figures.closed(self)
         most = self.policy.max_waiting
@@ -175,6 +176,11 @@ class Ledger:
                 return
 
     # ---- what was performed
+
+    def start(self) -> None:
+        """The least number is wanted."""
+        self._bell()
+        self.used = True
 
     def create(self, now: float) -> Job:
         self.entries.append(Entry(now))
@@ -271,7 +277,7 @@ class Ledger:
     def close(self, gone: Callable[[], Any]) -> None:
         """Nothing is given out any more; ``gone`` is called once there is no resource left."""
         self._bell()
-        self.closed = True
+        self.closed = self.used = True
         self._closers.append(gone)
         while self.waiters:
             self.waiters.popleft().wake()

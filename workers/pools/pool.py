@@ -51,7 +51,8 @@ class Pool(Base[T]):
 
     def start(self) -> None:
         """Make the first ``min`` resources now, rather than at the first use."""
-        self._mail.put(None)
+        with self._lock:
+            self._ledger.start()
         self._wake_keeper()
 
     def stats(self) -> dict[str, float]:

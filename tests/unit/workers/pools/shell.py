@@ -1,7 +1,10 @@
-"""A pool's ledger with a clock in hand, whose jobs are done when a test says so."""
+"""A pool's ledger with a clock in hand, whose jobs are done when a test says so; and how to wait for one's threads."""
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Callable
 from typing import Any
 from weakref import ref
 
@@ -10,6 +13,16 @@ from toolring.workers.pools.entry import Entry, Held, Hold, Job, Task
 from toolring.workers.pools.ledger import Ledger
 from toolring.workers.pools.plan import plan
 from toolring.workers.pools.policy import PoolPolicy
+
+PATIENCE = 20.0
+
+
+def eventually(true: Callable[[], Any]) -> None:
+    until = time.monotonic() + PATIENCE
+    pause = threading.Event()
+    while not true():
+        assert time.monotonic() < until
+        pause.wait(0.002)
 
 
 class Shell:

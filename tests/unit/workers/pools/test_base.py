@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
 
+from tests.unit.workers.pools.shell import PATIENCE, eventually
+from toolring.errors import PoolTimeout
 from toolring.workers.pools.aio import AsyncPool
 from toolring.workers.pools.base import Base, place
 from toolring.workers.pools.pool import Pool
@@ -42,6 +45,51 @@ async def async_generator() -> AsyncIterator[int]:
 def test_what_makes_no_sense_is_refused(kind: type[Base[int]], create: Any, more: dict[str, Any], why: str) -> None:
     with pytest.raises(ValueError, match=re.escape(why)):
         kind(create, **more)
+
+
+def test_it_is_configured_before_its_first_use() -> None:
+    pool = Pool(plain, min=1)
+    pool.acquire(), pool.stats()
+    pool.configure(name="db", max=3)
+    assert (pool.name, pool.policy.min, pool.policy.max) == ("db", 1, 3)
+    with pool.acquire(timeout=PATIENCE) as number:
+        assert number == 1
+
+
+def used_up(pool: Pool[int]) -> None:
+    with pool.acquire(timeout=PATIENCE):
+        pass
+    eventually(lambda: pool.stats()["total"] == 0)
+
+
+def waited_for_in_vain(pool: Pool[int]) -> None:
+    with pytest.raises(PoolTimeout):
+        pool.acquire(timeout=0.0).take()
+
+
+@pytest.mark.parametrize("use", [used_up, waited_for_in_vain, Pool[int].start, Pool[int].close])
+def test_it_is_not_configured_after_its_first_use(use: Callable[[Pool[int]], Any]) -> None:
+    pool = Pool(plain, idle_timeout=0.01, name="db")
+    use(pool)
+    before = pool.policy
+    with pytest.raises(RuntimeError, match="<Pool db> was used already"):
+        pool.configure(name="other", max=3)
+    assert (pool.name, pool.policy) == ("db", before)
+
+
+def test_one_for_asyncio_is_not_configured_after_its_first_use() -> None:
+    async def main(pool: AsyncPool[int], closed: bool) -> None:
+        if closed:
+            await pool.close()
+        else:
+            pool.start()
+
+    for closed in (False, True):
+        pool = AsyncPool[int](plain)
+        pool.configure(max=3)
+        asyncio.run(main(pool, closed))
+        with pytest.raises(RuntimeError, match="was used already"):
+            pool.configure(max=4)
 
 
 def test_a_place_is_told_from_the_innermost_frame_on() -> None:

@@ -2,26 +2,16 @@ from __future__ import annotations
 
 import _thread
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from tests.unit.workers.pools.shell import PATIENCE, eventually
 from toolring.errors import PoolClosed, PoolExhausted, PoolTimeout
 from toolring.workers.pools.entry import Entry, Held
 from toolring.workers.pools.ledger import Ledger
 from toolring.workers.pools.pool import Lease, Pool
-
-PATIENCE = 20.0
-
-
-def eventually(true: Callable[[], Any]) -> None:
-    until = time.monotonic() + PATIENCE
-    pause = threading.Event()
-    while not true():
-        assert time.monotonic() < until
-        pause.wait(0.002)
 
 
 class Maker:
