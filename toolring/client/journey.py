@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from math import isfinite
 from typing import Any, Generic, TypeVar
 
 from toolring.client.arguments import seconds
@@ -30,7 +31,7 @@ class Journey(Generic[C, H]):
         nodes: those of the cluster.
         tool: its name.
         point: where among all keys it stands.
-        until: when its time is up; None: the node's default decides.
+        until: when its time is up; None: the first node's default decides.
         submit: submits it by a node's client, with what is left of its time.
     """
 
@@ -96,6 +97,12 @@ class Journey(Generic[C, H]):
         return job.settled and not self.goes_on(job)
 
     @property
+    def over(self) -> bool:
+        """Is its last answer known? Waits for whoever has it move on just now."""
+        with self._moving:
+            return not self.under_way
+
+    @property
     def deadline(self) -> float:
         return self.job.deadline
 
@@ -135,6 +142,8 @@ class Journey(Generic[C, H]):
                 raise
             else:
                 self._node, self._began, self.under_way = node, now, True
+                if self._until is None and isfinite(self._job.deadline):
+                    self._until = self._job.deadline
 
     def stay(self) -> H:
         """It doesn't leave its node any more, whatever becomes of it there."""
@@ -153,9 +162,9 @@ class Journey(Generic[C, H]):
                 return False
             self.under_way = False
             lost = isinstance(job.error, Unreachable)
-            if not self._may_go_on(job, lost, self._clock() - self._began if took is None else took):
-                return False
             try:
+                if not self._may_go_on(job, lost, self._clock() - self._began if took is None else took):
+                    return False
                 self.start()
             except Exception as error:  # whatever it is: nobody else would answer
                 if lost or not isinstance(error, Unreachable):  # else the refusal says more

@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec import DecodeError, Raw
 
 from tests.unit.client.peers import Peer, Sent, World
 from toolring.client.journey import Journey, due
@@ -15,8 +16,10 @@ from toolring.errors import (
     InvalidArguments,
     OutcomeUnknown,
     ToolError,
+    ToolringError,
     Unreachable,
 )
+from toolring.protocol import ERROR, Answer
 
 FULL = Busy("it is full", limit="backlog")
 
@@ -87,6 +90,14 @@ def test_what_may_be_repeated_moves_on_from_a_node_that_is_lost_with_what_is_lef
     assert trip.ends_in() == "from the next"
 
 
+def test_without_a_time_of_its_own_it_keeps_what_the_first_node_gave_it(nodes: Nodes[Peer], world: World) -> None:
+    trip = Trip(nodes, world)
+    ends = trip.way.deadline
+    lose(nodes, world, trip.way.node)
+    assert not trip.way.settled
+    assert trip.left == [None, pytest.approx(ends - world.now)]
+
+
 def test_what_may_not_be_repeated_is_told_as_unknown(nodes: Nodes[Peer], world: World) -> None:
     trip = Trip(nodes, world, "write")
     address = trip.way.node
@@ -122,6 +133,22 @@ def test_a_tool_that_says_that_it_is_busy_has_run(nodes: Nodes[Peer], world: Wor
     assert isinstance(trip.ends_in(), Busy)
     assert trip.way.tried == []
     assert trip.way.refusal is None
+
+
+def test_one_that_ran_and_is_refused_another_run_is_no_refusal(nodes: Nodes[Peer], world: World) -> None:
+    trip = Trip(nodes, world)
+    trip.way.job.answered(Busy("it is full", earlier={"code": "TOOL_ERROR"}), run_us=0)
+    assert isinstance(trip.ends_in(), Busy)
+    assert trip.way.tried == []
+
+
+def test_what_cannot_be_understood_is_its_answer(nodes: Nodes[Peer], world: World) -> None:
+    trip = Trip(nodes, world)
+    trip.way.job.answer = Answer(trip.way.job.job.id, ERROR, Raw(b"\xc1"), 0)
+    assert trip.way.settled
+    assert trip.way.over
+    with pytest.raises((ToolringError, DecodeError)):
+        trip.way.outcome()
 
 
 def test_a_node_that_drains_is_told_of(nodes: Nodes[Peer], world: World) -> None:
