@@ -235,8 +235,10 @@ class AsyncClient:
         if self._transport is not None and self._loop is not None:
             self._loop.remove_reader(self._transport.fd)
             self._conversation.bye()
-            self._transport.exchange()
-            self._transport.close(lost)
+            try:
+                self._transport.exchange()
+            finally:  # what the node says may be what can't be understood
+                self._transport.close(lost)
 
     # ---- calling
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
+from contextlib import suppress
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
@@ -259,4 +260,5 @@ class AsyncCluster(Membership[AsyncClient]):
         """Ask for signs of life; what a lost node had moves on by itself."""
         while True:
             await asyncio.sleep(self._nodes.pause)
-            self._nodes.look()
+            with suppress(Exception):  # whatever it is, the next look may go well
+                self._nodes.look()

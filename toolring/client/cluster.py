@@ -253,12 +253,15 @@ class Cluster(Membership[Client]):
     def _watch(self) -> None:
         """Ask for signs of life, and let others go on with what a lost node had."""
         while not self._stop.wait(self._nodes.pause):
-            self._nodes.look()
+            with suppress(Exception):  # whatever it is, the next look may go well
+                self._nodes.look()
             with self._guard:
-                jobs, self._jobs = self._jobs, []
+                jobs = list(self._jobs)
             for handle in jobs:
                 job = handle.job
                 if job.settled:
-                    handle.goes_on(job, job.run_seconds)
-            with self._guard:
-                self._jobs += [handle for handle in jobs if handle.under_way]
+                    with suppress(Exception):  # it is that job's error: the others are to go on
+                        handle.goes_on(job, job.run_seconds)
+            left = [handle for handle in jobs if not handle.over]
+            with self._guard:  # others have only added to them
+                self._jobs[: len(jobs)] = left

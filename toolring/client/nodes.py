@@ -12,6 +12,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from math import inf
 from typing import Any, Final, Generic, Protocol, TypeVar
 
@@ -61,7 +62,7 @@ C = TypeVar("C", bound=Peer)
 class Node(Generic[C]):
     """One of them."""
 
-    __slots__ = ("address", "client", "drains", "since", "weight")
+    __slots__ = ("address", "client", "drains", "lost", "since", "weight")
 
     def __init__(self, address: str, weight: float, client: C, since: float) -> None:
         self.address = address
@@ -71,6 +72,8 @@ class Node(Generic[C]):
         """From when on its silence counts."""
         self.drains = ""
         """The life of it that is about to end, as it said."""
+        self.lost = False
+        """Its client was ended, and there is no other yet."""
 
     @property
     def in_flight(self) -> int:
@@ -145,7 +148,7 @@ class Nodes(Generic[C]):
         with self._lock:
             self.closed = True
         for node in [*self._nodes.values(), *self._leaving]:
-            node.client._end(self.why_closed, lost=not node.client._conversation.node)
+            _end(node.client, self.why_closed, lost=not node.client._conversation.node)
 
     # ---- who gets a call
 
@@ -289,7 +292,10 @@ class Nodes(Generic[C]):
             yield WAIT_SECONDS
 
     def look(self) -> None:
-        """Ask all for a sign of life, give up who gives none, and leave who was removed and has nothing in hand."""
+        """Ask all for a sign of life, give up who gives none, and leave who was removed and has nothing in hand.
+
+        What ends is ended whatever becomes of the others, and before anybody is connected to anew.
+        """
         with self._lock:
             if self.closed:
                 return
@@ -298,23 +304,41 @@ class Nodes(Generic[C]):
             if now - before > 2 * self.pause + 0.1:  # this process was held up: their silence may be its own
                 for node in [*self._nodes.values(), *self._leaving]:
                     node.since = now
-            done = [node for node in self._leaving if not node.in_flight]
-            lost = [node for node in self._leaving if node.in_flight and self._quiet(node, now) > self.lost_after]
-            self._leaving = [node for node in self._leaving if node not in done and node not in lost]
-            ended = [(node, node.client) for node in lost]
+            leaving = [(node, self._quiet(node, now)) for node in self._leaving]
+            done = [(node, quiet) for node, quiet in leaving if not node.in_flight]
+            idle = [node for node, _ in done]
+            lost = [node for node, quiet in leaving if node not in idle and quiet > self.lost_after]
+            self._leaving = [node for node in self._leaving if node not in idle and node not in lost]
             for node in self._nodes.values():
                 if not self._answers(node, now):
-                    ended.append((node, node.client))
-                    node.client, node.since = self._connect(node.address), now
-        for node in done:
-            node.client._end("the node was removed")
+                    node.lost = True
+                    lost.append(node)
+            ended = [(node, node.client) for node in lost]
+        for node, quiet in done:  # one that is not there would be waited for
+            gone = quiet > 2 * self.pause or not node.client._conversation.node
+            _end(node.client, "the node was removed", lost=gone)
         for node, client in ended:
-            client._end(f"the node {node.address} gives no sign of life", lost=True)
+            _end(client, f"the node {node.address} gives no sign of life", lost=True)
+        for node in lost:
+            self._renew(node)
+
+    def _renew(self, node: Node[C]) -> None:
+        """Another client for a node whose last was ended. If there can't be one now, the next look tries again."""
+        with self._lock:
+            if self.closed or not node.lost or self._nodes.get(node.address) is not node:
+                return
+            with suppress(Exception):  # whatever this process is short of: the others must be looked after
+                node.client, node.since, node.lost = self._connect(node.address), self._clock(), False
 
     def _quiet(self, node: Node[C], now: float) -> float:
-        """Ask a node for a sign of life. Gives the seconds since its last."""
+        """Ask a node for a sign of life. Gives the seconds since its last; inf if nothing can be had from it."""
         client = node.client
-        heard = client._knock() if client._conversation.node else client._listen()
+        if node.lost:
+            return inf
+        try:
+            heard = client._knock() if client._conversation.node else client._listen()
+        except Exception:  # what it says can't be understood, or there is no socket to hear it by
+            return inf
         return now - max(heard, node.since)
 
     def _answers(self, node: Node[C], now: float) -> bool:
@@ -326,6 +350,12 @@ class Nodes(Generic[C]):
             self._specs.update(conversation.tools)
         self._pool.health.checked(self._pool.names.index(node.address), up)
         return quiet <= (self.lost_after if known else RENEW_SECONDS)
+
+
+def _end(client: Peer, why: str, lost: bool) -> None:
+    """Of several: a fault of one is no reason to keep the others."""
+    with suppress(Exception):
+        client._end(why, lost=lost)
 
 
 _all: weakref.WeakSet[Nodes[Any]] = weakref.WeakSet()

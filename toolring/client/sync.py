@@ -96,10 +96,12 @@ class Client:
             self._keeper.join()
         with self._mutex:
             self._conversation.bye()
-            self._transport.exchange()
-            self._transport.close(lost)
-            os.close(self._wake_read)
-            os.close(self._wake_write)
+            try:
+                self._transport.exchange()
+            finally:  # what the node says may be what can't be understood
+                self._transport.close(lost)
+                os.close(self._wake_read)
+                os.close(self._wake_write)
 
     # ---- calling
 

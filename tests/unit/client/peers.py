@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from errno import EMFILE
 from typing import Any
 
 from msgspec import Raw
@@ -40,12 +41,16 @@ class Peer:
         self.knocks = 0
         self.jobs: list[Sent] = []
         self.ended: tuple[str, bool] | None = None
+        self.fault: Exception | None = None
+        """What listening to it raises."""
 
     def _knock(self) -> float:
         self.knocks += 1
         return self._listen()
 
     def _listen(self) -> float:
+        if self.fault is not None:
+            raise self.fault
         life = self.world.alive.get(self.address)
         if life is not None:
             self.heard = self.world.now
@@ -54,6 +59,8 @@ class Peer:
         return self.heard
 
     def _end(self, why: str, lost: bool = False) -> None:
+        if self.ended is not None:
+            return
         self.ended = (why, lost)
         self._conversation.lose(why)
 
@@ -75,8 +82,12 @@ class World:
         self.now = 100.0
         self.alive: dict[str, str] = {}
         self.peers: list[Peer] = []
+        self.short = False
+        """There is no room for another client."""
 
     def connect(self, address: str) -> Peer:
+        if self.short:
+            raise OSError(EMFILE, "too many open files")
         self.peers.append(Peer(address, self))
         return self.peers[-1]
 

@@ -4,7 +4,7 @@ import pytest
 
 from tests.unit.client.peers import Peer, World, address_of
 from toolring.client.nodes import RENEW_SECONDS, Nodes
-from toolring.errors import ConfigError, InvalidArguments, Unreachable
+from toolring.errors import ConfigError, InvalidArguments, ProtocolError, Unreachable
 from toolring.policy.health import State
 
 A, B, C = (address_of(name) for name in "abc")
@@ -192,3 +192,44 @@ def test_where_a_call_stands_is_its_route_or_its_affine_argument_or_all_of_them(
     with pytest.raises(InvalidArguments, match="a range needs route="):
         ranges.point("read", {"n": 1}, None)
     assert ranges.point("kin", {"who": "x"}, None) == ranges.place("x")
+
+
+def test_what_is_lost_ends_even_if_there_is_no_room_for_another_client_which_is_tried_again(world: World) -> None:
+    nodes = world.nodes("a", "b", "c")
+    jobs = [world.peer(address).submit() for address in (A, B)]
+    del world.alive[A], world.alive[B]
+    world.short = True
+    world.pass_by(nodes, 1.2)
+    assert [type(job.error) for job in jobs] == [Unreachable] * 2
+    assert states(nodes) == ["DOWN", "DOWN", "UP"]
+    world.alive.update({A: "a2", B: "b2"})
+    world.pass_by(nodes, 0.4)
+    assert states(nodes) == ["DOWN", "DOWN", "UP"], "those that were ended are of no use"
+    world.short = False
+    world.pass_by(nodes, 0.4)
+    assert states(nodes) == ["UP"] * 3
+
+
+def test_a_node_that_cannot_be_understood_is_lost_and_the_others_are_looked_at(world: World) -> None:
+    nodes = world.nodes("a", "b")
+    odd, job = world.peer(A), world.peer(A).submit()
+    odd.fault = ProtocolError("the node sent a malformed message")
+    del world.alive[B]
+    nodes.look()
+    assert isinstance(job.error, Unreachable)
+    assert world.peer(A) is not odd
+    world.pass_by(nodes, 1.2)
+    assert states(nodes) == ["UP", "DOWN"]
+
+
+def test_a_node_that_is_removed_while_it_is_not_there_is_not_waited_for(world: World) -> None:
+    nodes = world.nodes("a", "b", "c")
+    del world.alive[B], world.alive[C]
+    world.pass_by(nodes, 0.8)
+    nodes.remove(B)
+    nodes.look()
+    assert world.peer(B).ended == ("the node was removed", True), "silent, though not for long enough to be lost"
+    world.pass_by(nodes, 0.6)
+    nodes.remove(C)
+    nodes.look()
+    assert world.peer(C).ended == ("the node was removed", True)
