@@ -69,6 +69,13 @@ def endless() -> Iterator[int]:
         time.sleep(0.01)
 
 
+@tool(read_only=True, concurrency=1, backlog=1)
+def passage() -> Iterator[int]:
+    while True:
+        yield os.getppid()
+        time.sleep(0.01)
+
+
 @tool
 def too_busy(path: str) -> None:
     _append(path, "ran")

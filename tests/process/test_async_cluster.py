@@ -14,7 +14,16 @@ import pytest
 
 from tests.process.kit import PATIENCE, Node, addresses, lines, owners
 from toolring import AsyncCluster, AsyncClusterHandle
-from toolring.errors import Busy, ConfigError, InvalidArguments, OutcomeUnknown, ToolError, ToolringError, Unreachable
+from toolring.errors import (
+    Busy,
+    Cancelled,
+    ConfigError,
+    InvalidArguments,
+    OutcomeUnknown,
+    ToolError,
+    ToolringError,
+    Unreachable,
+)
 
 
 async def eventually(condition: Callable[[], Any], what: str) -> None:
@@ -143,6 +152,50 @@ def test_a_stream_whose_node_is_lost_may_not_be_gone_on_with(nodes: list[Node]) 
             error = await failure(rest())
             assert isinstance(error, OutcomeUnknown)
             assert error.facts["parts"] >= 1
+
+    asyncio.run(use())
+
+
+def test_a_stream_is_passed_on_until_it_has_begun(nodes: list[Node], tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+
+    async def use() -> None:
+        async with AsyncCluster(addresses(nodes), replication=2) as cluster:
+            await all_up(cluster)
+            first, second = cluster.preference("same")
+            of = await asyncio.to_thread(owners, nodes)
+            streams = [cluster.stream("passage", route="same") for _ in range(3)]
+            assert of[await anext(streams[0])] == first
+            async with streams[1]:  # it waits at the first
+                assert of[await anext(streams[2])] == second, "the first has refused it"
+                async with cluster.stream("passage", route="same") as left:
+                    left.close()
+                    assert isinstance(await failure(anext(left)), Cancelled), "it goes nowhere else"
+                waits = await cluster.submit("passage", route="same")
+                await eventually(lambda: waits.node == second, "it waits at the second")
+                refused = cluster.stream("passage", route="same")
+                assert isinstance(await failure(anext(refused)), Busy), "all have refused it"
+            waits.cancel()
+            for stream in streams:
+                stream.close()
+            victim = one_of(nodes, first)
+            last = await cluster.submit("gate", {"path": str(gate)}, route="same")
+            await eventually(lambda: lines(gate), "it runs")
+            victim.signal(signal.SIGTERM)
+            await eventually(lambda: "node_draining" in victim.log, "it drains")
+            stream = cluster.stream("endless", route="same")
+            assert [await anext(stream), await anext(stream)] == [1, 1]
+            assert cluster.nodes()[first]["state"] == "down", "its refusal was a lesson"
+            await asyncio.to_thread(one_of(nodes, second).kill)
+
+            async def rest() -> None:
+                async for _ in stream:
+                    pass
+
+            assert isinstance(await failure(rest()), OutcomeUnknown), "it has begun there"
+            Path(f"{gate}.open").touch()
+            assert await last.result() > 0
+            await asyncio.to_thread(victim.wait)
 
     asyncio.run(use())
 

@@ -16,7 +16,16 @@ import pytest
 
 from tests.process.kit import PATIENCE, Background, Node, addresses, eventually, failure, lines, owners, run_cli
 from toolring import Cluster
-from toolring.errors import Busy, ConfigError, Expired, InvalidArguments, OutcomeUnknown, ToolError, Unreachable
+from toolring.errors import (
+    Busy,
+    Cancelled,
+    ConfigError,
+    Expired,
+    InvalidArguments,
+    OutcomeUnknown,
+    ToolError,
+    Unreachable,
+)
 
 
 def states(cluster: Cluster) -> list[str]:
@@ -289,6 +298,42 @@ def test_a_stream_whose_node_is_lost_may_not_be_gone_on_with(nodes: list[Node]) 
         error = failure(lambda: list(stream))
         assert isinstance(error, OutcomeUnknown)
         assert error.facts["parts"] >= 1
+
+
+def test_a_stream_is_passed_on_until_it_has_begun(nodes: list[Node], tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    with Cluster(addresses(nodes), replication=2) as cluster:
+        eventually(lambda: states(cluster) == ["up"] * 3, "all have answered")
+        first, second = cluster.preference("same")
+        streams = [cluster.stream("passage", route="same")]
+        of = owners(nodes)
+        assert of[next(streams[0])] == first
+        streams.append(cluster.stream("passage", route="same"))  # it waits at the first
+        streams.append(cluster.stream("passage", route="same"))
+        assert of[next(streams[2])] == second, "the first has refused it"
+        left = cluster.stream("passage", route="same")  # refused by the first, if that was heard of already
+        left.close()
+        assert isinstance(failure(lambda: next(left)), Cancelled), "it goes nowhere else"
+        waits = cluster.submit("passage", route="same")
+        eventually(lambda: not waits.done() and waits.node == second, "it waits at the second")
+        assert isinstance(failure(lambda: next(cluster.stream("passage", route="same"))), Busy), "all have refused it"
+        waits.cancel()
+        for each in streams:
+            each.close()
+        victim, heir = (next(node for node in nodes if node.address == address) for address in (first, second))
+        with victim.client() as client:
+            last = client.submit("gate", {"path": str(gate)})
+            eventually(lambda: lines(gate), "it runs")
+            victim.signal(signal.SIGTERM)
+            eventually(lambda: "node_draining" in victim.log, "it drains")
+            with cluster.stream("endless", route="same") as stream:
+                assert [next(stream), next(stream)] == [1, 1]
+                assert cluster.nodes()[first]["state"] == "down", "its refusal was a lesson"
+                heir.kill()
+                assert isinstance(failure(lambda: list(stream)), OutcomeUnknown), "it has begun there"
+            Path(f"{gate}.open").touch()
+            assert last.result() > 0
+        victim.wait()
 
 
 def test_a_map_goes_over_all_nodes_in_chunks_and_in_any_order(nodes: list[Node], tmp_path: Path) -> None:

@@ -157,7 +157,7 @@ class AsyncStream(AsyncIterator[Any]):
             if handle.settled:
                 if handle.answer is not None and handle.answer.parts > feed.number:
                     raise broken(handle, "some were lost")
-                handle.outcome()
+                self._outcome()
                 raise StopAsyncIteration
             await handle._told(None)
 
@@ -179,6 +179,10 @@ class AsyncStream(AsyncIterator[Any]):
             raise self._cancelled()
         if self._handle is None or not self._handle.settled:
             raise ValueError("the stream is not over")
+        return self._outcome()
+
+    def _outcome(self) -> Any:
+        assert self._handle is not None
         return self._handle.outcome()
 
     def close(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from types import TracebackType
@@ -63,6 +63,52 @@ class AsyncClusterHandle(Journey[AsyncClient, AsyncHandle]):
         except ToolringError as error:
             return error
         return None
+
+
+class AsyncClusterStream(AsyncStream):
+    """One that moves on as long as the nodes of its list refuse it, and stays where it has begun."""
+
+    def __init__(
+        self, tool: str, set_out: Callable[[], Awaitable[AsyncClusterHandle]], on_progress: OnProgress | None
+    ) -> None:
+        async def start() -> AsyncHandle:
+            way = await set_out()
+            ways.append(way)
+            return way.job
+
+        ways: list[AsyncClusterHandle] = []
+        super().__init__(tool, start, on_progress)
+        self._ways = ways
+        """The first is the one; others were begun at the same time, and are cancelled."""
+
+    @property
+    def _way(self) -> AsyncClusterHandle | None:
+        return self._ways[0] if self._ways else None
+
+    async def __anext__(self) -> Any:
+        """Wait for the next part. Raises what the job ended in, after all parts before it."""
+        await self._begun()
+        way = self._way
+        assert way is not None
+        while way.under_way:
+            self._handle = job = way.job
+            if way.has_begun(job):
+                way.stay()
+            elif job.settled:
+                way.goes_on(job)
+            else:
+                await job._told(None)
+        return await super().__anext__()
+
+    def close(self) -> None:
+        """End the job, if it isn't over; one that hasn't begun never will."""
+        self._closed = True
+        if self._way is not None:
+            self._way.cancel()
+
+    def _outcome(self) -> Any:
+        assert self._way is not None
+        return self._way.outcome()
 
 
 class AsyncCluster(Membership[AsyncClient]):
@@ -162,19 +208,20 @@ class AsyncCluster(Membership[AsyncClient]):
         on_progress: OnProgress | None = None,
         route: Key | None = None,
     ) -> AsyncStream:
-        """Run a generator at one of its key's nodes; see ``AsyncClient.stream``. No other node goes on with it."""
+        """Run a generator at one of its key's nodes; see ``AsyncClient.stream``. It is passed on
+        while nodes refuse it; no other goes on with what has begun."""
         feed = Feed(checked(window))
         follow = feed.follow(on_progress is not None, None)
 
         def submit(client: AsyncClient, left: float | None) -> AsyncHandle:
             return client._submit(name, arguments, left, None, CALL, "", feed=feed, follow=follow)
 
-        async def start() -> AsyncHandle:
+        async def set_out() -> AsyncClusterHandle:
             until = due(name, timeout)
             await self._reach(until)
-            return self._start(name, arguments, until, route, submit).stay()
+            return self._start(name, arguments, until, route, submit, measured=False)
 
-        return AsyncStream(name, start, on_progress)
+        return AsyncClusterStream(name, set_out, on_progress)
 
     def map(
         self,
@@ -239,8 +286,10 @@ class AsyncCluster(Membership[AsyncClient]):
         until: float | None,
         route: Key | None,
         submit: Callable[[AsyncClient, float | None], AsyncHandle],
+        measured: bool = True,
     ) -> AsyncClusterHandle:
-        handle = AsyncClusterHandle(self._nodes, name, self._nodes.point(name, arguments, route), until, submit)
+        point = self._nodes.point(name, arguments, route)
+        handle = AsyncClusterHandle(self._nodes, name, point, until, submit, measured=measured)
         handle.start()
         return handle
 

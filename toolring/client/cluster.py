@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from toolring.client.batches import Call, Plan, Window
-from toolring.client.cluster_handle import ClusterHandle
+from toolring.client.cluster_handle import ClusterHandle, ClusterStream
 from toolring.client.feed import WINDOW, Feed, OnProgress, checked
 from toolring.client.handles import Handle, Stream
 from toolring.client.journey import due
@@ -157,15 +157,15 @@ class Cluster(Membership[Client]):
         on_progress: OnProgress | None = None,
         route: Key | None = None,
     ) -> Stream:
-        """Run a generator at one of its key's nodes; see ``Client.stream``. No other node goes on with it."""
+        """Run a generator at one of its key's nodes; see ``Client.stream``. It is passed on while nodes
+        refuse it; no other goes on with what has begun."""
         feed = Feed(checked(window))
         follow = feed.follow(on_progress is not None, None)
 
         def submit(client: Client, left: float | None) -> Handle:
             return client._submit(name, arguments, left, None, CALL, "", feed=feed, follow=follow, now=True)
 
-        handle = self._start(name, arguments, timeout, route, submit).stay()
-        return Stream(handle._owner, handle, on_progress)
+        return ClusterStream(self._start(name, arguments, timeout, route, submit, measured=False), on_progress)
 
     def map(
         self,
@@ -223,10 +223,12 @@ class Cluster(Membership[Client]):
         timeout: float | None,
         route: Key | None,
         submit: Callable[[Client, float | None], Handle],
+        measured: bool = True,
     ) -> ClusterHandle:
         until = due(name, timeout)
         self._reach(until)
-        handle = ClusterHandle(self._nodes, name, self._nodes.point(name, arguments, route), until, submit)
+        point = self._nodes.point(name, arguments, route)
+        handle = ClusterHandle(self._nodes, name, point, until, submit, measured=measured)
         handle.start()
         return handle
 

@@ -1,11 +1,12 @@
-"""What a cluster gives for a job, for threads: a handle to wait by, wherever the job is now."""
+"""What a cluster gives for a job, for threads: a handle to wait by, wherever the job is, or a stream to read."""
 
 from __future__ import annotations
 
 import time
 from typing import Any
 
-from toolring.client.handles import Handle
+from toolring.client.feed import OnProgress
+from toolring.client.handles import Handle, Stream
 from toolring.client.journey import Journey
 from toolring.client.sync import Client
 from toolring.errors import ToolringError
@@ -38,3 +39,32 @@ class ClusterHandle(Journey[Client, Handle]):
         while not self.settled:
             job = self.job
             job._owner._wait(job, None if end is None else max(0.0, end - time.monotonic()))
+
+
+class ClusterStream(Stream):
+    """One that moves on as long as the nodes of its list refuse it, and stays where it has begun."""
+
+    def __init__(self, way: ClusterHandle, on_progress: OnProgress | None) -> None:
+        super().__init__(way.job._owner, way.job, on_progress)
+        self._way = way
+
+    def __next__(self) -> Any:
+        """Wait for the next part. Raises what the job ended in, after all parts before it."""
+        way = self._way
+        while way.under_way:
+            self._handle = job = way.job
+            self._client = job._owner
+            if way.has_begun(job):
+                way.stay()
+            elif job.settled:
+                way.goes_on(job)
+            else:
+                self._client._hear(job, None)
+        return super().__next__()
+
+    def close(self) -> None:
+        """End the job, if it isn't over."""
+        self._way.cancel()
+
+    def _outcome(self) -> Any:
+        return self._way.outcome()

@@ -114,7 +114,7 @@ class Stream(Iterator[Any]):
             if handle.settled:
                 if handle.answer is not None and handle.answer.parts > feed.number:
                     raise broken(handle, "some were lost")
-                handle.outcome()
+                self._outcome()
                 raise StopIteration
             self._client._hear(handle, None)
 
@@ -132,6 +132,9 @@ class Stream(Iterator[Any]):
         """What the generator returned, once it is done. Raises what the job ended in; ValueError if it goes on."""
         if not self._handle.settled:
             raise ValueError("the stream is not over")
+        return self._outcome()
+
+    def _outcome(self) -> Any:
         return self._handle.outcome()
 
     def close(self) -> None:

@@ -33,6 +33,7 @@ class Journey(Generic[C, H]):
         point: where among all keys it stands.
         until: when its time is up; None: the first node's default decides.
         submit: submits it by a node's client, with what is left of its time.
+        measured: does it say how well and how fast a node is, by whether and when it ends?
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Journey(Generic[C, H]):
         until: float | None,
         submit: Callable[[C, float | None], H],
         clock: Callable[[], float] = time.monotonic,
+        measured: bool = True,
     ) -> None:
         self._nodes = nodes
         self._tool = tool
@@ -50,6 +52,7 @@ class Journey(Generic[C, H]):
         self._until = until
         self._submit = submit
         self._clock = clock
+        self._measured = measured
         self._moving = threading.RLock()
         self._tried: list[str] = []
         self._began = 0.0
@@ -142,15 +145,20 @@ class Journey(Generic[C, H]):
                 raise
             else:
                 self._node, self._began, self.under_way = node, now, True
+                if not self._measured:
+                    nodes.ended(node, 0.0, None)
                 if self._until is None and isfinite(self._job.deadline):
                     self._until = self._job.deadline
 
-    def stay(self) -> H:
+    def stay(self) -> None:
         """It doesn't leave its node any more, whatever becomes of it there."""
-        assert self._node is not None
-        self.under_way = False
-        self._nodes.ended(self._node, 0.0, None)
-        return self.job
+        with self._moving:
+            self.under_way = False
+
+    def has_begun(self, job: H) -> bool:
+        """Has anything of a stream come, so that no other node may begin it anew?"""
+        feed = job.feed
+        return feed is not None and (bool(feed.number) or feed.has_told)
 
     def goes_on(self, job: H, took: float | None = None) -> bool:
         """It is settled at one node: has another taken it over, or does one now? False: that is its answer. ``took``:
@@ -177,7 +185,8 @@ class Journey(Generic[C, H]):
         assert node is not None
         if isinstance(refused, Draining):
             nodes.drains(node)
-        nodes.ended(node, spent, None if refused else lost)
+        if self._measured:
+            nodes.ended(node, spent, None if refused else lost)
         if nodes.closed or not (lost or refused):
             return False
         if lost and _was_sent(job.error) and not nodes.repeatable(self._tool):

@@ -6,6 +6,8 @@ import pytest
 from msgspec import DecodeError, Raw
 
 from tests.unit.client.peers import Peer, Sent, World
+from toolring import protocol
+from toolring.client.feed import Feed
 from toolring.client.journey import Journey, due
 from toolring.client.nodes import Nodes
 from toolring.errors import (
@@ -19,7 +21,7 @@ from toolring.errors import (
     ToolringError,
     Unreachable,
 )
-from toolring.protocol import ERROR, Answer
+from toolring.protocol import ERROR, PROGRESS, Answer, Part
 
 FULL = Busy("it is full", limit="backlog")
 
@@ -192,10 +194,26 @@ def test_a_job_that_was_cancelled_does_not_move_on(nodes: Nodes[Peer], world: Wo
 
 def test_one_that_stays_is_lost_with_its_node(nodes: Nodes[Peer], world: World) -> None:
     trip = Trip(nodes, world)
-    job = trip.way.stay()
+    job = trip.way.job
+    trip.way.stay()
     lose(nodes, world, trip.way.node)
     assert isinstance(trip.ends_in(), Unreachable)
     assert trip.way.job is job
+
+
+def test_a_stream_has_begun_with_its_first_part_or_word(nodes: Nodes[Peer], world: World) -> None:
+    way = Trip(nodes, world).way
+    job = way.job
+    assert not way.has_begun(job)
+    job.feed = Feed(100)
+    assert not way.has_begun(job)
+    job.feed.arrived(Part(job.job.id, 1, Raw(protocol.encode("a part"))))
+    assert way.has_begun(job)
+    job.feed.take()
+    assert way.has_begun(job)
+    job.feed = Feed(100)
+    job.feed.arrived(Part(job.job.id, PROGRESS, Raw(protocol.encode([1.0, None, "a word"]))))
+    assert way.has_begun(job)
 
 
 def test_a_fault_while_it_moves_on_is_its_answer(nodes: Nodes[Peer], world: World) -> None:
