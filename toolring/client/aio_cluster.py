@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
+from operator import attrgetter
 from types import TracebackType
 from typing import Any, Self
 
@@ -248,7 +249,7 @@ class AsyncCluster(Membership[AsyncClient]):
             handle._over.add_done_callback(lambda _: self._arrived.set())
             return handle
 
-        return async_mapped(plan, arguments, send, self._reach, self._arrived, progress)
+        return async_mapped(plan, arguments, send, self._reach, self._arrived, progress, where=attrgetter("node"))
 
     # ---- looking
 

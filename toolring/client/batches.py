@@ -15,7 +15,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 
 from toolring.client.arguments import priority_of, seconds
 from toolring.client.progress import Bar
-from toolring.errors import Busy, InvalidArguments, ProtocolError, ToolringError, from_wire
+from toolring.errors import Busy, Expired, InvalidArguments, ProtocolError, ToolringError, Unreachable, from_wire
 from toolring.protocol import MAX_CHUNK
 
 Call = Mapping[str, Any]
@@ -24,6 +24,9 @@ CHUNKS: Final = 64
 """Calls, or chunks of them, that are under way at once if nobody says otherwise."""
 GROWTH: Final = 1 / 8
 """For each job that is answered, so many more are under way at once: a busy node refuses one in nine."""
+
+LONGEST: Final = 1.0
+"""Seconds until what one of several nodes refuses is sent there again, at most, unless the node says more."""
 
 
 class Sent(Protocol):
@@ -57,7 +60,7 @@ class Send(Protocol[P_co]):
 class Piece(Generic[P]):
     """Consecutive calls that are one job; ``index`` is that of the first."""
 
-    __slots__ = ("ahead", "calls", "chunk", "error", "final", "handle", "index", "out", "sent")
+    __slots__ = ("again", "ahead", "calls", "chunk", "error", "final", "handle", "index", "out", "refusals", "sent")
 
     def __init__(self, index: int, calls: list[Call], chunk: bool) -> None:
         self.index = index
@@ -72,7 +75,10 @@ class Piece(Generic[P]):
         self.final = False
         """Its results may be given. What is neither this nor out was refused, and is sent again."""
         self.error: ToolringError | None = None
-        """Why it was never sent."""
+        """Why it was not sent, or not again."""
+        self.again = 0.0
+        """When it may be sent again, if it was refused by one of several nodes."""
+        self.refusals = 0
 
     @property
     def settled(self) -> bool:
@@ -128,6 +134,10 @@ class Window(Generic[P]):
     A node that refuses a piece tells how many it has room for: as many as were with it when that one was sent. No more
     are sent from then on than that, and one more for every eight that are answered. What was refused goes first. Where
     nothing is answered for as long as the node said, one more is tried.
+
+    With several nodes (``where`` tells that of a job) a refusal says nothing of the others: further ones are read and
+    sent as long as there are no more pieces than the plan has jobs. What was refused is sent again when its node has
+    answered another, or after as long as it said, which doubles with each refusal up to ``LONGEST``.
     """
 
     __slots__ = (
@@ -143,11 +153,20 @@ class Window(Generic[P]):
         "_refused",
         "_retry_after",
         "_send",
+        "_where",
         "pieces",
     )
 
-    def __init__(self, plan: Plan, send: Send[P], bar: Bar | None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        send: Send[P],
+        bar: Bar | None,
+        clock: Callable[[], float] = time.monotonic,
+        where: Callable[[P], str] | None = None,
+    ) -> None:
         self._plan = plan
+        self._where = where
         self._clock = clock
         self._send = send
         self._bar = bar
@@ -171,6 +190,8 @@ class Window(Generic[P]):
         """May more be read and sent before a result is given?"""
         size = len(self.pieces)
         self._filling = size < self._plan.jobs if self._filling else size <= self._plan.low
+        if self._where is not None:
+            return size < self._plan.jobs if self._refused else self._filling
         return self._filling and not self._refused and self._out < max(1, int(self._limit))
 
     @property
@@ -183,20 +204,25 @@ class Window(Generic[P]):
         """Is anything to be sent again?"""
         return bool(self._refused)
 
-    def add(self, calls: list[Call]) -> None:
-        """Send further calls. Of a chunk in which one can't be sent, each travels by itself."""
-        self._add(calls, self._plan.chunk > 1)
+    def add(self, calls: list[Call], error: ToolringError | None = None) -> None:
+        """Send further calls. Of a chunk in which one can't be sent, each travels by itself. ``error``: why nothing can
+        be sent now."""
+        self._add(calls, self._plan.chunk > 1, error)
 
-    def _add(self, calls: list[Call], chunk: bool) -> None:
+    def _add(self, calls: list[Call], chunk: bool, why: ToolringError | None = None) -> None:
         piece: Piece[P] = Piece(self._index, calls, chunk)
         try:
+            if why is not None:
+                raise why
             self._dispatch(piece)
+        except (Unreachable, Expired) as error:
+            _failed(piece, error)
         except (InvalidArguments, ProtocolError) as error:
             if chunk:
                 for call in calls:
                     self._add([call], False)
                 return
-            piece.error, piece.final = error, True
+            _failed(piece, error)
         self._index += len(calls)
         self.pieces.append(piece)
 
@@ -224,18 +250,35 @@ class Window(Generic[P]):
             if piece.out and piece.settled:
                 self._notice(piece)
                 new = True
-        now = self._clock()
-        if now >= self.next_look():
-            self._limit = max(self._limit, self._out + 1)
-            self._again_at = now + self._retry_after
-            new = True
-        while self._refused and self._out < int(self._limit):
-            self._dispatch(self._refused.pop(0))
-            new = True
-        return new
+        if self._where is None:
+            now = self._clock()
+            if now >= self.next_look():
+                self._limit = max(self._limit, self._out + 1)
+                self._again_at = now + self._retry_after
+                new = True
+        return self.send_again() or new
+
+    def send_again(self) -> bool:
+        """Send what was refused, as far as there is room for it, or its time has come. False: there was none."""
+        if self._where is None:
+            due = self._refused[: max(0, int(self._limit) - self._out)]
+        elif self._refused:
+            now = self._clock()
+            due = [piece for piece in self._refused if piece.again <= now]
+        else:
+            due = []
+        for piece in due:
+            self._refused.remove(piece)
+            try:
+                self._dispatch(piece)
+            except ToolringError as error:
+                _failed(piece, error)
+        return bool(due)
 
     def next_look(self) -> float:
         """When to look even if nothing is answered; inf: never."""
+        if self._where is not None:
+            return min((piece.again for piece in self._refused), default=math.inf)
         return self._again_at if self._refused or self._limit < self._plan.jobs else math.inf
 
     def _notice(self, piece: Piece[P]) -> None:
@@ -250,15 +293,30 @@ class Window(Generic[P]):
             self._heard = self._clock()
             self._again_at = self._heard + self._retry_after
             self._limit = min(self._plan.jobs, max(1.0, self._limit) + GROWTH)
+            if self._where is not None and self._refused:
+                self._answered_at(self._where(handle))
         elif piece.sent - self._heard < handle.deadline - piece.sent:
             self._retry_after = float(busy.facts.get("retry_after", 0.05))
             self._again_at = piece.sent + self._retry_after
-            self._limit = min(self._limit, piece.ahead)
+            if self._where is None:
+                self._limit = min(self._limit, piece.ahead)
+            else:
+                piece.refusals += 1
+                longer = self._retry_after * 2 ** min(piece.refusals - 1, 10)
+                piece.again = piece.sent + max(self._retry_after, min(longer, LONGEST))
             insort(self._refused, piece, key=_index)
         else:  # it takes nothing any more, and that is the answer of all that it has refused
             for each in (piece, *self._refused):
                 each.final = True
             self._refused.clear()
+
+    def _answered_at(self, node: str) -> None:
+        """It may have room for the oldest of those that it has refused."""
+        assert self._where is not None
+        for piece in self._refused:
+            if piece.again and piece.handle is not None and self._where(piece.handle) == node:
+                piece.again = 0.0
+                return
 
     def give(self, piece: Piece[P]) -> Iterable[Any]:
         """What ``map`` gives for a piece: results in order, or (index, result). An error is raised in its place, or
@@ -286,6 +344,11 @@ class Window(Generic[P]):
             if self._plan.raises and isinstance(result, ToolringError):
                 raise result
             yield result if self._plan.ordered else (index, result)
+
+
+def _failed(piece: Piece[Any], error: ToolringError) -> None:
+    """It can't be sent, and that is its answer."""
+    piece.handle, piece.error, piece.final = None, error, True
 
 
 def _index(piece: Piece[Any]) -> int:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
+from operator import attrgetter
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -191,7 +192,10 @@ class Cluster(Membership[Client]):
 
             return self._in_hand(self._start(name, calls[0], timeout, None, submit))
 
-        return mapped(plan, arguments, send, lambda under_way: self._wait_for(under_way, ordered), progress)
+        def wait(under_way: Window[ClusterHandle]) -> None:
+            self._wait_for(under_way, ordered)
+
+        return mapped(plan, arguments, send, wait, progress, where=attrgetter("node"))
 
     # ---- looking
 

@@ -12,14 +12,21 @@ from typing import Any
 
 from toolring.client.batches import Call, P, Plan, Send, Window
 from toolring.client.progress import Bar
+from toolring.errors import Unreachable
 
 
 def mapped(
-    plan: Plan, arguments: Iterable[Call], send: Send[P], wait: Callable[[Window[P]], None], progress: bool
+    plan: Plan,
+    arguments: Iterable[Call],
+    send: Send[P],
+    wait: Callable[[Window[P]], None],
+    progress: bool,
+    where: Callable[[P], str] | None = None,
 ) -> Iterator[Any]:
-    """What ``map`` gives. ``wait``: until something may be new in the window, or one is to be sent again."""
+    """What ``map`` gives. ``wait``: until something may be new in the window, or one is to be sent again. ``where``:
+    the node that a job is at, if there are several."""
     bar = _bar(arguments) if progress else None
-    under_way = Window(plan, send, bar)
+    under_way = Window(plan, send, bar, where=where)
     source = plan.cut(arguments)
     more = True
     try:
@@ -27,6 +34,7 @@ def mapped(
             while (piece := under_way.ready()) is not None:
                 yield from under_way.give(piece)
             if more and under_way.has_room:
+                under_way.send_again()
                 calls = next(source, None)
                 more = calls is not None
                 if calls is not None:
@@ -44,10 +52,11 @@ async def async_mapped(
     connect: Callable[[], Awaitable[None]],
     arrived: asyncio.Event,
     progress: bool,
+    where: Callable[[P], str] | None = None,
 ) -> AsyncIterator[Any]:
     """The same, awaited. ``connect``: until somebody is there to be sent to; ``arrived``: something may be new."""
     bar = _bar(arguments) if progress else None
-    under_way = Window(plan, send, bar)
+    under_way = Window(plan, send, bar, where=where)
     source = _cut(arguments, plan)
     more = True
     try:
@@ -55,16 +64,28 @@ async def async_mapped(
             while (piece := under_way.ready()) is not None:
                 for result in under_way.give(piece):
                     yield result
+            if under_way.waits:
+                with suppress(Unreachable):  # then what is sent again hears of it
+                    await connect()
             if more and under_way.has_room:
+                under_way.send_again()
                 calls = await anext(source, None)
                 more = calls is not None
                 if calls is not None:
-                    await connect()
-                    under_way.add(calls)
+                    under_way.add(calls, await _failure(connect))
             elif under_way.pieces and not under_way.look():
                 await _wait(under_way, arrived)
     finally:
         _leave(under_way, bar)
+
+
+async def _failure(connect: Callable[[], Awaitable[None]]) -> Unreachable | None:
+    """Why nobody is there to be sent to; None: somebody is."""
+    try:
+        await connect()
+    except Unreachable as error:
+        return error
+    return None
 
 
 async def _wait(window: Window[P], arrived: asyncio.Event) -> None:

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from toolring import protocol
-from toolring.client.batches import Call, Plan, Window
+from toolring.client.batches import LONGEST, Call, Plan, Window
 from toolring.client.session import Pending
-from toolring.errors import Busy, InvalidArguments, ToolError, ToolringError
+from toolring.errors import Busy, Expired, InvalidArguments, ToolError, ToolringError, Unreachable
 from toolring.protocol import ERROR, OK, Answer, Job
 
 PATIENCE = 60.0
@@ -264,6 +264,102 @@ def test_a_limit_of_the_tool_or_its_error_is_an_answer() -> None:
     settle(window)
     assert node.sent[4:] == [[2]]
     assert isinstance(taken_out(window)[0], ToolError)
+
+
+# ---- several nodes
+
+
+class Cluster:
+    """A narrow node for even numbers, another for odd ones."""
+
+    def __init__(self, even: int, odd: int) -> None:
+        self.now = 100.0
+        self.nodes = [Node(even), Node(odd)]
+        self.at: dict[int, str] = {}
+
+    def send(self, calls: list[Call], timeout: float | None, chunk: bool) -> Pending:
+        number = calls[0]["x"] % 2
+        node = self.nodes[number]
+        node.now = self.now
+        pending = node.send(calls, timeout, chunk)
+        self.at[id(pending)] = ("even", "odd")[number]
+        return pending
+
+    def window(self, jobs: int) -> Window[Pending]:
+        plan = Plan("tool", jobs, 1, False, "return", None, "normal")
+        return Window(plan, self.send, None, lambda: self.now, lambda pending: self.at[id(pending)])
+
+
+def test_a_node_that_is_busy_does_not_hold_up_one_that_is_not() -> None:
+    cluster = Cluster(even=0, odd=1000)
+    busy, idle = cluster.nodes
+    window = cluster.window(20)
+    read, results = 0, list[Any]()
+    for _ in range(5):
+        read += fill(window, 1000, read)
+        settle(window)
+        assert len(window.pieces) == 20, "there are no more than the caller wanted"
+        while idle.taken:
+            idle.finish()
+        results += taken_out(window)
+    assert [x for x, _ in results] == [x for x in range(read) if x % 2], "all of those that are for it"
+    assert len(results) > 10
+    assert len(busy.sent) == read - len(results), "and the busy one was asked once for each"
+
+
+def test_what_a_busy_node_refuses_is_sent_again_when_it_has_answered_another_or_has_said_and_then_seldom() -> None:
+    cluster = Cluster(even=1, odd=1)
+    busy, other = cluster.nodes
+    window = cluster.window(20)
+    for x in (0, 2, 4, 1):
+        window.add([{"x": x}])
+    settle(window)
+    other.finish()
+    settle(window)
+    assert busy.sent == [[0], [2], [4]], "what another has answered says nothing of it"
+    busy.finish()
+    settle(window)
+    assert busy.sent[3:] == [[2]]
+    assert window.next_look() == cluster.now + RETRY_AFTER
+    for count in (5, 6):
+        cluster.now = window.next_look()
+        assert window.look()
+        settle(window)
+        assert busy.sent[count - 1 :] == [[4]]
+    assert RETRY_AFTER >= LONGEST
+    assert window.next_look() == cluster.now + RETRY_AFTER, "as it says, if that is long"
+
+
+def test_what_is_to_be_sent_again_does_not_wait_for_more_to_be_read() -> None:
+    cluster = Cluster(even=0, odd=1)
+    window = cluster.window(20)
+    window.add([{"x": 0}])
+    settle(window)
+    assert window.waits
+    assert not window.send_again()
+    cluster.now = window.next_look()
+    cluster.nodes[0].room = 1
+    assert window.send_again()
+    assert len(cluster.nodes[0].taken) == 1
+
+
+@pytest.mark.parametrize("error", [Unreachable("nobody is there"), Expired("too late")])
+def test_what_cannot_be_sent_or_not_again_is_told_in_its_place(error: ToolringError) -> None:
+    cluster = Cluster(even=0, odd=0)
+    window = cluster.window(20)
+    window.add([{"x": 0}])
+    settle(window)
+
+    def send(calls: list[Call], timeout: float | None, chunk: bool) -> Pending:
+        raise error
+
+    window._send = send
+    window.add([{"x": 1}])
+    cluster.now = window.next_look()
+    settle(window)
+    window.add([{"x": 2}], Unreachable("nobody was there"))
+    assert [(n, type(each)) for n, each in taken_out(window)] == [(0, type(error)), (1, type(error)), (2, Unreachable)]
+    assert not window.pieces
 
 
 # ---- chunks
