@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.process.kit import PATIENCE, Background, Node, addresses, eventually, failure, lines, owners, run_cli
-from toolring import Cluster
+from toolring import Client, Cluster
 from toolring.errors import (
     Busy,
     Cancelled,
@@ -298,6 +299,28 @@ def test_a_stream_whose_node_is_lost_may_not_be_gone_on_with(nodes: list[Node]) 
         error = failure(lambda: list(stream))
         assert isinstance(error, OutcomeUnknown)
         assert error.facts["parts"] >= 1
+
+
+def test_what_a_lost_node_had_moves_on_even_if_there_is_no_room_for_another_client(
+    nodes: list[Node], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def short(address: str) -> Client:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    def ran_twice(gate: Path) -> bool:
+        return len(lines(gate)) == 2
+
+    gates = [tmp_path / "one", tmp_path / "two"]
+    with Cluster(addresses(nodes)) as cluster:
+        eventually(lambda: states(cluster) == ["up"] * 3, "all have answered")
+        handles = [cluster.submit("gate", {"path": str(gate)}, route="same") for gate in gates]
+        eventually(lambda: all(lines(gate) for gate in gates), "both run")
+        monkeypatch.setattr(cluster._nodes, "_connect", short)
+        next(node for node in nodes if node.address == cluster.preference("same")[0]).kill()
+        for gate in gates:
+            eventually(partial(ran_twice, gate), "another has it, though nobody waits for it")
+            Path(f"{gate}.open").touch()
+        assert [handle.result() for handle in handles] == [int(lines(gate)[1]) for gate in gates]
 
 
 def test_a_stream_is_passed_on_until_it_has_begun(nodes: list[Node], tmp_path: Path) -> None:
