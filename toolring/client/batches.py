@@ -24,7 +24,6 @@ CHUNKS: Final = 64
 """Calls, or chunks of them, that are under way at once if nobody says otherwise."""
 GROWTH: Final = 1 / 8
 """For each job that is answered, so many more are under way at once: a busy node refuses one in nine."""
-
 LONGEST: Final = 1.0
 """Seconds until what one of several nodes refuses is sent there again, at most, unless the node says more."""
 
