@@ -275,6 +275,7 @@ def test_a_node_that_is_busy_or_drains_passes_calls_on(nodes: list[Node], tmp_pa
             while len(handles) < 4:  # one runs and one waits, at two nodes
                 handles.append(await cluster.submit("narrow", {"path": str(spot)}, route="same"))
                 await eventually(lambda: len(lines(spot)) == (len(handles) + 1) // 2, "every other one runs")
+            await eventually(lambda: sum(node.status()["jobs"]["waiting"] for node in nodes) == 2, "two wait")
             fifth = await failure(cluster.call("narrow", {"path": str(spot)}, route="same"))
             assert isinstance(fifth, Busy)
             Path(f"{spot}.open").touch()

@@ -163,6 +163,7 @@ def test_a_node_that_is_busy_or_drains_passes_calls_on(nodes: list[Node], tmp_pa
         handles = [cluster.submit("narrow", {"path": str(spot)}, route="same") for _ in range(4)]
         eventually(lambda: len(lines(spot)) == 2, "two run, at two nodes")
         assert len({handle.node for handle in handles if not handle.done()}) == 2
+        eventually(lambda: sum(node.status()["jobs"]["waiting"] for node in nodes) == 2, "the others wait behind them")
         fifth = failure(lambda: cluster.call("narrow", {"path": str(spot)}, route="same"))
         assert isinstance(fifth, Busy)
         Path(f"{spot}.open").touch()

@@ -70,7 +70,6 @@ def test_the_killed_and_the_hanging_worker_were_replaced(demo: Demo) -> None:
 
 def test_no_call_was_lost_and_the_hang_ended_at_its_deadline(demo: Demo) -> None:
     assert demo.summary["killed_jobs"] == 20
-    assert demo.summary["killed_repeated"] >= 1
     assert 0.5 <= demo.summary["hang_seconds"] < 3
     assert demo.summary["jobs"] == 2000
     assert demo.summary["jobs_per_second"] > 0

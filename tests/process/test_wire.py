@@ -178,6 +178,8 @@ def test_a_running_job_is_answered_on_the_new_connection(node: Node, plain: Plai
     again = Plain(node.address, token=plain.token)
     try:
         again.send(["submit", [[1, "gate_once", {"path": str(spot)}]]])
+        again.send(["ping", 7])
+        assert again.receive("pong")[1] == 7  # the node has read what came before
         Path(f"{spot}.open").touch()
         assert again.answers(1)[1][2]["attempt"] == 1
         assert len(lines(spot)) == 1
