@@ -108,6 +108,7 @@ class Clients:
         elif isinstance(message, More):
             self._core.streams.more(session, message.id, message.granted)
         elif isinstance(message, Ask):
+            self.deliver(session)  # what is counted has been told
             told = Told(message.request, self._admin.answer(message.what, message.params, now))
             self._reply(session, _encode(told))
         elif isinstance(message, Hello):

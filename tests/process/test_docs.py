@@ -377,7 +377,19 @@ def test_the_reference_of_the_api_names_every_public_name_with_its_parameters() 
     clients = ("Client", "AsyncClient", "Cluster", "AsyncCluster")
     handles = ("Handle", "AsyncHandle", "ClusterHandle", "AsyncClusterHandle")
     pools = ("Pool", "AsyncPool", "ObjectPool", "BufferPool")
-    inner_of_handles = ("settled", "outcome", "refusal", "deadline", "job", "start", "stay", "goes_on", "follow")
+    inner_of_handles = (
+        "settled",
+        "outcome",
+        "refusal",
+        "deadline",
+        "job",
+        "start",
+        "stay",
+        "goes_on",
+        "follow",
+        "has_begun",
+        "over",
+    )
     for name in (*clients, *handles, *pools, "Context", "ToolringError", "Tool"):
         for member, value in inspect.getmembers(getattr(toolring, name)):
             inner = getattr(getattr(toolring, name), "__struct_fields__", ())  # parts that others of toolring use
