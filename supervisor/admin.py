@@ -33,6 +33,8 @@ QUESTIONS: Final = (
     "cancel",
     "kill",
     "recycle",
+    "reload",
+    "reloads",
     "memory",
     "collect",
     "trace",
@@ -87,6 +89,10 @@ class Admin:
                 return self._cancel(str(params.get("job", "")), now)
             if what == "kill":
                 return self._kill(params.get("worker"), now)
+            if what == "reload":
+                return {"number": self._watch.reloads.ask("asked for by an operator", now)}
+            if what == "reloads":
+                return self._watch.reloads.report(params.get("number"))
             if what == "recycle":
                 return self._recycle(params.get("worker"), params.get("group"))
             if what == "memory":
@@ -120,6 +126,7 @@ class Admin:
             ],
             "restarts": self._watch.restarts,
             "renewed": self._watch.renewals.count,
+            "reload": self._watch.reloads.report(),
             "clients": len(core.sessions),
             "jobs": {
                 "accepted": core.accepted,

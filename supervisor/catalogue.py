@@ -61,15 +61,6 @@ class ServedTool:
     )
 
     def __init__(self, spec: ToolSpec, balancer: Guarded | None) -> None:
-        self.spec = spec
-        self.name = spec.name
-        self.repeatable = spec.repeatable
-        self.timeout = spec.timeout
-        self.queue_timeout = spec.queue_timeout
-        self.idle = spec.idle_timeout is not None
-        self.balancer = balancer
-        """None: whoever is free first."""
-        self.learn = balancer.took if balancer is not None and balancer.learns else None
         self.cost = UNKNOWN_COST
         self.known = False
         self.answered = 0
@@ -82,14 +73,9 @@ class ServedTool:
         self.joined = 0
         self.stale = 0
         self.renewed = 0
-        self.places = places(spec) if spec.cache else ()
-        """The stamps that decide about its results; empty: it is not cached."""
-        self.public = spec.cache_scope == "public"
         self.run_seconds = 0.0
         self.errors: dict[str, int] = {}
-        self.budget = RetryBudget() if spec.retries else None
         self.retried = 0
-        self.memory = spec.memory
         self.group: Group = _NOWHERE
         """Whose workers run it; set by the core that it is served by, as its valves are."""
         self.valves: tuple[Valve, ...] = ()
@@ -98,6 +84,24 @@ class ServedTool:
         self.guarded = False
         """Its jobs need more than to be placed and answered: it has valves, a circuit that is armed, or a balancer that
         learns."""
+        self.becomes(spec, balancer)
+
+    def becomes(self, spec: ToolSpec, balancer: Guarded | None) -> None:
+        """It is served under this policy from now on. What was counted and learnt of it stays."""
+        self.spec = spec
+        self.name = spec.name
+        self.repeatable = spec.repeatable
+        self.timeout = spec.timeout
+        self.queue_timeout = spec.queue_timeout
+        self.idle = spec.idle_timeout is not None
+        self.balancer = balancer
+        """None: whoever is free first."""
+        self.learn = balancer.took if balancer is not None and balancer.learns else None
+        self.places = places(spec) if spec.cache else ()
+        """The stamps that decide about its results; empty: it is not cached."""
+        self.public = spec.cache_scope == "public"
+        self.budget = RetryBudget() if spec.retries else None
+        self.memory = spec.memory
         self.guard()
 
     def guard(self) -> None:

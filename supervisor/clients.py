@@ -27,8 +27,10 @@ from toolring.protocol import (
     Refused,
     Submit,
     Told,
+    Tools,
     Welcome,
 )
+from toolring.spec import ToolSpec
 from toolring.supervisor.admin import Admin
 from toolring.supervisor.core import Core
 from toolring.supervisor.endings import Endings
@@ -149,9 +151,17 @@ class Clients:
             "per_client": own.per_client,
             "default_timeout": own.default_timeout,
         }
-        specs = [tool.spec for tool in core.tools.values() if not tool.spec.internal]
-        self._post(route, _encode(Welcome(protocol.VERSION, self._node, specs, limits, resumed)), None)
+        self._post(route, _encode(Welcome(protocol.VERSION, self._node, self._specs(), limits, resumed)), None)
         self._unclog(session)
+
+    def _specs(self) -> list[ToolSpec]:
+        return [tool.spec for tool in self._core.tools.values() if not tool.spec.internal]
+
+    def announce(self) -> None:
+        """Other tools are served from now on, or the same under another policy."""
+        told = _encode(Tools(self._specs()))
+        for session in self._core.sessions.values():
+            self._reply(session, told)
 
     # ---- what they are told
 

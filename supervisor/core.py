@@ -22,7 +22,7 @@ from toolring.supervisor.accounts import Accounts
 from toolring.supervisor.catalogue import ServedTool
 from toolring.supervisor.circuits import Circuits
 from toolring.supervisor.door import Door
-from toolring.supervisor.fleet import Fleet, Worker
+from toolring.supervisor.fleet import Fleet, Group, Worker
 from toolring.supervisor.gathering import Gathering
 from toolring.supervisor.joining import Joining
 from toolring.supervisor.ledger import Entry, Event, Session, State, step
@@ -52,7 +52,7 @@ class Limits(NamedTuple):
 class Core:
     """Everything that changes an entry's state is here, or in one of its parts."""
 
-    def __init__(self, tools: Mapping[str, ServedTool], fleet: Fleet, limits: Limits, stamps: Stamps) -> None:
+    def __init__(self, tools: dict[str, ServedTool], fleet: Fleet, limits: Limits, stamps: Stamps) -> None:
         self.tools = tools
         self.fleet = fleet
         self.limits = limits
@@ -77,7 +77,9 @@ class Core:
         self.notes: list[tuple[str, dict[str, Any]]] = []
         self.on_finished: Callable[[Entry, Answer], None] | None = None
         """Bound once, when somebody listens."""
-        self.valves = self._join_groups()
+        for tool in tools.values():
+            self.join(tool, fleet.group_of(tool.spec))
+        self.gather_valves()
         self.joining = Joining(self, stamps)
         self.gathering = Gathering(self)
         self.placing = Placing(self)
@@ -87,16 +89,17 @@ class Core:
         self.circuits = Circuits(self)
         self.door = Door(self)
 
-    def _join_groups(self) -> list[Valve]:
-        """Find each tool its group; all valves, those of groups last, since a job passes its tool's first."""
-        found: list[Valve] = []
-        for tool in self.tools.values():
-            group = tool.group = self.fleet.group_of(tool.spec)
-            own = valve_of(tool.spec, group, self.backlog)
-            tool.valves = tuple(valve for valve in (own, group.valve) if valve is not None)
-            tool.guard()
-            found += [own] if own is not None else []
-        return found + [group.valve for group in self.fleet.groups if group.valve is not None]
+    def join(self, tool: ServedTool, group: Group) -> None:
+        """It is one of this group's, with its own valve, if it needs one, before that of the group."""
+        own = valve_of(tool.spec, group, self.backlog)
+        tool.group = group
+        tool.valves = tuple(valve for valve in (own, group.valve) if valve is not None)
+        tool.guard()
+
+    def gather_valves(self) -> None:
+        """All there are, those of groups last, since a job passes its tool's first."""
+        own = [valve for tool in self.tools.values() for valve in tool.valves if valve is not tool.group.valve]
+        self.valves: list[Valve] = own + [group.valve for group in self.fleet.groups if group.valve is not None]
 
     def in_hand(self) -> int:
         """Jobs that were accepted and have no answer yet."""

@@ -31,28 +31,33 @@ BUSY_SECONDS: Final = 0.05
 
 class Life(IntEnum):
     STARTING = 0
-    READY = 1
-    RETIRING = 2
+    STANDBY = 1
+    """Could work, and waits until all that run the same new code can."""
+    READY = 2
+    RETIRING = 3
     """Finishes what it runs, gets nothing new; no signal is sent."""
-    ENDING = 3
+    ENDING = 4
     """Is being ended: soft interrupt, TERM, KILL."""
-    GONE = 4
+    GONE = 5
 
 
 class Change(IntEnum):
-    READY = 0
-    RETIRE = 1
-    END = 2
-    EXIT = 3
+    STAND_BY = 0
+    READY = 1
+    RETIRE = 2
+    END = 3
+    EXIT = 4
 
 
 TABLE: dict[Life, dict[Change, Life]] = {
     Life.STARTING: {
+        Change.STAND_BY: Life.STANDBY,
         Change.READY: Life.READY,
         Change.RETIRE: Life.RETIRING,
         Change.END: Life.ENDING,
         Change.EXIT: Life.GONE,
     },
+    Life.STANDBY: {Change.READY: Life.READY, Change.END: Life.ENDING, Change.EXIT: Life.GONE},
     Life.READY: {Change.RETIRE: Life.RETIRING, Change.END: Life.ENDING, Change.EXIT: Life.GONE},
     Life.RETIRING: {Change.READY: Life.RETIRING, Change.END: Life.ENDING, Change.EXIT: Life.GONE},
     Life.ENDING: {Change.READY: Life.ENDING, Change.EXIT: Life.GONE},
@@ -84,6 +89,7 @@ class Worker:
         "at",
         "at_since",
         "began_with",
+        "code",
         "endings",
         "generation",
         "head",
@@ -110,8 +116,10 @@ class Worker:
         "tail",
     )
 
-    def __init__(self, slot: Slot, lane: Lane, identity: bytes, now: float) -> None:
+    def __init__(self, slot: Slot, lane: Lane, identity: bytes, now: float, code: int) -> None:
         self.slot = slot
+        self.code = code
+        """The generation of the tools' code that it runs."""
         self.many = slot.group.many
         self.lane = lane
         self.generation = slot.generation
@@ -252,9 +260,10 @@ class Slot:
 class Group:
     """The workers that run the same tools, and the line of those that any of them may run."""
 
-    __slots__ = ("apart", "balancer", "line", "many", "name", "ready", "renewal", "share", "slots", "valve")
+    __slots__ = ("apart", "balancer", "line", "many", "name", "plan", "ready", "renewal", "share", "slots", "valve")
 
     def __init__(self, plan: policy.Group, numbers: Iterator[int], backlog: Backlog) -> None:
+        self.plan = plan
         self.name = plan.name
         self.many = plan.per_worker
         """Runs that one worker has under way at once; 0: it runs one after the other."""
@@ -292,30 +301,44 @@ class Fleet:
         """``vacated`` is told of each lane whose worker is gone."""
         self._vacated = vacated
         self.backlog = Backlog()
-        numbers = count()
-        self.groups = [Group(plan, numbers, self.backlog) for plan in plans]
-        self.slots = [slot for group in self.groups for slot in group.slots]
+        self._numbers = count()
+        self.code = 1
+        """The generation of the tools' code that is served."""
+        self.groups: list[Group] = []
+        self.slots: list[Slot] = []
+        self.regroup(self.planned(plans))
         self.free = deque(lanes)
         self.workers: dict[bytes, Worker] = {}
         self.ready: list[Worker] = []
         """Those of all groups that can take jobs."""
+
+    def planned(self, plans: Sequence[policy.Group]) -> list[Group]:
+        """A group for each plan: the one that there is, if it was made by the same."""
+        there = {group.plan: group for group in self.groups}
+        return [there.get(plan) or Group(plan, self._numbers, self.backlog) for plan in plans]
+
+    def regroup(self, groups: list[Group]) -> None:
+        """From now on there are these."""
+        self.groups = groups
+        self.slots = [slot for group in groups for slot in group.slots]
 
     def group_of(self, spec: ToolSpec) -> Group:
         """Where a tool runs; toolring's own go along with whatever there is."""
         named = [group for group in self.groups if group.name == spec.group]
         return named[0] if named else min(self.groups, key=lambda group: group.many)
 
-    def hire(self, slot: Slot, now: float) -> Worker | None:
-        """A new worker's record for a slot: as a successor, if somebody serves there. None while every lane is in use
-        by workers that haven't ended."""
+    def hire(self, slot: Slot, now: float, code: int = 0) -> Worker | None:
+        """A new worker's record for a slot, of the code that is served or of another: as a successor, if somebody
+        serves there, or if it runs other code. None while every lane is in use by workers that haven't ended."""
+        code = code or self.code
         if not self.free:
             return None
         lane = self.free.popleft()
         lane.clear()
         slot.generation += 1
         identity = f"{slot.index}.{slot.generation}".encode()
-        worker = Worker(slot, lane, identity, now)
-        if slot.worker is not None:
+        worker = Worker(slot, lane, identity, now, code)
+        if slot.worker is not None or code != self.code:
             slot.successor = worker
         else:
             slot.worker, slot.start_at = worker, None
@@ -334,7 +357,9 @@ class Fleet:
             if slot.successor is worker:
                 slot.successor = None
             elif slot.worker is worker:
-                slot.worker, slot.successor = slot.successor, None
+                slot.worker = None
+                if slot.successor is not None and slot.successor.code == self.code:
+                    slot.worker, slot.successor = slot.successor, None
                 slot.start_at = now + delay if slot.worker is None else None
         if worker.life is Life.GONE:
             del self.workers[worker.identity]

@@ -21,7 +21,7 @@ from toolring.errors import AddressError
 from toolring.heap import keep_freed
 from toolring.lane import Lanes
 from toolring.settings import CacheSettings, WorkerSettings
-from toolring.supervisor.spawner import Spawner
+from toolring.supervisor.zygotes import Zygotes
 
 BUNDLED: Final = "toolring.plugins.tools.code"
 SPARE_LANES: Final = 4
@@ -56,13 +56,13 @@ class Ground:
         cache = self._cache_settings(settings.targets)
         settings = settings._replace(cache=cache, node=self.address, address=self.back, lanes=self.lanes.path)
         self._files = settings.cache.directory
-        self.spawner = Spawner(settings, self.lanes.memory)
+        self.zygotes = Zygotes(settings, self.lanes.memory)
         keep_freed()
-        self.spawner.open()
+        self.zygotes.open(1, first=True)
 
     def close(self) -> None:
         """End the zygote and all its workers, and let go of the address."""
-        self.spawner.close()
+        self.zygotes.close()
         self.lanes.close()
         if self._any_port:  # nobody will ever come back to this address
             shutil.rmtree(self._files, ignore_errors=True)

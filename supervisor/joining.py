@@ -94,7 +94,7 @@ class Joining:
         run = self._run_for(renewal, entry.tool, entry.args, deadline, now, core.accounts.house)
         run.partition, run.renew = entry.partition, True
         core.next_deadline = min(core.next_deadline, run.deadline)
-        if run.tool.valves:
+        if run.tool.valves or worker.slot.group is not run.tool.group:
             core.placing.enter(run, b"")
         else:
             core.placing.wait_in(worker.slot, run)

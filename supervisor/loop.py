@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import time
 from functools import partial
+from math import inf
 from typing import Any, Final, cast
 
+import msgspec
 import zmq
 from msgspec import Raw
 
 from toolring import protocol
-from toolring.errors import AddressError, ProtocolError
+from toolring.errors import AddressError, LoadError, ProtocolError
 from toolring.lane import ACK, INTERRUPT
 from toolring.protocol import (
     INLINE,
@@ -26,15 +28,19 @@ from toolring.protocol import (
     Ready,
     Stop,
 )
+from toolring.spec import ToolSpec
 from toolring.supervisor.admin import Admin
 from toolring.supervisor.clients import GONE_SECONDS_TCP, Clients
 from toolring.supervisor.core import Core
-from toolring.supervisor.fleet import IllegalChange, Worker
+from toolring.supervisor.fleet import IllegalChange, Slot, Worker
 from toolring.supervisor.ground import cores
 from toolring.supervisor.observer import Observer
 from toolring.supervisor.placing import Send
-from toolring.supervisor.spawner import Exited, Failed, Spawner, Started
-from toolring.supervisor.watch import Watch
+from toolring.supervisor.reloads import Stage
+from toolring.supervisor.sources import Sources
+from toolring.supervisor.spawner import Exited, Failed, Loaded, Started, end_now, signal_to
+from toolring.supervisor.watch import Watch, describe
+from toolring.supervisor.zygotes import Zygotes
 
 _encode = protocol.encode
 _send = zmq.backend.Socket.send  # without the sugar: two thirds of the price
@@ -59,16 +65,20 @@ class Loop:
         self,
         core: Core,
         watch: Watch,
-        spawner: Spawner,
+        zygotes: Zygotes,
+        sources: Sources,
         admin: Admin,
         observer: Observer,
         node: str,
         wake_fd: int,
+        watch_files: bool = False,
     ) -> None:
         self._context = context = zmq.Context()  # only after the zygote was forked
         self.core = core
         self.watch = watch
-        self.spawner = spawner
+        self.zygotes = zygotes
+        self.sources = sources
+        self._watch_files = watch_files
         self.admin = admin
         self.observer = observer
         self.front = _router(context, core.limits.max_body)
@@ -78,18 +88,15 @@ class Loop:
         self._next_tick = 0.0
         self._mean_wait = 1.0
         self._cores = cores()
-        self._zygote_at: float | None = None
-        """When to start the next zygote; None while there is one."""
 
     # ---- one turn
 
     def turn(self) -> bool:
         """Wait for something, handle all of it; True if the wake-up descriptor is readable."""
         wait = max(0, int((self._next_tick - time.monotonic()) * 1000 + 0.999))
-        zygote_fd = self.spawner.fd
         sources: list[Any] = [(self.back, 1), (self.front, 1), (self._wake_fd, 1)]
-        if zygote_fd >= 0:
-            sources.append((zygote_fd, 1))
+        zygotes = dict(self.zygotes.fds())
+        sources += [(fd, 1) for fd in zygotes]
         ready = self._wait_for(sources, wait)
         now = time.monotonic()
         woken = False
@@ -98,8 +105,8 @@ class Loop:
                 self._drain_back(now)
             elif source is self.front:
                 self._drain_front(now)
-            elif source == zygote_fd:
-                self._hear_zygote(now)
+            elif source in zygotes:
+                self._hear_zygote(zygotes[source], now)
             else:
                 woken = True
         self.core.placing.dispatch(now)
@@ -153,7 +160,7 @@ class Loop:
                 if worker.endings <= 1:  # for when the job ends by itself before the signal meets it
                     self._post(self.back, worker.identity, _encode(Stop()), b"")
                 if worker.pid:
-                    self.spawner.signal(worker.pid, INTERRUPT, group=False)
+                    signal_to(worker.pid, INTERRUPT, group=False)
             core.signals.clear()
             self._next_tick = now
         if core.notes:
@@ -163,28 +170,49 @@ class Loop:
 
     def _tick(self, now: float) -> None:
         watch, fleet = self.watch, self.core.fleet
+        code = fleet.code
         wait = watch.tick(now)
+        if fleet.code != code:
+            self.clients.announce()
         self.admin.memory.look(now)
         for kill in watch.kills:
             if kill.worker.pid:
-                self.spawner.signal(kill.worker.pid, kill.signal, kill.group)
+                signal_to(kill.worker.pid, kill.signal, kill.group)
         watch.kills.clear()
-        if self._zygote_at is not None:
-            wait = min(wait, max(0.005, self._zygote_at - now))
-            if now >= self._zygote_at:
-                self._zygote_at = None
-                self.spawner.open()
-        for slot in watch.due(now) if self._zygote_at is None else ():
-            worker = fleet.hire(slot, now)
-            start, many = self.spawner.start, bool(slot.group.many)
-            if worker and not start(worker.lane.index, worker.identity, many, slot.group.name, len(fleet.slots)):
-                watch.exited(worker, 71, now)
+        self._tend_zygotes(now)
+        for slot in watch.due(now):
+            self._start(slot, fleet.code, now)
+        for slot in watch.reloads.due():
+            self._start(slot, watch.reloads.code, now)
         for slot in fleet.vacant():
             if slot.start_at is not None:
                 wait = min(wait, max(0.005, slot.start_at - now))
         self.clients.probe(now)
         self.core.placing.dispatch(now)
         self._next_tick = now + wait
+
+    def _start(self, slot: Slot, code: int, now: float) -> None:
+        """Have a worker of that code started in a slot, if there is room for one."""
+        fleet, group = self.core.fleet, slot.group
+        worker = fleet.hire(slot, now, code)
+        if worker is None:
+            return
+        lane, many = worker.lane.index, bool(group.many)
+        if not self.zygotes[code].start(lane, worker.identity, many, group.name, len(fleet.slots)):
+            self.watch.exited(worker, 71, now)
+
+    def _tend_zygotes(self, now: float) -> None:
+        """Start the one that is to load code anew, and let those go that nobody needs any more."""
+        reloads, fleet = self.watch.reloads, self.core.fleet
+        if self._watch_files and reloads.stage is Stage.IDLE and (changed := self.sources.look(now)):
+            more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+            reloads.ask(f"{changed[0]}{more} changed", now)
+        if now >= reloads.opens_at:
+            reloads.opens_at = inf
+            self.sources.settle()
+            self.zygotes.open(reloads.code)
+        coming = () if reloads.stage is Stage.IDLE else (reloads.code,)
+        self.zygotes.sweep({fleet.code, *coming, *(worker.code for worker in fleet.workers.values())}, now)
 
     # ---- workers
 
@@ -246,24 +274,23 @@ class Loop:
         body = b"" if send.body is None else send.body
         self._post(self.back, send.worker.identity, _encode(Batch(send.first, send.work)), body)
 
-    def _hear_zygote(self, now: float) -> None:
-        news = self.spawner.news()
-        workers = self.core.fleet.workers
+    def _hear_zygote(self, code: int, now: float) -> None:
+        spawner, reloads, workers = self.zygotes[code], self.watch.reloads, self.core.fleet.workers
+        self._next_tick = now
+        news = spawner.news()
         if news is None:
-            self.observer.note("zygote_lost", {"pid": self.spawner.pid})
-            lost = list(workers.values())
-            self.spawner.end_now([worker.pid for worker in lost if worker.pid])
-            for worker in lost:
-                worker.reason = worker.reason or "its zygote was lost"
-                self.watch.exited(worker, -9, now)
-            self.admin.loads.clear()
-            self.spawner.close()
-            self._zygote_at = now + self.watch.budget.delay()
-            self._next_tick = now
+            self._lost_zygote(code, now)
             return
         for item in news:
+            if isinstance(item, Loaded):
+                self.sources.follow(item.files)
+                if code == reloads.code and reloads.stage is Stage.LOADING:
+                    reloads.loaded([msgspec.convert(data, ToolSpec) for data in item.specs], now)
+                continue
             if isinstance(item, Failed):
-                self.observer.note("load_failed", {"reason": item.message})
+                self.sources.follow(item.files)
+                if code == reloads.code and reloads.stage is Stage.LOADING:
+                    reloads.failed(item.error, now)
                 continue
             found = workers.get(item.identity)
             if found is None:
@@ -275,7 +302,24 @@ class Loop:
                     self.observer.note("start_failed", {"slot": found.slot.index, "reason": item.why})
                 self.watch.exited(found, item.status, now)
                 self.admin.loads.pop(item.identity, None)
-        self._next_tick = now
+
+    def _lost_zygote(self, code: int, now: float) -> None:
+        """Its workers have died with it. Others go on, or will, once the code is loaded again."""
+        reloads = self.watch.reloads
+        spawner = self.zygotes[code]
+        lost = [worker for worker in self.core.fleet.workers.values() if worker.code == code]
+        end_now([worker.pid for worker in lost if worker.pid])
+        self.zygotes.let_go(code, now)
+        if code == self.core.fleet.code:
+            self.observer.note("zygote_lost", {"pid": spawner.pid})
+            reloads.replace(now, self.watch.budget.delay())
+        elif code == reloads.code and reloads.stage is not Stage.IDLE:
+            how = describe(spawner.exitcode)
+            reloads.failed(LoadError(f"the process {how} while it imported the tools' modules"), now)
+        for worker in lost:
+            worker.reason = worker.reason or "its zygote was lost"
+            self.watch.exited(worker, -9, now)
+            self.admin.loads.pop(worker.identity, None)
 
     # ---- clients
 

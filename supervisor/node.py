@@ -6,41 +6,37 @@ import os
 import resource
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
 
 from toolring import logs
-from toolring.config import check_tools
-from toolring.errors import ConfigError, LoadError
 from toolring.lane import shared_calls
 from toolring.plugins.registry import load_plugins
 from toolring.plugins.specs import NodeEvent
-from toolring.policy.groups import planned
-from toolring.policy.guarded import Guarded
 from toolring.policy.restart import RestartBudget
 from toolring.spec import ToolSpec
 from toolring.stamps import Stamps
 from toolring.supervisor.admin import Admin
-from toolring.supervisor.catalogue import ServedTool
 from toolring.supervisor.core import Core, Limits
 from toolring.supervisor.endings import Endings, Grace
 from toolring.supervisor.fleet import Fleet
 from toolring.supervisor.ground import Ground
+from toolring.supervisor.lineup import Lineup
 from toolring.supervisor.loop import Loop
 from toolring.supervisor.memory import Memory
 from toolring.supervisor.metrics import exporters
 from toolring.supervisor.observer import Observer
 from toolring.supervisor.renewals import Renewals
 from toolring.supervisor.services import Services
+from toolring.supervisor.sources import Sources
 from toolring.supervisor.spawner import process_state, resident
 from toolring.supervisor.watch import Watch
 
 DESCRIPTORS: Final = 65_536
 GOODBYE_SECONDS: Final = 0.3
 """For so long a node that has drained goes on to refuse what comes, so that callers know to go elsewhere."""
-UNPLACED: Final = "least_outstanding"
 
 
 class Node:
@@ -50,6 +46,7 @@ class Node:
         self.ground = ground
         self.config = ground.config
         self._signals: list[int] = []
+        self._hung_up = False
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
@@ -78,14 +75,14 @@ class Node:
         self._raise_descriptors()
         registry = load_plugins(config.plugins.load, config.plugins.allow, config.plugins.block)
         observer = Observer(registry)
-        specs = [msgspec.convert(data, ToolSpec) for data in ground.spawner.loaded(lambda: bool(self._signals))]
+        zygote = ground.zygotes[1]
+        specs = [msgspec.convert(data, ToolSpec) for data in zygote.loaded(lambda: bool(self._signals))]
         if not specs:
             return
-        check_tools(config, [spec.name for spec in specs if not spec.internal])
-        groups = planned(specs, config.groups, ground.workers, ground.most_workers)
+        lineup = Lineup(config, ground.workers, ground.most_workers, registry.balancers, observer.note)
         calls = shared_calls(ground.lanes.memory)
-        fleet = Fleet(groups, ground.lanes.all, calls.clear)
-        tools = _served(specs, fleet, registry.balancers, observer.note)
+        fleet = Fleet(lineup.plans(specs), ground.lanes.all, calls.clear)
+        tools = lineup.served(specs, fleet)
         core = Core(tools, fleet, self._limits(), Stamps(ground.lanes.memory))
         core.on_finished = observer.on_finished()
         timeouts, restarts = config.timeouts, config.restarts
@@ -97,13 +94,18 @@ class Node:
             RestartBudget(restarts.intensity, restarts.period),
             lambda pid: process_state(pid) in ("T", "t"),
             Renewals(core, endings, resident),
+            lineup,
         )
         watch.on_exit = observer.worker_exited
-        about = {"pid": os.getpid(), "start_method": ground.spawner.start_method}
+        about = {"pid": os.getpid(), "start_method": zygote.start_method}
         services = Services(config.services, calls)
         memory = Memory(config.memory, core, watch, resident, observer.memory_alert)
         admin = Admin(core, watch, ground.node, about, ground.loaded, services, memory)
-        loop = Loop(core, watch, ground.spawner, admin, observer, ground.node, self._wake_read)
+        sources = Sources()
+        sources.follow(zygote.files)
+        loop = Loop(
+            core, watch, ground.zygotes, sources, admin, observer, ground.node, self._wake_read, config.node.watch
+        )
         sinks = exporters(
             config.metrics.sinks,
             registry.metrics_sinks,
@@ -150,6 +152,9 @@ class Node:
         while not self._signals:
             if loop.turn():
                 self._drain_wake()
+                if self._hung_up:
+                    self._hung_up = False
+                    loop.watch.reloads.ask("SIGHUP", time.monotonic())
             if sinks and (now := time.monotonic()) >= due:
                 due = now + interval
                 figures = admin.status(now)
@@ -189,33 +194,10 @@ class Node:
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda number, _frame: self._signals.append(number))
+        signal.signal(signal.SIGHUP, lambda _number, _frame: setattr(self, "_hung_up", True))
 
     def _drain_wake(self) -> None:
         try:
             os.read(self._wake_read, 512)
         except BlockingIOError:
             pass
-
-
-def _served(
-    specs: list[ToolSpec], fleet: Fleet, balancers: Mapping[str, Any], tell: Callable[[str, dict[str, Any]], None]
-) -> dict[str, ServedTool]:
-    """Each tool with its balancer, of which there is one for each group and kind. For the least outstanding none is
-    needed: that is what one line for all comes to.
-    """
-    known = ", ".join(sorted(balancers))
-    for group in fleet.groups:
-        if group.balancer is not None and group.balancer not in balancers:
-            key = f"groups.{group.name}.balancer"
-            raise ConfigError(f"{key} = {group.balancer!r}: no such balancer; there is {known}", key=key)
-    made: dict[tuple[str, str], Guarded] = {}
-    tools = {}
-    for spec in specs:
-        group = fleet.group_of(spec)
-        name = spec.balancer or group.balancer or ("ring" if spec.routed else UNPLACED)
-        if name not in balancers:
-            raise LoadError(f"tool {spec.name!r}: no balancer {name!r}; there is {known}", tool=spec.name)
-        if name != UNPLACED and (group.name, name) not in made:
-            made[group.name, name] = Guarded(name, balancers[name](group.members), tell)
-        tools[spec.name] = ServedTool(spec, made.get((group.name, name)))
-    return tools

@@ -117,7 +117,6 @@ class Renewals:
     def failed(self, worker: Worker, cause: str, now: float) -> None:
         """A successor died before it was ready: its predecessor serves on, and another is tried by and by."""
         slot = worker.slot
-        slot.successor = None
         slot.renew_failures += 1
         delay = min(LONGEST_DELAY, 2.0**slot.renew_failures * (0.5 + self._draw() / 2))
         slot.renew_at = now + delay

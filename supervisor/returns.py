@@ -66,7 +66,7 @@ class Returns:
                             core.joining.renew(entry, worker, now)
                     tool.observe(answer.run_us, entry.chunk)
                     if entry.record is not None or core.on_finished is not None or tool.guarded:
-                        if tool.learn is not None:
+                        if tool.learn is not None and worker.slot.group is tool.group:
                             tool.learn(worker.slot.place, answer.run_us * 1e-6)
                         for valve in tool.valves:
                             if valve.limit is not None:
@@ -99,7 +99,7 @@ class Returns:
     def _failed(self, entry: Entry, worker: Worker, answer: Answer, now: float) -> None:
         core, tool = self._core, entry.tool
         tool.observe(answer.run_us, entry.chunk)
-        if tool.learn is not None:
+        if tool.learn is not None and worker.slot.group is tool.group:
             tool.learn(worker.slot.place, answer.run_us * 1e-6)
         if answer.flags & CACHED:
             tool.hit(answer.flags)

@@ -18,7 +18,7 @@ import msgspec
 from multiprocess import get_context
 from multiprocess.connection import Connection
 
-from toolring.errors import LoadError, PluginError, from_wire
+from toolring.errors import LoadError, PluginError, ToolringError, from_wire
 from toolring.settings import WorkerSettings
 
 _encode = msgspec.msgpack.encode
@@ -39,10 +39,18 @@ class Exited(NamedTuple):
     why: str
 
 
+class Loaded(NamedTuple):
+    """A zygote that was started later has loaded the tools: their specs as plain data, and the files of their code."""
+
+    specs: list[Any]
+    files: list[str]
+
+
 class Failed(NamedTuple):
     """A zygote that was started later could not load the tools."""
 
-    message: str
+    error: ToolringError
+    files: list[str]
 
 
 class Spawner:
@@ -54,10 +62,12 @@ class Spawner:
         self._zygote: Any = None
         self._control: Connection | None = None
         self.start_method = ""
+        self.files: list[str] = []
+        """Those that the tools' code is from, as far as they may change."""
 
-    def open(self) -> None:
+    def open(self, first: bool) -> None:
         """Start a zygote; it begins to load the tools at once."""
-        alone = threading.active_count() == 1 and self._zygote is None
+        alone = first and threading.active_count() == 1
         context = get_context("fork" if alone else "spawn")
         ours, theirs = context.Pipe()
         if alone:
@@ -72,6 +82,12 @@ class Spawner:
     @property
     def pid(self) -> int | None:
         return None if self._zygote is None else self._zygote.pid
+
+    @property
+    def exitcode(self) -> int:
+        """How it ended, in multiprocessing's form; waits a moment for it to be known."""
+        self._zygote.join(1.0)
+        return int(self._zygote.exitcode or 0)
 
     @property
     def fd(self) -> int:
@@ -99,7 +115,7 @@ class Spawner:
         if kind == "failed":
             error = from_wire(news[0])
             raise error if isinstance(error, LoadError | PluginError) else LoadError(str(error), **error.facts)
-        specs, self.start_method = news
+        specs, self.start_method, self.files = news
         return list(specs)
 
     def start(self, lane: int, identity: bytes, many: bool, group: str, processes: int) -> bool:
@@ -112,10 +128,10 @@ class Spawner:
             return False
         return True
 
-    def news(self) -> list[Started | Exited | Failed] | None:
+    def news(self) -> list[Loaded | Started | Exited | Failed] | None:
         """What happened since; None once the zygote itself is gone, and all its workers with it."""
         assert self._control is not None
-        found: list[Started | Exited | Failed] = []
+        found: list[Loaded | Started | Exited | Failed] = []
         try:
             while self._control.poll():
                 kind, *news = _decode(self._control.recv_bytes())
@@ -123,40 +139,57 @@ class Spawner:
                     found.append(Started(*news))
                 elif kind == "exited":
                     found.append(Exited(*news))
+                elif kind == "loaded":
+                    specs, self.start_method, self.files = news
+                    found.append(Loaded(specs, self.files))
                 elif kind == "failed":
-                    found.append(Failed(news[0]["message"]))
+                    found.append(Failed(from_wire(news[0]), news[1]))
         except (EOFError, OSError):
             return found or None
         return found
 
-    def signal(self, pid: int, number: int, group: bool) -> None:
-        """Send a signal to a worker, or to its process group, which its tools' own children belong to."""
-        try:
-            if group:
-                os.killpg(pid, number)
-            else:
-                os.kill(pid, number)
-        except (ProcessLookupError, PermissionError):
-            pass  # it is gone already; the zygote tells
+    def hang_up(self) -> None:
+        """Let the zygote end, and its workers with it."""
+        if self._control is not None:
+            self._control.close()
 
-    def end_now(self, pids: list[int]) -> None:
-        """Kill workers that lost their zygote, with all that their tools started, and see them gone: what still runs
-        might begin a job that is about to be given to another."""
-        for pid in pids:
-            self.signal(pid, signal.SIGKILL, group=True)
-        end = time.monotonic() + 1.0
-        while any(process_state(pid) not in ("", "Z", "X") for pid in pids) and time.monotonic() < end:
-            time.sleep(0.001)
+    def gone(self, kill: bool = False) -> bool:
+        """Has it ended since it was hung up on? ``kill``: it is made to."""
+        if self._zygote is None or self._zygote.exitcode is not None:
+            return True
+        if kill:
+            signal_to(self._zygote.pid, signal.SIGKILL, group=True)
+        return False
 
     def close(self) -> None:
         """Hang up; kill what doesn't end by itself. The workers die with the zygote."""
-        if self._control is not None:
-            self._control.close()
+        self.hang_up()
         if self._zygote is not None:
             self._zygote.join(1.0)
             if self._zygote.exitcode is None:
-                self.signal(self._zygote.pid, signal.SIGKILL, group=True)
+                signal_to(self._zygote.pid, signal.SIGKILL, group=True)
                 self._zygote.join(5.0)
+
+
+def signal_to(pid: int, number: int, group: bool) -> None:
+    """Send a signal to a worker, or to its process group, which its tools' own children belong to."""
+    try:
+        if group:
+            os.killpg(pid, number)
+        else:
+            os.kill(pid, number)
+    except (ProcessLookupError, PermissionError):
+        pass  # it is gone already; the zygote tells
+
+
+def end_now(pids: list[int]) -> None:
+    """Kill workers that lost their zygote, with all that their tools started, and see them gone: what still runs
+    might begin a job that is about to be given to another."""
+    for pid in pids:
+        signal_to(pid, signal.SIGKILL, group=True)
+    end = time.monotonic() + 1.0
+    while any(process_state(pid) not in ("", "Z", "X") for pid in pids) and time.monotonic() < end:
+        time.sleep(0.001)
 
 
 def _zygote() -> Any:

@@ -103,12 +103,16 @@ class Valve:
         return not self.memory or self.used + entry.tool.memory <= self.memory
 
     def let_through(self, entry: Entry, now: float) -> None:
-        self.running += 1
-        self.used += entry.tool.memory
+        self.charge(entry.tool)
         if self.rate is not None:
             self.rate.take(now)
         if self.paced:
             self.ahead.append(entry)
+
+    def charge(self, tool: ServedTool) -> None:
+        """One more run has a permit."""
+        self.running += 1
+        self.used += tool.memory
 
     def returned(self, tool: ServedTool) -> None:
         self.running -= 1

@@ -17,7 +17,9 @@ from toolring.supervisor.core import Core
 from toolring.supervisor.endings import Endings
 from toolring.supervisor.fleet import Change, Life, Slot, Worker
 from toolring.supervisor.ledger import Entry, State
+from toolring.supervisor.lineup import Lineup
 from toolring.supervisor.placing import STUCK_COST
+from toolring.supervisor.reloads import Reloads, Stage
 from toolring.supervisor.renewals import Renewals
 
 BUSY_TICK: Final = 0.01
@@ -60,12 +62,14 @@ class Watch:
         budget: RestartBudget,
         is_stopped: Callable[[int], bool],
         renewals: Renewals,
+        lineup: Lineup,
     ) -> None:
         self.core = core
         self.renewals = renewals
         self.endings = endings
         self.budget = budget
         self.grace = endings.grace
+        self.reloads = Reloads(self, lineup, self.grace.start)
         self._is_stopped = is_stopped
         self._next_scan = 0.0
         self.kills: list[Kill] = []
@@ -109,10 +113,11 @@ class Watch:
                 core.placing.release(slot, now, VACANT_SECONDS)
         if not (self.stopping or core.draining):
             self.renewals.look(now)
+        self.reloads.look(now)
         core.joining.keyring.expire(now)
         if not core.healthy and any(now - w.ready_since > LIVED_SECONDS for w in core.fleet.ready):
             self._recover()
-        if busy or core.retries.delayed or core.backlog.count:
+        if busy or core.retries.delayed or core.backlog.count or self.reloads.stage is not Stage.IDLE:
             return BUSY_TICK
         return min(IDLE_TICK, max(BUSY_TICK, core.next_deadline - now))
 
@@ -228,13 +233,20 @@ class Watch:
         core = self.core
         core.notes.append(("worker_given_up", {"worker": worker.pid, "slot": worker.slot.index, "why": why}))
         worker.reason = why
-        if worker.slot.successor is worker:
-            self.renewals.failed(worker, why, now)
+        succeeds = worker.slot.successor is worker
         if worker.life is not Life.ENDING:
             core.fleet.change(worker, Change.END, now)
         worker.endings = KILL_NOW
         worker.next_ending = now + 1.0  # again, should its pid not be known yet
         self.kills.append(Kill(worker, signal.SIGKILL, True))
+        if succeeds:
+            self._successor_lost(worker, why, now)
+
+    def _successor_lost(self, worker: Worker, cause: str, now: float) -> None:
+        if worker.code == self.core.fleet.code:
+            self.renewals.failed(worker, cause, now)
+        else:
+            self.reloads.died(worker, cause, now)
 
     def _press(self, worker: Worker, now: float) -> None:
         """The next step of an ending: the interrupt again, TERM, KILL. A shield puts it off, for so long at most."""
@@ -279,30 +291,39 @@ class Watch:
         )
         if self.on_exit is not None:
             self.on_exit(worker, cause)
-        if succeeds:
-            self.renewals.failed(worker, cause, now)
         if young:
-            self.budget.died(now)
-            if self.budget.exhausted(now) and core.healthy:
-                core.healthy = False
-                core.notes.append(("node_unhealthy", {"cause": cause}))
-                self._refuse_waiting(now)
+            self.died_young(cause, now)
         core.fleet.change(worker, Change.EXIT, now, self.budget.delay() if young else 0.0)
+        if succeeds:
+            self._successor_lost(worker, cause, now)
+
+    def died_young(self, cause: str, now: float) -> None:
+        """A worker died before it could do anything: too many of those, and nobody can work here."""
+        core = self.core
+        self.budget.died(now)
+        if self.budget.exhausted(now) and core.healthy:
+            core.healthy = False
+            core.notes.append(("node_unhealthy", {"cause": cause}))
+            self._refuse_waiting(now)
 
     def ready(self, worker: Worker, pid: int, now: float) -> None:
         worker.pid = pid
         worker.ready_since = worker.progress = now
         self.renewals.began(worker)
+        if worker.code != self.core.fleet.code and worker.life is Life.STARTING:
+            self.core.fleet.change(worker, Change.STAND_BY)
+            return
         if worker.slot.successor is worker:
             self.renewals.takes_over(worker, now)
         self.core.fleet.change(worker, Change.READY)
 
     def due(self, now: float) -> list[Slot]:
         """Slots whose next worker is to be started now."""
-        if self.stopping:
+        if self.stopping or self.reloads.lost:
             return []
         vacant = [slot for slot in self.core.fleet.vacant() if slot.start_at is not None and slot.start_at <= now]
-        return vacant if self.core.draining else vacant + self.renewals.due(now)
+        quiet = self.core.draining or self.reloads.stage is Stage.STARTING
+        return vacant if quiet else vacant + self.renewals.due(now)
 
     def _refuse_waiting(self, now: float) -> None:
         """Nobody will come for those who wait: tell them, rather than let them run into their deadlines."""

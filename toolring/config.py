@@ -40,6 +40,8 @@ class Node(Section, frozen=True):
     """What is served if the command line names no target; empty: the bundled tools."""
     start_method: str = "auto"
     """fork (from the warm zygote), spawn (a fresh interpreter each), or auto: fork unless the tools start threads."""
+    watch: bool = False
+    """Load the tools' code anew when one of its files changes."""
 
 
 class Timeouts(Section, frozen=True):
@@ -432,7 +434,7 @@ def _from_environment(environment: Mapping[str, str]) -> Iterator[tuple[str, str
         if variable not in known:
             raise ConfigError(f"unknown environment variable {variable}{_suggest(variable, set(known))}", key=variable)
         name, kind = known[variable]
-        value: Any = text if kind in (int, float, str) else [part for part in text.split(",") if part]
+        value: Any = text if kind in (int, float, str, bool) else [part for part in text.split(",") if part]
         yield variable, name, value
 
 
@@ -493,7 +495,7 @@ def _check(config: Config, sources: Mapping[str, str]) -> None:
         if name.startswith(("tools.", "services.", "resources.", "memory.")):
             continue  # each is checked as a whole
         bad = ""
-        if isinstance(value, int | float):
+        if isinstance(value, int | float) and not isinstance(value, bool):
             named = name.startswith(("callers.", "groups.")) and not name.endswith(".weight")
             floor = 0 if named else least.get(name)
             if named and name.endswith(_OF_PROCESSES):

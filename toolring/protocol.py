@@ -187,6 +187,12 @@ class Welcome(msgspec.Struct, array_like=True, tag="welcome"):
     """The session was known: what was in hand still is."""
 
 
+class Tools(msgspec.Struct, array_like=True, tag="tools"):
+    """Other code is served from now on: what the welcome said of tools is outdated."""
+
+    tools: list[ToolSpec]
+
+
 class Answers(msgspec.Struct, array_like=True, tag="answers", gc=False):
     answers: list[Answer]
 
@@ -290,7 +296,7 @@ class Loads(msgspec.Struct, array_like=True, tag="loads"):
 
 
 FromClient = Hello | Submit | Cancel | More | Ping | Ask | Bye
-FromNode = Welcome | Answers | Parts | Pong | Told | Refused | Probe
+FromNode = Welcome | Tools | Answers | Parts | Pong | Told | Refused | Probe
 FromSupervisor = Batch | Halt | More | Collect | Trace | Stop
 FromWorker = Ready | Done | Parts | Loads | Leaving
 

@@ -6,17 +6,21 @@ import importlib
 import importlib.util
 import os
 import sys
+import sysconfig
 import traceback
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
 
 from toolring.declare import Tool
 from toolring.errors import LoadError, ToolringError
 from toolring.spec import INTERNAL
 
 AnyTool = Tool[..., Any]
+MOST_FILES: Final = 5000
+_INSTALLED: Final = tuple(sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+_OWN: Final = str(Path(__file__).resolve().parents[1]) + os.sep
 
 
 def load(targets: Iterable[str], more: Iterable[tuple[str, AnyTool]] = ()) -> dict[str, AnyTool]:
@@ -87,6 +91,18 @@ def _import(place: str) -> ModuleType:
         cause = f"{type(error).__name__}: {error}".strip().splitlines()[0]
         where = _line_of(error)
         raise LoadError(f"{place} can't be imported: {cause}{where}", target=place, traceback=text) from None
+
+
+def source_files() -> list[str]:
+    """The files of the modules that are loaded now, without those of Python, installed packages and toolring."""
+    found: list[str] = []
+    for module in list(sys.modules.values()):
+        file = getattr(module, "__file__", None)
+        if isinstance(file, str) and file.endswith(".py"):
+            path = os.path.abspath(file)
+            if not path.startswith(_INSTALLED) and not os.path.realpath(path).startswith(_OWN):
+                found.append(path)
+    return sorted(found)[:MOST_FILES]
 
 
 def _line_of(error: BaseException) -> str:

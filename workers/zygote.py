@@ -21,6 +21,7 @@ from typing import Any
 import msgspec
 from multiprocess import get_context
 from multiprocess.connection import Connection, wait
+from setproctitle import setproctitle
 
 from toolring.declare import Tool
 from toolring.errors import ToolringError
@@ -29,7 +30,7 @@ from toolring.lane import INTERRUPT
 from toolring.plugins.registry import Registry, load_plugins
 from toolring.settings import WorkerSettings
 from toolring.stamps import Stamps
-from toolring.workers.catalog import load
+from toolring.workers.catalog import load, source_files
 from toolring.workers.main import Kit, Place, run
 from toolring.workers.resources import Resources
 from toolring.workers.services.operations import operations
@@ -44,6 +45,7 @@ def zygote(
     """Load the tools, report them, then start workers as told until the supervisor hangs up."""
     os.setpgid(0, 0)
     die_with(parent)
+    setproctitle(f"toolring zygote of {settings.node}")
     os.dup2(2, 1)  # what a module prints must not mix with the supervisor's own output
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends when the supervisor hangs up
@@ -55,10 +57,10 @@ def zygote(
         method = _start_method(settings)
     except ToolringError as error:
         with suppress(OSError):  # the supervisor may have found the same fault, and gone
-            control.send_bytes(_encode(["failed", error.to_wire()]))
+            control.send_bytes(_encode(["failed", error.to_wire(), source_files()]))
         return
     try:
-        control.send_bytes(_encode(["loaded", specs, method]))
+        control.send_bytes(_encode(["loaded", specs, method, source_files()]))
     except OSError:
         return
     if any(tool.spec.concurrent for tool in tools.values()):

@@ -10,13 +10,14 @@ import random
 import signal
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from msgspec import Raw
 
 from tests.model.sim_workers import CACHED_TOOLS, TAG, WATCHED, Run, SimAsyncWorker, SimProcess, SimWorker
 from toolring import protocol
+from toolring.errors import LoadError
 from toolring.lane import ACK, CANCEL, Lanes
 from toolring.policy.balance import SECONDS, Balancer, Members, PeakEWMA, RingOverflow, RoundRobin
 from toolring.policy.breaker import BreakerPolicy
@@ -48,6 +49,7 @@ from toolring.supervisor.core import Core, Limits
 from toolring.supervisor.endings import Endings, Grace
 from toolring.supervisor.fleet import BUSY_SECONDS, Fleet, Life, Worker
 from toolring.supervisor.ledger import Entry, Session, State
+from toolring.supervisor.reloads import Stage
 from toolring.supervisor.renewals import Renewals
 from toolring.supervisor.sharing import Flight
 from toolring.supervisor.valves import Valve
@@ -133,6 +135,40 @@ def sharing_tools() -> dict[str, ServedTool]:
 def sharers(served: ServedTool, caller: str, partition: str) -> str | None:
     """Who may share a call's result; None: nobody. Said once more, so as not to believe the core."""
     return {"public": "", "caller": caller or None, "partition": partition or None}[served.spec.cache_scope]
+
+
+VARIED: dict[str, dict[str, Any]] = {
+    "few": {"concurrency": 1},
+    "small": {"group": "default"},
+    "large": {"memory": 900},
+    "supple": {"adaptive": False, "concurrency": None},
+    "push": {"rate": 50.0},
+    "bulk": {"batch": 2},
+    "again": {"version": "2"},
+    "look": {"concurrency": None},
+    "wait": {"concurrency": 2},
+    "polite": {"group": "heavy"},
+}
+"""What other code of the tools declares: it says nothing of what these checks go by."""
+
+
+class SimLineup:
+    """As ``supervisor/lineup.py``, with the balancers that the tools were made with."""
+
+    def __init__(self, groups: Sequence[Group], tools: dict[str, ServedTool]) -> None:
+        self.groups = list(groups)
+        self._balancers = {name: served.balancer for name, served in tools.items()}
+
+    def plans(self, specs: Sequence[ToolSpec]) -> list[Group]:
+        if not specs:
+            raise LoadError("they don't fit")
+        return self.groups
+
+    def balancer(self, spec: ToolSpec, group: Any) -> Guarded | None:
+        return self._balancers.get(spec.name)
+
+    def forget(self, groups: Any) -> None:
+        pass
 
 
 class Asked:
@@ -298,7 +334,14 @@ class Node:
         self.memory: dict[int, int] = {}
         """Of a process, by its pid."""
         renewals = Renewals(self.core, endings, lambda pid: self.memory.get(pid, 0), random.Random(1).random)
-        self.watch = Watch(self.core, endings, RestartBudget(5, 10.0), self._is_stopped, renewals)
+        self.lineup = SimLineup(groups, self.core.tools)
+        self.specs = [served.spec for served in self.core.tools.values()]
+        self.plans = list(groups)
+        self.turnovers = 0
+        self.carried: dict[int, tuple[int, int, int]] = {}
+        """Of a valve, what ran and waited at the last turnover: limits that are new find it there."""
+        watch = Watch(self.core, endings, RestartBudget(5, 10.0), self._is_stopped, renewals, cast("Any", self.lineup))
+        self.watch = watch
         self.workers: dict[bytes, Any] = {}
         """Each a SimWorker, or a SimAsyncWorker."""
         self.exits: deque[tuple[bytes, int]] = deque()
@@ -367,16 +410,58 @@ class Node:
             self.known = max([self.known, *altered])
         self.turn()
 
+    # ---- other code
+
+    def load(self, how: int) -> None:
+        """The zygote that loads other code tells of it: it can't (0), it doesn't fit (1), or here it is."""
+        reloads = self.watch.reloads
+        if reloads.stage is not Stage.LOADING:
+            return
+        if how == 0:
+            reloads.failed(LoadError("it can't be imported"), self.now)
+        else:
+            varied = how % 2 == 0
+            self.lineup.groups = [
+                plan._replace(workers=1) if varied and plan.name == "heavy" and how % 4 == 0 else plan
+                for plan in self.plans
+            ]
+            names = {plan.name for plan in self.plans}
+            changes = {name: VARIED[name] for name in VARIED if varied and VARIED[name].get("group") in {None, *names}}
+            specs = [msgspec.structs.replace(spec, **changes.get(spec.name, {})) for spec in self.specs]
+            reloads.loaded([] if how == 1 else specs, self.now)
+        self.turn()
+
+    def lose_zygote(self) -> None:
+        """It dies, and all its workers with it."""
+        code = self.core.fleet.code
+        lost = [record for record in self.core.fleet.workers.values() if record.code == code]
+        for record in lost:
+            if self.workers[record.identity].alive:
+                self.workers[record.identity].die(-9)
+        self.exits = deque(exit for exit in self.exits if exit[0] not in {record.identity for record in lost})
+        self.watch.reloads.replace(self.now, 0.0)
+        for record in lost:
+            record.reason = record.reason or "its zygote was lost"
+            self.exits.appendleft((record.identity, -9))
+            self.hear_exit()
+
     # ---- what is decided
 
     def tick(self) -> None:
+        before = self.core.fleet.code
         self.watch.tick(self.now)
+        if self.core.fleet.code != before:
+            self.turnovers += 1
+            self.carried = {id(one): (one.running, one.used, one.waiting) for one in self.core.valves}
         for kill in self.watch.kills:
             if kill.worker.identity in self.workers:
                 self.workers[kill.worker.identity].signal(kill.signal)
         self.watch.kills.clear()
-        for slot in self.watch.due(self.now):
-            record = self.core.fleet.hire(slot, self.now)
+        code = self.core.fleet.code
+        due = [(slot, code) for slot in self.watch.due(self.now)]
+        due += [(slot, self.watch.reloads.code) for slot in self.watch.reloads.due()]
+        for slot, code in due:
+            record = self.core.fleet.hire(slot, self.now, code)
             if record is not None:
                 self.pids += 1
                 record.pid = self.pids
@@ -395,6 +480,7 @@ class Node:
             self.core.placing.dispatch(self.now)
             for send in self.core.sends:
                 assert send.worker.life is Life.READY, "work for a worker that isn't ready"
+                assert send.worker.code == self.core.fleet.code, "work for a worker with other code"
                 for seq, work in enumerate(send.work, send.first):
                     self.check_work(send.worker, send.worker.line.get(seq), work)
             self.check_idle()
@@ -598,7 +684,7 @@ class Node:
         elif code == "DRAINING":
             assert self.core.draining
         elif code == "CIRCUIT_OPEN":
-            assert served.circuit.breaker.generation, "its circuit was never open"
+            assert served.circuit.breaker.generation or self.turnovers, "its circuit was never open"
         else:
             assert code in ("BUSY", "UNHEALTHY", "TOOL_ERROR", "RETRY"), code
             retries = served.spec.retries
@@ -666,7 +752,7 @@ class Node:
             permits = [tool for tool, passed in holders if valve in passed]
             assert valve.running == len(permits)
             assert valve.used == sum(tool.memory for tool in permits)
-            assert not valve.memory or valve.used <= valve.memory
+            assert not valve.memory or valve.used <= max(valve.memory, self.carried.get(id(valve), (0, 0, 0))[1])
             mine = [entry for entry in entries if valve in entry.tool.valves]
             assert valve.waiting == sum(entry.state is State.QUEUED for entry in mine)
             self.check_limit(valve)
@@ -686,13 +772,17 @@ class Node:
         """What really runs at once, whatever the books say."""
         names = [tool.name for tool in self.core.tools.values() if valve in tool.valves]
         runs = [run for run in self.runs if run.tool in names and not run.ended and run.worker.alive]
+        running, used, waiting = self.carried.get(id(valve), (0, 0, 0))
         if isinstance(valve.limit, Fixed):
-            assert valve.running <= valve.limit.limit
-            assert len(runs) <= valve.limit.limit, f"{len(runs)} runs of {valve.of} at once"
+            most = max(running, valve.limit.limit)
+            assert valve.running <= most
+            assert len(runs) <= most, f"{len(runs)} runs of {valve.of} at once"
         if valve.memory:
-            assert sum(self.core.tools[run.tool].memory for run in runs) <= valve.memory
+            assert sum(self.core.tools[run.tool].memory for run in runs) <= max(used, valve.memory)
         if valve.backlog is not None:
-            assert valve.waiting <= valve.backlog + SLOTS  # those that were given back were accepted before
+            assert (
+                valve.waiting <= max(waiting, valve.backlog) + SLOTS
+            )  # those that were given back were accepted before
 
     def check_sharing(self, entries: list[Entry]) -> None:
         core = self.core
@@ -745,6 +835,7 @@ class Node:
             if client.session is None:
                 client.come_back()
         for _ in range(400):
+            self.load(3)
             for worker in list(self.workers.values()):
                 worker.outcome, worker.deaf = ("ok", 10, 0), worker.deaf and not worker.record.many
                 while worker.step():

@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from tests.model.sim_workers import SimProcess
 from tests.model.simulation import GROUPS, Node, SimClient, grouped_tools
 from toolring.protocol import CALL, KEEP
+from toolring.supervisor.reloads import Stage
 
 WALKS = 300
 
@@ -189,6 +190,22 @@ class NodeMachine(RuleBasedStateMachine):
         if ready:
             self.node.watch.renewals.ask(ready[pick % len(ready)], "wanted")
 
+    @rule()
+    def reload(self) -> None:
+        """Somebody wants other code of the tools."""
+        reloads = self.node.watch.reloads
+        if not self.node.core.draining and (reloads.stage is Stage.IDLE or self.count % 5 == 0):
+            reloads.ask("wanted", self.node.now)
+
+    @rule(how=st.integers(0, 6))
+    def load(self, how: int) -> None:
+        self.node.load(how)
+
+    @rule()
+    def lose_zygote(self) -> None:
+        if not self.node.watch.reloads.lost:
+            self.node.lose_zygote()
+
     @precondition(lambda self: self.node.exits)
     @rule()
     def hear_exit(self) -> None:
@@ -228,7 +245,7 @@ def walk(seed: int, length: int = 150) -> None:
     pick, choice = lambda: dice.randrange(1000), dice.choice
     machine = NodeMachine()
     names = choice([NAMES, ASYNC, NAMES + ASYNC])
-    patient, mortal = dice.random(), dice.choice([0.2, 1, 3])
+    patient, mortal, reloads = dice.random(), dice.choice([0.2, 1, 3]), dice.choice([0, 0.5, 2])
 
     def outcome() -> tuple[str, int, int]:
         kind = choice(["ok", "ok", "ok", "error", "retry", "hit", "hang", "partly", "later"])
@@ -269,6 +286,9 @@ def walk(seed: int, length: int = 150) -> None:
         (mortal, lambda: machine.die(pick(), choice([-9, -11, -6, 1, 0]), dice.randrange(4), dice.random() < 0.5)),
         (0.4, lambda: machine.hold(pick(), dice.random() < 0.5, dice.random() < 0.5)),
         (0.3, lambda: machine.renew(pick())),
+        (reloads, machine.reload),
+        (2 * reloads, lambda: machine.load(dice.randrange(7))),
+        (reloads / 10, machine.lose_zygote),
         (mortal, lambda: machine.hear_exit() if machine.node.exits else None),
         (4, lambda: machine.wait(choice([0.001, 0.006, 0.02, 0.11] if patient < 0.7 else [0.02, 0.3, 0.6, 1.1, 2.2]))),
     ]

@@ -93,7 +93,8 @@ def test_an_illegal_event_names_the_job() -> None:
 
 L, C = Life, Change
 LIVES = {
-    L.STARTING: {C.READY: L.READY, C.RETIRE: L.RETIRING, C.END: L.ENDING, C.EXIT: L.GONE},
+    L.STARTING: {C.STAND_BY: L.STANDBY, C.READY: L.READY, C.RETIRE: L.RETIRING, C.END: L.ENDING, C.EXIT: L.GONE},
+    L.STANDBY: {C.READY: L.READY, C.END: L.ENDING, C.EXIT: L.GONE},
     L.READY: {C.RETIRE: L.RETIRING, C.END: L.ENDING, C.EXIT: L.GONE},
     L.RETIRING: {C.READY: L.RETIRING, C.END: L.ENDING, C.EXIT: L.GONE},
     L.ENDING: {C.READY: L.ENDING, C.EXIT: L.GONE},
@@ -130,15 +131,17 @@ def test_slots_lanes_and_the_ready_agree_with_the_lives_of_workers(moves: list[t
     known: list[Worker] = []
     for pick, change in moves:
         if change is None:
-            slot = fleet.slots[pick % 2]
-            if slot.worker is None:
-                worker = fleet.hire(slot, 0.0)
+            slot, code = fleet.slots[pick % 2], 1 + pick // 2 % 2
+            if (slot.worker if code == fleet.code else slot.successor) is None:
+                worker = fleet.hire(slot, 0.0, code)
                 if worker is None:
                     assert len(fleet.workers) == 4
                 else:
                     known.append(worker)
         elif fleet.workers:
             worker = list(fleet.workers.values())[pick % len(fleet.workers)]
+            if change is (C.STAND_BY if worker.code == fleet.code else C.READY):
+                continue  # who has other code stands by, and only they do
             try:
                 fleet.change(worker, change)
             except IllegalChange:
@@ -150,6 +153,8 @@ def test_slots_lanes_and_the_ready_agree_with_the_lives_of_workers(moves: list[t
         assert len({worker.lane.index for worker in alive}) == len(alive), "a lane is used by two"
         for slot in fleet.slots:
             assert slot.worker is None or slot.worker.life in (L.STARTING, L.READY)
+            assert slot.worker is None or slot.worker.code == fleet.code
+            assert slot.successor is None or slot.successor.life in (L.STARTING, L.STANDBY)
         assert len({worker.identity for worker in known}) == len(known)
     lanes.close()
 

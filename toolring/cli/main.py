@@ -25,6 +25,7 @@ COMMANDS = {
     "memory": "show the memory of workers and supervisor as a chart",
     "collect": "have workers collect garbage and give memory back",
     "recycle": "replace workers by fresh ones, without losing a call",
+    "reload": "load the tools' code anew, without losing a call",
     "breaker": "show the circuits of tools and services' endpoints; open or close one",
     "status": "show a node's workers, jobs and tools",
     "cache": "show what the caches did; clear or invalidate results",

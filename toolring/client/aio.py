@@ -391,6 +391,14 @@ class AsyncClient:
         """Have workers replaced that serve until their successors are ready; see ``Client.recycle``."""
         return list((await self._ask("recycle", {"worker": worker, "group": group}))["workers"])
 
+    async def reload(self) -> int:
+        """Have the tools' code loaded anew; see ``Client.reload``."""
+        return int((await self._ask("reload", {}))["number"])
+
+    async def reloads(self, number: int | None = None) -> dict[str, Any]:
+        """What becomes of reloads; see ``Client.reloads``."""
+        return await self._ask("reloads", {"number": number})
+
     async def memory(self) -> dict[str, Any]:
         """The memory of a node's processes; see ``Client.memory``."""
         return await self._ask("memory", {})

@@ -51,6 +51,7 @@ from toolring.protocol import (
     Refused,
     Submit,
     Told,
+    Tools,
     Welcome,
 )
 from toolring.spec import ToolSpec
@@ -377,6 +378,8 @@ class Conversation:
             self._on_parts(message.parts, body)
         elif isinstance(message, Welcome):
             self._on_welcome(message)
+        elif isinstance(message, Tools):
+            self.tools = {spec.name: spec for spec in message.tools}
         elif isinstance(message, Told):
             if self._questions.pop(message.request, None) is not None:
                 self.asked[message.request] = message.value

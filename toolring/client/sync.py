@@ -322,6 +322,17 @@ class Client:
         is ready, and finishes what it has begun, so no call is lost. Gives ``worker`` and ``pid`` of each."""
         return list(self._ask("recycle", {"worker": worker, "group": group})["workers"])
 
+    def reload(self) -> int:
+        """Have the tools' code loaded anew, to take over as a whole once workers with it are ready; no call is lost.
+        Gives the reload's number; ``reloads`` tells what becomes of it."""
+        return int(self._ask("reload", {})["number"])
+
+    def reloads(self, number: int | None = None) -> dict[str, Any]:
+        """``stage`` of the reload that is under way: ``loading``, ``starting`` (its workers), or ``idle``;
+        ``outcome`` of the one with that number, or of the last: ``changes`` (names of the tools that were ``added``,
+        ``changed`` and ``removed``), ``seconds``, or the ``error`` that it failed with. None: there is none yet."""
+        return self._ask("reloads", {"number": number})
+
     def memory(self) -> dict[str, Any]:
         """The memory of a node's processes: ``history``, seconds ago and bytes, by the worker's number or
         ``supervisor``; ``workers``, what each last told of its own."""

@@ -1,0 +1,59 @@
+"""The zygotes of a node, one for each generation of the tools' code: the one that serves, perhaps one that comes, and
+those whose last workers still finish what they have begun."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Collection, Iterator
+from typing import Final
+
+from toolring.settings import WorkerSettings
+from toolring.supervisor.spawner import Spawner
+
+HANG_SECONDS: Final = 5.0
+"""How long one that was let go may take to be gone."""
+
+
+class Zygotes:
+    """By generation. Use from the main thread only."""
+
+    def __init__(self, settings: WorkerSettings, memory: mmap.mmap) -> None:
+        self._settings = settings
+        self._memory = memory
+        self._live: dict[int, Spawner] = {}
+        self._leaving: list[tuple[Spawner, float]] = []
+
+    def __getitem__(self, code: int) -> Spawner:
+        return self._live[code]
+
+    def __contains__(self, code: int) -> bool:
+        return code in self._live
+
+    def open(self, code: int, first: bool = False) -> None:
+        """Start one; it begins to load the tools at once. The ``first`` of all comes before any thread."""
+        spawner = self._live[code] = Spawner(self._settings, self._memory)
+        spawner.open(first)
+
+    def fds(self) -> Iterator[tuple[int, int]]:
+        """Where to hear of each, and its generation."""
+        return ((spawner.fd, code) for code, spawner in self._live.items())
+
+    def let_go(self, code: int, now: float) -> None:
+        """Nobody needs it any more."""
+        spawner = self._live.pop(code)
+        spawner.hang_up()
+        listens = bool(spawner.start_method)  # else it may import for a while before it notices
+        self._leaving.append((spawner, now + HANG_SECONDS if listens else now))
+
+    def sweep(self, wanted: Collection[int], now: float) -> None:
+        """Let go of all but these, and see off those that were let go."""
+        for code in [code for code in self._live if code not in wanted]:
+            self.let_go(code, now)
+        self._leaving = [(spawner, until) for spawner, until in self._leaving if not spawner.gone(kill=now >= until)]
+
+    def close(self) -> None:
+        """End them all. Their workers die with them."""
+        for spawner, _ in self._leaving:
+            spawner.close()
+        for spawner in self._live.values():
+            spawner.close()
