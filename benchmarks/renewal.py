@@ -1,4 +1,4 @@
-"""Renewal: how soon a successor is ready, what a rolling renewal costs callers, and a tool that leaks for long.
+"""Renewal: how soon a successor is ready, what renewals and reloads cost callers, and a tool that leaks for long.
 
 python -m benchmarks.renewal                                     about five minutes
 python -m benchmarks.renewal --quick
@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from itertools import repeat
 from pathlib import Path
 from time import perf_counter
-from typing import Final
+from typing import Any, Final
 
 import psutil
 
@@ -65,6 +65,42 @@ def _renew(address: str, over: threading.Event) -> None:
             client.recycle()
 
 
+def reloads(rounds: int, seconds: float) -> tuple[list[float], list[float], list[float]]:
+    """Seconds of calls made one after the other: as usual, and while the tools are loaded anew, whose import keeps a
+    core busy for ``seconds``; and of each reload."""
+    usual: list[float] = []
+    reloaded: list[float] = []
+    took: list[float] = []
+    with (
+        node(WORKERS, target="benchmarks.heavy_tools", BENCH_IMPORT_SECONDS=str(seconds)) as client,
+        Client(client.address) as operator,
+    ):
+        for _ in range(rounds):
+            until = perf_counter() + seconds
+            while (began := perf_counter()) < until:
+                client.call("echo", {"n": 1})
+                usual.append(perf_counter() - began)
+            outcomes: list[dict[str, Any]] = []
+            waiting = threading.Thread(target=_reload, args=(operator, outcomes), daemon=True)
+            waiting.start()
+            while not outcomes:
+                began = perf_counter()
+                client.call("echo", {"n": 1})
+                reloaded.append(perf_counter() - began)
+            waiting.join()
+            if outcomes[0]["error"] is not None:
+                raise RuntimeError(f"the reload failed: {outcomes[0]['error']}")
+            took.append(outcomes[0]["seconds"])
+    return usual, reloaded, took
+
+
+def _reload(client: Client, outcomes: list[dict[str, Any]]) -> None:
+    number = client.reload()
+    while (outcome := client.reloads(number)["outcome"]) is None:
+        time.sleep(0.02)
+    outcomes.append(outcome)
+
+
 def leaking(calls: int) -> tuple[int, float, int, int, float]:
     """Calls answered, seconds, workers renewed, the most bytes of all processes together, the longest call."""
     with tempfile.TemporaryDirectory(prefix="bench-") as directory:
@@ -98,7 +134,8 @@ Written by `make bench-renewal` on {date}. {machine}
 {table}
 
 Starts are those of successors, from the order to a warm zygote until the worker says that it is ready. Calls are of a
-no-op, one after the other; during the second run all workers are asked to be renewed five times a second. The tool that
+no-op, one after the other; during the second run all workers are asked to be renewed five times a second. The import
+that takes long keeps a core busy for five seconds of its time, beside the node and the caller. The tool that
 leaks keeps a megabyte of each call; each worker may have {limit} MiB, and is measured four times a second.
 """
 
@@ -110,6 +147,7 @@ def main() -> None:
     options = parser.parse_args()
     took = starts(5 if options.quick else 100)
     usual, renewed = rolling(2.0 if options.quick else 15.0)
+    plain, reloaded, reloading = reloads(1 if options.quick else 5, 1.0 if options.quick else 5.0)
     calls = 2_000 if options.quick else 100_000
     answered, seconds, count, most, longest = leaking(calls)
     rows = [
@@ -119,6 +157,9 @@ def main() -> None:
         ["ready after, p99, ms", report.number(quantile(took, 0.99) * 1e3), "≤ 50"],
         ["a call as usual, p50 / p99 / longest, ms", _three(usual), ""],
         ["a call during renewals, p50 / p99 / longest, ms", _three(renewed), "longest ≤ usual + 50"],
+        ["reloads of tools whose import takes so long, s", f"{len(reloading)}, {_spread(reloading)}", ""],
+        ["  a call as usual, p50 / p99 / longest, ms", _three(plain), ""],
+        ["  a call during reloads, p50 / p99 / longest, ms", _three(reloaded), "longest ≤ usual + 50"],
         ["calls of a tool that leaks 1 MB each", f"{answered} of {calls}", "none lost"],
         ["  per second", report.number(answered / seconds), ""],
         ["  workers renewed", str(count), ""],
@@ -130,6 +171,10 @@ def main() -> None:
         date = datetime.now(UTC).date().isoformat()
         table = report.markdown(rows)
         options.docs.write_text(DOCUMENT.format(date=date, machine=report.machine(), table=table, limit=LIMIT >> 20))
+
+
+def _spread(found: list[float]) -> str:
+    return f"{report.number(min(found))} to {report.number(max(found))}"
 
 
 def _three(found: list[float]) -> str:

@@ -173,6 +173,8 @@ class Loop:
         code = fleet.code
         wait = watch.tick(now)
         if fleet.code != code:
+            if self._watch_files:
+                self.core.joining.sharing.doubt()  # a tool's version tells of its own module only
             self.clients.announce()
         self.admin.memory.look(now)
         for kill in watch.kills:

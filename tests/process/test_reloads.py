@@ -48,8 +48,8 @@ async def slow_async(name: str) -> int:
     return VERSION
 
 @tool(read_only=True, cache=60)
-def cached() -> int:
-    return VERSION
+def cached() -> list:
+    return [VERSION, HELP]
 """
 
 
@@ -151,7 +151,7 @@ def test_under_load_no_call_is_lost_and_nobody_goes_back(start: str) -> None:
         status = here.node.until_whole(4)
         assert status["reload"]["code"] == 4
         assert status["reload"]["stage"] == "idle"
-        assert client.call("cached") == 4
+        assert client.call("cached") == [4, "one"]
 
 
 @pytest.mark.parametrize("tool", ["slow", "slow_async"])
@@ -272,8 +272,8 @@ def test_the_zygote_is_killed_while_the_next_loads(here: Place, client: Client) 
     number = client.reload()
     eventually(lambda: client.reloads()["stage"] == "loading")
     os.kill(here.node.zygote(), signal.SIGKILL)
-    call = Background(lambda: client.call("which"))
     eventually(lambda: "zygote_lost" in here.node.log)
+    call = Background(lambda: client.call("which"))
     gate.touch()
     assert call.result()[1] == 2
     assert client.reloads(number)["outcome"]["error"] is None
@@ -295,8 +295,10 @@ def test_files_are_watched() -> None:
         for version in (2, 3, 4):  # of the same size, and perhaps within one second
             here.change(f"VERSION = {version - 1}", f"VERSION = {version}")
             eventually(lambda: client.call("which")[1] == version, "the change is served")  # noqa: B023
+        assert client.call("cached")[1] == "one"
         (here.directory / "helper.py").write_text("HELP = 'two'\n")
         eventually(lambda: client.call("which")[2] == "two", "what it imports is watched, too")
+        assert client.call("cached")[1] == "two", "all results were forgotten"
         here.change("VERSION = 4", "VERSION = (")
         eventually(lambda: "reload_failed" in here.node.log)
         assert client.call("which")[1] == 4
