@@ -118,7 +118,16 @@ class Admin:
             **self._about,
             "state": "draining" if core.draining else "healthy" if core.healthy else "unhealthy",
             "uptime": round(now - self._began, 3),
-            "workers": [self._worker(slot, slot.worker) for slot in core.fleet.slots],
+            "workers": [self._worker(slot, slot.worker) for slot in core.fleet.slots if not slot.parked],
+            "groups": {
+                group.name: {
+                    "workers": len(group.open),
+                    "ready": len(group.ready),
+                    "least": group.plan.scaling.least if group.plan.scaling else len(group.slots),
+                    "most": len(group.slots),
+                }
+                for group in core.fleet.groups
+            },
             "ending": [
                 self._worker(w.slot, w)
                 for w in core.fleet.workers.values()

@@ -221,6 +221,7 @@ class Slot:
         "generation",
         "group",
         "index",
+        "parked",
         "place",
         "renew_at",
         "renew_failures",
@@ -237,6 +238,8 @@ class Slot:
         """Among those of its group."""
         self.group = group
         self.generation = 0
+        self.parked = False
+        """Its group needs fewer workers now: nobody is to work here."""
         self.worker: Worker | None = None
         self.successor: Worker | None = None
         """It starts while the present one serves, and takes its place once it is ready."""
@@ -271,6 +274,8 @@ class Group:
         """Where a worker runs many at once, what each is charged: its credit is used up when its places are."""
         self.valve = Valve(f"group {plan.name}", plan.bounds, backlog) if plan.bounds.limit_anything else None
         self.slots = [Slot(next(numbers), place, self, backlog) for place in range(plan.workers)]
+        for slot in self.slots[plan.scaling.least :] if plan.scaling is not None else ():
+            slot.parked, slot.start_at = True, None
         self.ready: list[Worker] = []
         """Those that can take jobs. Rebuilt on every change, read on every dispatch."""
         self.line = backlog.line()
@@ -285,6 +290,11 @@ class Group:
         """Its slots, as a balancer is made for them."""
         names = tuple(str(place) for place in range(len(self.slots)))
         return Members(names, unit=SECONDS, floor=BUSY_SECONDS)
+
+    @property
+    def open(self) -> list[Slot]:
+        """Those of its slots that are in use."""
+        return [slot for slot in self.slots if not slot.parked]
 
     @property
     def width(self) -> int:
@@ -360,11 +370,17 @@ class Fleet:
                 slot.worker = None
                 if slot.successor is not None and slot.successor.code == self.code:
                     slot.worker, slot.successor = slot.successor, None
-                slot.start_at = now + delay if slot.worker is None else None
+                slot.start_at = now + delay if slot.worker is None and not slot.parked else None
         if worker.life is Life.GONE:
             del self.workers[worker.identity]
             self.free.append(worker.lane)
             self._vacated(worker.lane.index)
 
     def vacant(self) -> Iterator[Slot]:
-        return (slot for slot in self.slots if slot.worker is None)
+        """Slots that are in use, and have nobody."""
+        return (slot for slot in self.slots if slot.worker is None and not slot.parked)
+
+    @property
+    def whole(self) -> bool:
+        """Is there a worker that is ready in each slot that is in use?"""
+        return len(self.ready) >= sum(not slot.parked for slot in self.slots)

@@ -116,7 +116,7 @@ class Node:
             address = loop.bind(ground.address, ground.back)
             about["address"] = address
             names = sorted(tool.name for tool in tools.values() if not tool.spec.internal)
-            event = NodeEvent(address, len(fleet.slots), tuple(names))
+            event = NodeEvent(address, sum(not slot.parked for slot in fleet.slots), tuple(names))
             self._until_ready(loop, core)
             if not self._signals:
                 observer.node_started(event)
@@ -142,7 +142,7 @@ class Node:
 
     def _until_ready(self, loop: Loop, core: Core) -> None:
         """All workers are ready, or the node is unhealthy and says so, or somebody wants it to end."""
-        while len(core.fleet.ready) < len(core.fleet.slots) and core.healthy and not self._signals:
+        while not core.fleet.whole and core.healthy and not self._signals:
             loop.turn()
             self._drain_wake()
 

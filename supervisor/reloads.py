@@ -125,7 +125,10 @@ class Reloads:
         """Slots whose workers of the new code are to be started now."""
         if self.stage is not Stage.STARTING or self._watch.stopping:
             return []
-        return [slot for group in self._groups for slot in group.slots if slot.successor is None]
+        return [slot for slot in self._slots() if slot.successor is None]
+
+    def _slots(self) -> list[Slot]:
+        return [slot for group in self._groups for slot in group.open]
 
     def look(self, now: float) -> None:
         """Let the new code take over if all its workers stand by; give it up if it takes too long to load."""
@@ -136,9 +139,7 @@ class Reloads:
         elif self.stage is Stage.LOADING and now - self._opened > self._patience:
             self.failed(LoadError(f"the tools' modules were not imported within {self._patience:g} s"), now)
         elif self.stage is Stage.STARTING and all(
-            slot.successor is not None and slot.successor.life is Life.STANDBY
-            for group in self._groups
-            for slot in group.slots
+            slot.successor is not None and slot.successor.life is Life.STANDBY for slot in self._slots()
         ):
             self._take_over(now)
 
@@ -157,6 +158,7 @@ class Reloads:
             elif worker.life is Life.READY:
                 watch.renewals.retire(worker, now)
         changes = turn_over(core, self._lineup, self._specs, self._groups, now)
+        watch.scaling.forget()
         fleet.code, self.lost = self.code, False
         for slot in fleet.slots:
             slot.worker, slot.successor, slot.start_at, slot.renew_failures = slot.successor, None, None, 0

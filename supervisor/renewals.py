@@ -125,4 +125,4 @@ class Renewals:
 
 
 def most_at_once(group: Group) -> int:
-    return max(1, ceil(len(group.slots) * AT_ONCE))
+    return max(1, ceil(len(group.open) * AT_ONCE))

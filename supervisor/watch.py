@@ -21,6 +21,7 @@ from toolring.supervisor.lineup import Lineup
 from toolring.supervisor.placing import STUCK_COST
 from toolring.supervisor.reloads import Reloads, Stage
 from toolring.supervisor.renewals import Renewals
+from toolring.supervisor.scaling import Scaling
 
 BUSY_TICK: Final = 0.01
 IDLE_TICK: Final = 0.25
@@ -70,6 +71,7 @@ class Watch:
         self.budget = budget
         self.grace = endings.grace
         self.reloads = Reloads(self, lineup, self.grace.start)
+        self.scaling = Scaling(core, renewals)
         self._is_stopped = is_stopped
         self._next_scan = 0.0
         self.kills: list[Kill] = []
@@ -113,6 +115,8 @@ class Watch:
                 core.placing.release(slot, now, VACANT_SECONDS)
         if not (self.stopping or core.draining):
             self.renewals.look(now)
+        if not self.stopping:
+            self.scaling.look(now, may_park=not core.draining and self.reloads.stage is Stage.IDLE)
         self.reloads.look(now)
         core.joining.keyring.expire(now)
         if not core.healthy and any(now - w.ready_since > LIVED_SECONDS for w in core.fleet.ready):

@@ -144,7 +144,13 @@ class GroupSection(Section, frozen=True):
     """The workers that run the tools of one group, by its name."""
 
     workers: int = 0
-    """Its processes; 0: ``node.workers``."""
+    """Its processes, the most if there is a least; 0: ``node.workers``."""
+    min_workers: int | None = None
+    """The least of its processes: how many there are depends on what there is to do. None: always all."""
+    scale_up_wait: float = 0.0
+    """Seconds; jobs that wait for longer call for more of them. 0: 0.1."""
+    scale_down_after: float = 0.0
+    """Seconds after which those leave that weren't needed. 0: 30."""
     tools: tuple[str, ...] = ()
     """Tools that belong to it, whatever they declare themselves."""
     per_worker: int = 0

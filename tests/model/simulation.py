@@ -26,6 +26,7 @@ from toolring.policy.groups import Bounds, Group
 from toolring.policy.guarded import Guarded
 from toolring.policy.limits import Fixed
 from toolring.policy.restart import RestartBudget
+from toolring.policy.scaling import Scaling
 from toolring.protocol import (
     CACHED,
     OK,
@@ -62,6 +63,11 @@ SLOTS = 3
 GRACE = Grace(interrupt=0.2, terminate=0.2, shield=1.0, start=5.0, cooperate=0.1, neighbours=0.5)
 ONE = [Group("default", SLOTS)]
 GROUPS = [*ONE, Group("heavy", 2, 0, Bounds(memory=1000, backlog=8)), Group("async", 2, 4)]
+SCALED = [
+    *ONE,
+    GROUPS[1]._replace(scaling=Scaling(0, 2, 0.05, 0.5)),
+    GROUPS[2]._replace(scaling=Scaling(1, 2, 0.05, 1.0)),
+]
 MEMBERS = Members(("0", "1", "2"), unit=SECONDS, floor=BUSY_SECONDS)
 BREAKER = BreakerPolicy(window=6, minimum=3, wait=0.5, probes=2)
 WINDOW = 100
@@ -422,7 +428,7 @@ class Node:
         else:
             varied = how % 2 == 0
             self.lineup.groups = [
-                plan._replace(workers=1) if varied and plan.name == "heavy" and how % 4 == 0 else plan
+                plan._replace(workers=1, scaling=None) if varied and plan.name == "heavy" and how % 4 == 0 else plan
                 for plan in self.plans
             ]
             names = {plan.name for plan in self.plans}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.model.sim_workers import SimProcess
-from tests.model.simulation import GROUPS, Node, SimClient, grouped_tools
+from tests.model.simulation import GROUPS, SCALED, Node, SimClient, grouped_tools
+from toolring.policy.groups import Group
 from toolring.protocol import CALL, KEEP
 from toolring.supervisor.reloads import Stage
 
@@ -39,9 +40,9 @@ pauses = st.sampled_from([0.001, 0.006, 0.02, 0.11, 0.3, 0.6, 1.1, 2.2])
 class NodeMachine(RuleBasedStateMachine):
     """Rules are what the world may do to a node, at any moment."""
 
-    def __init__(self) -> None:
+    def __init__(self, groups: Sequence[Group] = SCALED) -> None:
         super().__init__()
-        self.node = Node(served=grouped_tools(), groups=GROUPS)
+        self.node = Node(served=grouped_tools(), groups=groups)
         self.node.impatient = True
         self.count = 0
 
@@ -243,7 +244,7 @@ def walk(seed: int, length: int = 150) -> None:
     """The same machine, driven by plain dice with weights: longer and denser than what Hypothesis draws."""
     dice = random.Random(seed)
     pick, choice = lambda: dice.randrange(1000), dice.choice
-    machine = NodeMachine()
+    machine = NodeMachine(dice.choice([GROUPS, SCALED]))
     names = choice([NAMES, ASYNC, NAMES + ASYNC])
     patient, mortal, reloads = dice.random(), dice.choice([0.2, 1, 3]), dice.choice([0, 0.5, 2])
 

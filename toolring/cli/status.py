@@ -61,6 +61,9 @@ def run(options: argparse.Namespace) -> int:
         print(table(("TOOL", "ANSWERED", "CACHED", "ERRORS", "MEAN RUN MS"), figures))
     else:
         print(f"tools: {', '.join(status['tools'])} (none was called yet)")
+    scaled = [(name, *one.values()) for name, one in status["groups"].items() if one["least"] < one["most"]]
+    if scaled:
+        print("\n" + table(("GROUP", "WORKERS", "READY", "LEAST", "MOST"), scaled))
     if services := status.get("services"):
         rows = [_endpoint(name, base, one) for name, its in services.items() for base, one in its["endpoints"].items()]
         print("\n" + table(("SERVICE", "ENDPOINT", "HEALTH", "CIRCUIT", "REQUESTS", "FAILED", "NOW", "MEAN MS"), rows))

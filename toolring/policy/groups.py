@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from toolring.errors import LoadError
 from toolring.policy.renewal import Renewal
+from toolring.policy.scaling import Scaling
 from toolring.spec import ToolSpec
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ class Group(NamedTuple):
     balancer: str | None = None
     """Of those of its tools that name none themselves."""
     renewal: Renewal = Renewal()
+    scaling: Scaling | None = None
+    """None: it always has all its workers."""
 
 
 def bounds_of(spec: ToolSpec) -> Bounds:
@@ -101,9 +104,29 @@ def _group(name: str, members: list[ToolSpec], section: GroupSection | None, wor
     if section.memory and not any(spec.memory for spec in members):
         raise LoadError(f"groups.{name}.memory does nothing: none of its tools declares memory=")
     renewal = Renewal(section.max_jobs, section.max_age, section.max_idle, section.max_memory)
+    most = section.workers or workers
     return Group(
-        name, section.workers or workers, section.per_worker or per_worker, bounds, section.balancer or None, renewal
+        name,
+        most,
+        section.per_worker or per_worker,
+        bounds,
+        section.balancer or None,
+        renewal,
+        _scaling(name, section, most),
     )
+
+
+def _scaling(name: str, section: GroupSection, most: int) -> Scaling | None:
+    least = section.min_workers
+    if least is None:
+        for key in ("scale_up_wait", "scale_down_after"):
+            if getattr(section, key):
+                raise LoadError(f"groups.{name}.{key} does nothing without min_workers")
+        return None
+    if least > most:
+        raise LoadError(f"groups.{name}.min_workers = {least} is more than its {most} workers")
+    given = {"wait": section.scale_up_wait, "after": section.scale_down_after}
+    return Scaling(least, most, **{key: value for key, value in given.items() if value})
 
 
 def _some(names: list[str]) -> str:
