@@ -47,6 +47,7 @@ class Node:
         self.config = ground.config
         self._signals: list[int] = []
         self._hung_up = False
+        self._on_terminal = os.isatty(0)
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
@@ -152,9 +153,7 @@ class Node:
         while not self._signals:
             if loop.turn():
                 self._drain_wake()
-                if self._hung_up:
-                    self._hung_up = False
-                    loop.watch.reloads.ask("SIGHUP", time.monotonic())
+                self._hang_up(loop)
             if sinks and (now := time.monotonic()) >= due:
                 due = now + interval
                 figures = admin.status(now)
@@ -195,6 +194,16 @@ class Node:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda number, _frame: self._signals.append(number))
         signal.signal(signal.SIGHUP, lambda _number, _frame: setattr(self, "_hung_up", True))
+
+    def _hang_up(self, loop: Loop) -> None:
+        """Somebody wants the tools reloaded; or the terminal that the node was started on is gone, so it ends, too."""
+        if not self._hung_up:
+            return
+        self._hung_up = False
+        if self._on_terminal and not os.isatty(0):
+            self._signals.append(signal.SIGHUP)
+        else:
+            loop.watch.reloads.ask("SIGHUP", time.monotonic())
 
     def _drain_wake(self) -> None:
         try:

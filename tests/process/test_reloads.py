@@ -6,6 +6,8 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +17,21 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.process.kit import Background, Node, alive, eventually, failure, lines, place, run_cli, running
+from tests.process.kit import (
+    COMMAND,
+    FAULTS,
+    PATIENCE,
+    Background,
+    Node,
+    alive,
+    environment,
+    eventually,
+    failure,
+    lines,
+    place,
+    run_cli,
+    running,
+)
 from toolring import AsyncClient, Client
 from toolring.errors import Cancelled, ConfigError, LoadError, UnknownTool, from_wire
 
@@ -50,6 +66,13 @@ async def slow_async(name: str) -> int:
 @tool(read_only=True, cache=60)
 def cached() -> list:
     return [VERSION, HELP]
+"""
+
+
+OWN_TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.argv[1], sys.argv[1:])
 """
 
 
@@ -253,6 +276,30 @@ def test_a_hangup_reloads(here: Place, client: Client) -> None:
     told = run_cli("reload", address=here.node.address)
     assert told.returncode == 0
     assert "no tool has changed" in told.stdout
+
+
+def test_a_terminal_that_closes_ends_the_node() -> None:
+    with place() as directory:
+        ours, theirs = os.openpty()
+        process = subprocess.Popen(
+            [sys.executable, "-c", OWN_TERMINAL, *COMMAND, "serve", str(FAULTS), "--bind", f"ipc://{directory}/n"],
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+            env=environment(XDG_RUNTIME_DIR=str(directory)),
+        )
+        os.close(theirs)
+        try:
+            shown = b""
+            while b"Ctrl-C" not in shown:
+                shown += os.read(ours, 4096)
+            os.kill(process.pid, signal.SIGHUP)
+            with Client(f"ipc://{directory}/n") as client:
+                eventually(lambda: client.reloads()["outcome"], "the terminal is there: it reloads")
+        finally:
+            os.close(ours)
+        assert process.wait(PATIENCE) == 0
 
 
 def test_the_next_one_takes_the_place_of_one_that_is_under_way(here: Place, client: Client) -> None:
