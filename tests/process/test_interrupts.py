@@ -115,8 +115,7 @@ def test_workers_that_are_killed_at_random_moments(node: Node, tmp_path: Path, t
             arguments = {"key": n, "size": SIZE, "folder": str(tmp_path)}
             handles.append(client.submit(tool, arguments))
             if n % 10 == 9:
-                for pid in dice.sample(node.workers(), 1):
-                    kit.kill_one(pid)
+                kit.kill_one(dice.choice(eventually(node.workers, "somebody is there")))
         for handle in handles:
             error = handle.exception()
             assert error is None or error.code == "POISONED", error
