@@ -29,6 +29,7 @@ class ServedTool:
     """A tool's policy beside its figures since start; ``cost`` is an EWMA of its run time in seconds."""
 
     __slots__ = (
+        "always",
         "answered",
         "balancer",
         "budget",
@@ -56,7 +57,6 @@ class ServedTool:
         "run_seconds",
         "spec",
         "stale",
-        "timeout",
         "valves",
     )
 
@@ -84,6 +84,8 @@ class ServedTool:
         self.guarded = False
         """Its jobs need more than to be placed and answered: it has valves, a circuit that is armed, or a balancer that
         learns."""
+        self.always = True
+        """Has its code said so ever since the start, that it may be repeated?"""
         self.becomes(spec, balancer)
 
     def becomes(self, spec: ToolSpec, balancer: Guarded | None) -> None:
@@ -91,7 +93,7 @@ class ServedTool:
         self.spec = spec
         self.name = spec.name
         self.repeatable = spec.repeatable
-        self.timeout = spec.timeout
+        self.always = self.always and spec.repeatable
         self.queue_timeout = spec.queue_timeout
         self.idle = spec.idle_timeout is not None
         self.balancer = balancer
@@ -132,9 +134,10 @@ class ServedTool:
 
     def longest(self, entry: Entry) -> float | None:
         """Seconds that the present run of a job may last: those of one run for each that it consists of."""
-        if self.timeout is None or not entry.chunk or entry.members is not None:
-            return self.timeout
-        return self.timeout * -(-entry.chunk // (self.spec.batch or 1))
+        spec = entry.begun_as or self.spec
+        if spec.timeout is None or not entry.chunk or entry.members is not None:
+            return spec.timeout
+        return spec.timeout * -(-entry.chunk // (spec.batch or 1))
 
     def hit(self, flags: int) -> None:
         """Count a cached answer by what its flags say."""

@@ -54,6 +54,8 @@ class Core:
 
     def __init__(self, tools: dict[str, ServedTool], fleet: Fleet, limits: Limits, stamps: Stamps) -> None:
         self.tools = tools
+        self.gone: dict[str, ServedTool] = {}
+        """Those that the code has no more while runs of theirs go on."""
         self.fleet = fleet
         self.limits = limits
         self.sessions: dict[bytes, Session] = {}

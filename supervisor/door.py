@@ -110,7 +110,7 @@ class Door:
         """
         if job.id in session.jobs:
             return True
-        if tool.repeatable or job.key or job.mode:
+        if (tool.repeatable and (tool.always or job.id > session.earlier)) or job.key or job.mode:
             return False
         text = f"{job.tool}: it was answered, but the answer was lost, and it may not be repeated"
         self._core.refuse(session, job.id, OutcomeUnknown(text, tool=job.tool, cause="connection lost"))

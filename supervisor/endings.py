@@ -110,7 +110,7 @@ class Endings:
             return
         spec, cooperate = entry.tool.spec, self.grace.cooperate
         asked = spec.asks and cooperate and worker.life is Life.READY
-        worker.leftovers[seq] = Leftover(entry.tool, entry.passed, now + cooperate if asked else None)
+        worker.leftovers[seq] = Leftover.of(entry, now + cooperate if asked else None)
         if asked:
             worker.lane.words[CANCEL] = seq
             worker.load = max(worker.load, STUCK_COST)
@@ -119,7 +119,7 @@ class Endings:
 
     def _leave_behind(self, worker: Worker, seq: int, entry: Entry, now: float) -> None:
         """One of many is to be cancelled; its permits come back when it is over."""
-        worker.leftovers[seq] = Leftover(entry.tool, entry.passed, now + self.grace.interrupt)
+        worker.leftovers[seq] = Leftover.of(entry, now + self.grace.interrupt)
 
     def end(self, worker: Worker, seq: int, now: float, reason: str) -> None:
         """Interrupt what a worker runs and let another take its place; the watch sees it to its end."""
@@ -183,7 +183,7 @@ class Endings:
             if worker.begun(seq):  # else it runs elsewhere once this one is gone
                 worker.drop(seq)
                 entry.begun = True
-                worker.leftovers[seq] = Leftover(entry.tool, entry.passed, None)
+                worker.leftovers[seq] = Leftover.of(entry, None)
                 text = f"{entry.tool.name}: its worker had to be ended ({worker.reason}), and it may not be repeated"
                 unknown = OutcomeUnknown(text, worker=worker.pid, cause=worker.reason)
                 core.settle(entry, Event.LOSE, core.error_answer(entry, unknown), now)
@@ -211,7 +211,7 @@ class Endings:
         for seq, entry in list(worker.line.items()):
             touched, begun = seq <= at, worker.begun(seq)
             any_begun = any_begun or begun
-            doubt = doubt or (begun and bool(entry.tool.spec.invalidates))
+            doubt = doubt or (begun and entry.invalidates)
             fault = not blamed or blamed == seq
             if touched and fault and worker.reason is None and (blamed or entry.alone or not worker.many):
                 core.circuits.died(entry, now)
@@ -222,7 +222,7 @@ class Endings:
             else:
                 untouched.append(entry)
         for seq, left in list(worker.leftovers.items()):
-            doubt = doubt or bool(left.tool.spec.invalidates)
+            doubt = doubt or left.invalidates
             worker.came_to_end(seq)
         if doubt:
             core.joining.sharing.doubt()
@@ -315,7 +315,7 @@ class Endings:
                     runs = worker.at_work_on(worker.number_of(run))
                     if run is entry:
                         worker.drop(worker.number_of(run))
-                    if runs and not entry.tool.repeatable:
+                    if runs and not entry.repeatable:
                         lost = OutcomeUnknown(f"{entry.tool.name}: the node was stopped while it ran", cause="shutdown")
                         core.settle(entry, Event.LOSE, core.error_answer(entry, lost), now)
                         continue
@@ -325,4 +325,4 @@ class Endings:
 
 def _repeatable(entry: Entry) -> bool:
     """May it run again although it had begun? Not if its caller has had a part of what it yields."""
-    return entry.tool.repeatable and not (entry.live is not None and entry.live.parts)
+    return entry.repeatable and not (entry.live is not None and entry.live.parts)

@@ -77,6 +77,12 @@ class Leftover(NamedTuple):
     """Valves of its tool that it has permits of; given back when the run is over in truth."""
     until: float | None
     """It was asked to come to an end by itself, and is made to then; None: it is interrupted already."""
+    invalidates: bool = False
+    """It may make results untrue."""
+
+    @classmethod
+    def of(cls, entry: Entry, until: float | None) -> Leftover:
+        return cls(entry.tool, entry.passed, until, entry.invalidates)
 
 
 class Worker:
@@ -251,6 +257,12 @@ class Slot:
         """When to start a worker; None while there is one."""
         self.waiting = backlog.line()
 
+    def hand_over(self) -> None:
+        """To the successor, if there is one."""
+        self.worker, self.successor, self.renew_failures = self.successor, None, 0
+        if self.worker is not None or self.parked:
+            self.start_at = None
+
     @property
     def load(self) -> float | None:
         """Expected seconds of work in hand and in line; None while nobody works here."""
@@ -302,6 +314,12 @@ class Group:
         return max(1, len(self.ready)) * (self.many or 1)
 
 
+def group_of(spec: ToolSpec, groups: Sequence[Group]) -> Group:
+    """Where a tool runs, among these; toolring's own go along with whatever there is."""
+    named = [group for group in groups if group.name == spec.group]
+    return named[0] if named else min(groups, key=lambda group: group.many)
+
+
 class Fleet:
     """Groups, their slots and workers, and the lanes that are free."""
 
@@ -333,9 +351,8 @@ class Fleet:
         self.slots = [slot for group in groups for slot in group.slots]
 
     def group_of(self, spec: ToolSpec) -> Group:
-        """Where a tool runs; toolring's own go along with whatever there is."""
-        named = [group for group in self.groups if group.name == spec.group]
-        return named[0] if named else min(self.groups, key=lambda group: group.many)
+        """Where a tool runs."""
+        return group_of(spec, self.groups)
 
     def hire(self, slot: Slot, now: float, code: int = 0) -> Worker | None:
         """A new worker's record for a slot, of the code that is served or of another: as a successor, if somebody

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from toolring.protocol import Answer, Part
+from toolring.spec import ToolSpec
 
 if TYPE_CHECKING:
     from toolring.supervisor.accounts import Account
@@ -110,6 +111,7 @@ class Session:
     __slots__ = (
         "account",
         "caller",
+        "earlier",
         "highest",
         "jobs",
         "name",
@@ -130,6 +132,8 @@ class Session:
         self.account: Account | None = None
         """Whose share its jobs are; found at its first job."""
         self.jobs: dict[int, Entry] = {}
+        self.earlier = -1
+        """Its jobs up to this one were given to earlier code of the tools."""
         self.highest = -1
         """The highest id so far. A client's ids count up, so a lower one was sent before."""
         self.out: list[Answer] = []
@@ -194,8 +198,20 @@ class Entry(msgspec.Struct, gc=False, eq=False):
     carrier: Entry | None = None
     renew: bool = False
     """It runs for the cache's sake, and nobody waits for it."""
+    begun_as: ToolSpec | None = None
+    """What the code that it began with declares, if other code is served by now."""
     first: Entry | None = None
     """Of an entry that runs for a record: the caller's entry that it began with, whose name it bears."""
+
+    @property
+    def invalidates(self) -> bool:
+        """May its run make results untrue?"""
+        return bool((self.begun_as or self.tool.spec).invalidates)
+
+    @property
+    def repeatable(self) -> bool:
+        """May it run again although it had begun, if the next run is of other code, too?"""
+        return self.tool.repeatable and (self.begun_as is None or self.begun_as.repeatable)
 
     @property
     def run(self) -> Entry:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from toolring.config import Config, check_tools
-from toolring.errors import ConfigError, LoadError
+from toolring.errors import ConfigError, LoadError, PluginError
 from toolring.policy import groups as policy
 from toolring.policy.balance import Balancer, Members
 from toolring.policy.groups import planned
@@ -60,12 +60,17 @@ class Lineup:
         return plans
 
     def balancer(self, spec: ToolSpec, group: Group) -> Guarded | None:
-        """A tool's, one for each group and kind; None: whoever is free first."""
+        """A tool's, one for each group and kind; None: whoever is free first. Raises PluginError."""
         name = spec.balancer or group.balancer or ("ring" if spec.routed else UNPLACED)
         if name == UNPLACED:
             return None
         if (group, name) not in self._made:
-            self._made[group, name] = Guarded(name, self._balancers[name](group.members), self._tell)
+            try:
+                made = self._balancers[name](group.members)
+            except Exception as error:
+                text = f"the balancer {name!r} can't be made for group {group.name!r}: {type(error).__name__}: {error}"
+                raise PluginError(text, group=group.name) from error
+            self._made[group, name] = Guarded(name, made, self._tell)
         return self._made[group, name]
 
     def served(self, specs: Sequence[ToolSpec], fleet: Fleet) -> dict[str, ServedTool]:

@@ -182,10 +182,9 @@ class Loop:
                 signal_to(kill.worker.pid, kill.signal, kill.group)
         watch.kills.clear()
         self._tend_zygotes(now)
-        for slot in watch.due(now):
-            self._start(slot, fleet.code, now)
-        for slot in watch.reloads.due():
-            self._start(slot, watch.reloads.code, now)
+        for slot, code in watch.due(now):
+            if not self._start(slot, code, now):
+                break  # it may be another code by now that is to come
         for slot in fleet.vacant():
             if slot.start_at is not None:
                 wait = min(wait, max(0.005, slot.start_at - now))
@@ -193,26 +192,33 @@ class Loop:
         self.core.placing.dispatch(now)
         self._next_tick = now + wait
 
-    def _start(self, slot: Slot, code: int, now: float) -> None:
-        """Have a worker of that code started in a slot, if there is room for one."""
-        fleet, group = self.core.fleet, slot.group
-        worker = fleet.hire(slot, now, code)
+    def _start(self, slot: Slot, code: int, now: float) -> bool:
+        """Have a worker of that code started in a slot. False if there is no room for one, or nobody to start it."""
+        group = slot.group
+        worker = self.core.fleet.hire(slot, now, code)
         if worker is None:
-            return
+            return False
         lane, many = worker.lane.index, bool(group.many)
-        if not self.zygotes[code].start(lane, worker.identity, many, group.name, len(fleet.slots)):
+        processes = self.watch.reloads.processes(code)
+        if not self.zygotes[code].start(lane, worker.identity, many, group.name, processes):
             self.watch.exited(worker, 71, now)
+            return False
+        return True
 
     def _tend_zygotes(self, now: float) -> None:
         """Start the one that is to load code anew, and let those go that nobody needs any more."""
         reloads, fleet = self.watch.reloads, self.core.fleet
-        if self._watch_files and reloads.stage is Stage.IDLE and (changed := self.sources.look(now)):
+        watching = self._watch_files and reloads.stage is Stage.IDLE and not self.core.draining
+        if watching and (changed := self.sources.look(now)):
             more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
             reloads.ask(f"{changed[0]}{more} changed", now)
         if now >= reloads.opens_at:
             reloads.opens_at = inf
             self.sources.settle()
-            self.zygotes.open(reloads.code)
+            try:
+                self.zygotes.open(reloads.code)
+            except OSError as error:
+                reloads.failed(LoadError(f"no process can be started to load the tools: {error}"), now)
         coming = () if reloads.stage is Stage.IDLE else (reloads.code,)
         self.zygotes.sweep({fleet.code, *coming, *(worker.code for worker in fleet.workers.values())}, now)
 
@@ -284,15 +290,14 @@ class Loop:
             self._lost_zygote(code, now)
             return
         for item in news:
-            if isinstance(item, Loaded):
+            if isinstance(item, Loaded | Failed):
                 self.sources.follow(item.files)
-                if code == reloads.code and reloads.stage is Stage.LOADING:
-                    reloads.loaded([msgspec.convert(data, ToolSpec) for data in item.specs], now)
-                continue
-            if isinstance(item, Failed):
-                self.sources.follow(item.files)
-                if code == reloads.code and reloads.stage is Stage.LOADING:
+                if code != reloads.code or reloads.stage is not Stage.LOADING:
+                    continue
+                if isinstance(item, Failed):
                     reloads.failed(item.error, now)
+                else:
+                    reloads.loaded([msgspec.convert(data, ToolSpec) for data in item.specs], now)
                 continue
             found = workers.get(item.identity)
             if found is None:
@@ -316,8 +321,8 @@ class Loop:
             self.observer.note("zygote_lost", {"pid": spawner.pid})
             reloads.replace(now, self.watch.budget.delay())
         elif code == reloads.code and reloads.stage is not Stage.IDLE:
-            how = describe(spawner.exitcode)
-            reloads.failed(LoadError(f"the process {how} while it imported the tools' modules"), now)
+            when = "while it imported the tools' modules" if reloads.stage is Stage.LOADING else "before it could serve"
+            reloads.failed(LoadError(f"the process of the new code {describe(spawner.exitcode)} {when}"), now)
         for worker in lost:
             worker.reason = worker.reason or "its zygote was lost"
             self.watch.exited(worker, -9, now)

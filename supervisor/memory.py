@@ -77,6 +77,8 @@ class Memory:
         busy can't look itself."""
         if now >= self._next:
             self._next = now + SAMPLE_SECONDS
+            there = {"supervisor", *(str(slot.index) for slot in self._core.fleet.slots)}
+            self._history = {name: past for name, past in self._history.items() if name in there}
             for name, size in self._sizes().items():
                 self._history.setdefault(name, deque(maxlen=SAMPLES)).append((now, size))
         if now < self._next_look:

@@ -146,6 +146,7 @@ class Node:
         while not core.fleet.whole and core.healthy and not self._signals:
             loop.turn()
             self._drain_wake()
+            self._hang_up(loop)
 
     def _until_signal(self, loop: Loop, admin: Admin, sinks: list[Any]) -> None:
         interval = self.config.metrics.interval
@@ -153,7 +154,7 @@ class Node:
         while not self._signals:
             if loop.turn():
                 self._drain_wake()
-                self._hang_up(loop)
+            self._hang_up(loop)
             if sinks and (now := time.monotonic()) >= due:
                 due = now + interval
                 figures = admin.status(now)

@@ -119,7 +119,7 @@ class Placing:
         core = self._core
         for entry in reversed(entries):
             step(entry, event)
-            entry.worker = None
+            entry.worker = entry.begun_as = None
             core.circuits.spared(entry)
             refund(entry)
             core.next_deadline = min(core.next_deadline, entry.until)
@@ -130,7 +130,7 @@ class Placing:
     def again(self, entry: Entry, event: Event) -> None:
         """To be run once more while its first run may not be over: it waits for its limits anew, before the others."""
         step(entry, event)
-        entry.worker = None
+        entry.worker = entry.begun_as = None
         self._core.circuits.spared(entry)
         self._core.next_deadline = min(self._core.next_deadline, entry.until)
         for valve in entry.tool.valves:

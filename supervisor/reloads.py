@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from toolring.errors import Cancelled, Draining, LoadError, ToolringError
 from toolring.spec import ToolSpec
-from toolring.supervisor.fleet import Change, Group, Life, Slot, Worker
+from toolring.supervisor.fleet import Change, Group, Life, Slot, Worker, group_of
 from toolring.supervisor.turnover import Changes, turn_over
 
 if TYPE_CHECKING:
@@ -61,7 +61,8 @@ class Outcome(NamedTuple):
 
 
 class Reloads:
-    """Those of one node. ``patience``: seconds that the tools' modules may take to be imported."""
+    """Those of one node. ``patience``: seconds that the tools' modules may take to be imported, and then their workers
+    to be ready."""
 
     def __init__(self, watch: Watch, lineup: Lineup, patience: float) -> None:
         self._watch = watch
@@ -79,6 +80,7 @@ class Reloads:
         self._number = 0
         self._why = ""
         self._began = 0.0
+        self._loaded = 0.0
         self._specs: Sequence[ToolSpec] = ()
         self._groups: list[Group] = []
 
@@ -96,7 +98,7 @@ class Reloads:
     def replace(self, now: float, delay: float) -> None:
         """The zygote that serves was lost, and its workers with it. What comes already will replace it, too."""
         self.lost = True
-        if self.stage is Stage.IDLE:
+        if self.stage is Stage.IDLE and not self._watch.stopping:
             self._begin("the zygote was lost", now, now + delay)
 
     def _begin(self, why: str, now: float, opens_at: float) -> None:
@@ -114,12 +116,19 @@ class Reloads:
     def loaded(self, specs: Sequence[ToolSpec], now: float) -> None:
         """The new code is there: its workers may start, if it fits."""
         try:
-            plans = self._lineup.plans(specs)
+            self._groups = self._core.fleet.planned(self._lineup.plans(specs))
+            for spec in specs:
+                self._lineup.balancer(spec, group_of(spec, self._groups))
         except ToolringError as error:
             self.failed(error, now)
             return
-        self._specs, self._groups = specs, self._core.fleet.planned(plans)
+        self._specs, self._loaded = specs, now
         self._step(Step.LOADED)
+
+    def processes(self, code: int) -> int:
+        """How many workers of this generation there may be."""
+        groups = self._groups if code == self.code and self._groups else self._core.fleet.groups
+        return sum(len(group.slots) for group in groups)
 
     def due(self) -> list[Slot]:
         """Slots whose workers of the new code are to be started now."""
@@ -138,10 +147,11 @@ class Reloads:
             self.failed(Draining("the node is about to stop"), now)
         elif self.stage is Stage.LOADING and now - self._opened > self._patience:
             self.failed(LoadError(f"the tools' modules were not imported within {self._patience:g} s"), now)
-        elif self.stage is Stage.STARTING and all(
-            slot.successor is not None and slot.successor.life is Life.STANDBY for slot in self._slots()
-        ):
-            self._take_over(now)
+        elif self.stage is Stage.STARTING:
+            if all(slot.successor is not None and slot.successor.life is Life.STANDBY for slot in self._slots()):
+                self._take_over(now)
+            elif now - self._loaded > self._patience:
+                self.failed(LoadError(f"its workers were not ready within {self._patience:g} s"), now)
 
     def died(self, worker: Worker, cause: str, now: float) -> None:
         """A worker of the new code came to its end before it could serve."""
@@ -161,7 +171,7 @@ class Reloads:
         watch.scaling.forget()
         fleet.code, self.lost = self.code, False
         for slot in fleet.slots:
-            slot.worker, slot.successor, slot.start_at, slot.renew_failures = slot.successor, None, None, 0
+            slot.hand_over()
             if slot.worker is not None:
                 fleet.change(slot.worker, Change.READY)
         self._step(Step.TURN_OVER)
@@ -170,15 +180,17 @@ class Reloads:
     def failed(self, error: ToolringError, now: float) -> None:
         """The new code can't be loaded, doesn't fit, or can't work. Where nothing serves it is tried again."""
         self._end(error, now)
-        if self.lost:
+        if self.lost and not self._watch.stopping:
             self._watch.died_young(error.message, now)
             self.replace(now, max(RETRY_SECONDS, self._watch.budget.delay()))
 
     def _end(self, error: ToolringError, now: float) -> None:
         self._step(Step.FAIL)
+        self.opens_at = inf
         for worker in [one for one in self._core.fleet.workers.values() if one.code == self.code]:
             if worker.life < Life.ENDING:
                 self._watch.give_up(worker, now, "its code is not to serve")
+        self._lineup.forget([group for group in self._groups if group not in self._core.fleet.groups])
         self._groups = []
         self._tell(Changes([], [], []), error.to_wire(), now)
 

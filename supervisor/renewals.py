@@ -99,7 +99,8 @@ class Renewals:
     def takes_over(self, worker: Worker, now: float) -> None:
         """A successor is ready: the slot is its own, and its predecessor gets nothing more."""
         slot = worker.slot
-        old, slot.worker, slot.successor, slot.renew_failures = slot.worker, worker, None, 0
+        old = slot.worker
+        slot.hand_over()
         if old is None or old.life is not Life.READY:
             return
         self.count += 1

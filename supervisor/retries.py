@@ -39,7 +39,7 @@ class Retries:
         step(entry, Event.DELAY)
         entry.carrier = None
         core.placing.return_permits(entry)
-        entry.worker = None
+        entry.worker = entry.begun_as = None
         entry.attempt += 1
         entry.earlier = {name: error[name] for name in ("code", "message", "type") if name in error}
         entry.until = entry.deadline

@@ -19,7 +19,8 @@ from toolring.spec import ToolSpec
 from toolring.stamps import ALL, ANY, SOME_TAG, Stamps, of_tool, place, some_key
 from toolring.supervisor.keyring import Record
 
-Name = tuple[str, str, bytes]
+Name = tuple[str, str, bytes, str]
+"""Tool, partition, arguments, and the version of the tool's code."""
 OVERHEAD: Final = 400
 """Bytes that a held result costs beside its name and value."""
 LARGEST: Final = 1 << 20
@@ -73,7 +74,7 @@ class Sharing:
         """None: this call shares nothing here."""
         if partition is None or job.key or len(job.args) > INLINE:
             return None
-        return spec.name, partition, bytes(job.args)
+        return spec.name, partition, bytes(job.args), spec.version
 
     def seen(self, places: tuple[int, ...]) -> tuple[int, ...]:
         words = self._words

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from importlib.util import cache_from_source
 from pathlib import Path
 from typing import Final
@@ -39,7 +40,8 @@ class Sources:
         changed = self.changed()
         for file in changed:
             self._marks[file] = _mark(file)
-            Path(cache_from_source(file)).unlink(missing_ok=True)
+            with suppress(OSError, NotImplementedError):  # where it can't be removed, no other was written either
+                Path(cache_from_source(file)).unlink()
         self._seen.clear()
         return changed
 

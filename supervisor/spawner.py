@@ -74,10 +74,15 @@ class Spawner:
             target, args = _forked_zygote, (self._settings, theirs, ours, self._memory, os.getpid())
         else:
             target, args = _spawned_zygote, (self._settings, theirs, os.getpid())  # type: ignore[assignment]
-        self._zygote = context.Process(target=target, args=args, name="toolring-zygote", daemon=False)
-        self._zygote.start()
-        theirs.close()
-        self._control = ours
+        zygote = context.Process(target=target, args=args, name="toolring-zygote", daemon=False)
+        try:
+            zygote.start()
+        except OSError:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        self._zygote, self._control = zygote, ours
 
     @property
     def pid(self) -> int | None:
@@ -86,7 +91,7 @@ class Spawner:
     @property
     def exitcode(self) -> int:
         """How it ended, in multiprocessing's form; waits a moment for it to be known."""
-        self._zygote.join(1.0)
+        self._zygote.join(0.1)
         return int(self._zygote.exitcode or 0)
 
     @property

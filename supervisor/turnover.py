@@ -6,7 +6,7 @@ or other limits now; what its tool no longer is, a worker says. Runs that go on 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from toolring.policy.breaker import Event as CircuitEvent
@@ -17,7 +17,7 @@ from toolring.spec import ToolSpec
 from toolring.supervisor.backlog import Line
 from toolring.supervisor.catalogue import ServedTool
 from toolring.supervisor.circuits import Circuit
-from toolring.supervisor.fleet import Group, Worker
+from toolring.supervisor.fleet import Group
 from toolring.supervisor.ledger import Entry, State
 
 if TYPE_CHECKING:
@@ -56,49 +56,107 @@ def _terms(spec: ToolSpec, group: Group, balancer: Guarded | None) -> _Terms:
 
 def turn_over(core: Core, lineup: Lineup, specs: Sequence[ToolSpec], groups: list[Group], now: float) -> Changes:
     """Serve these tools in these groups from now on; of those that there are already, in the same as before."""
-    fleet, tools = core.fleet, core.tools
+    fleet, known = core.fleet, {**core.gone, **core.tools}
     before = list(fleet.groups)
     fleet.regroup(groups)
+    coming = {spec.name: spec for spec in specs}
     terms = {spec.name: _terms(spec, group := fleet.group_of(spec), lineup.balancer(spec, group)) for spec in specs}
-    changes = _changes(tools, {spec.name: spec for spec in specs})
-    moving = {tool for name, tool in tools.items() if terms.get(name) != _terms(tool.spec, tool.group, tool.balancer)}
+    changes = _changes(core.tools, coming)
+    moving = {
+        tool for name, tool in core.tools.items() if terms.get(name) != _terms(tool.spec, tool.group, tool.balancer)
+    }
+    moving |= set(core.gone.values())
     waiting = _withdrawn(core, before, moving, now)
-    running = _running(core, moving)
-    for name in tools.keys() - terms.keys():
-        gone = tools.pop(name)
-        gone.group, gone.balancer, gone.valves = fleet.group_of(gone.spec), None, ()
+    entries = [entry for session in (core.house, *core.sessions.values()) for entry in session.jobs.values()]
+    running = [entry for entry in entries if entry.state is State.DISPATCHED and entry.tool in moving]
+    left = [
+        (worker, number, leftover)
+        for worker in fleet.workers.values()
+        for number, leftover in worker.leftovers.items()
+        if leftover.tool in moving
+    ]
+    for entry in running:
+        core.placing.return_permits(entry)
+    for _, _, leftover in left:
+        for valve in leftover.tool.valves[: leftover.passed]:
+            valve.returned(leftover.tool)
+    for entry in entries:
+        _meets(entry, coming.get(entry.tool.name))
+    for session in core.sessions.values():
+        session.earlier = session.highest
+    core.tools.clear()
     for spec in specs:
-        _take_on(core, spec, terms[spec.name], moving)
+        tool = known.get(spec.name)
+        core.tools[spec.name] = _taken_on(core, spec, tool, terms[spec.name], tool in moving)
+    _leave(core, known, entries)
     core.gather_valves()
-    for run in running:
-        run.charge()
-    for entry in _in_hand(core):
-        entry.odd = True  # whatever is to be looked at now that wasn't
+    for entry in running:
+        entry.passed = _charge(entry.tool)
+    for worker, number, leftover in left:
+        worker.leftovers[number] = leftover._replace(passed=_charge(leftover.tool))
     for entry in waiting:
         core.placing.enter(entry, entry.route)
     lineup.forget([group for group in before if group not in groups])
     return changes
 
 
-def _take_on(core: Core, spec: ToolSpec, terms: _Terms, moving: set[ServedTool]) -> None:
-    """Serve one tool. What failed was its old code, so its circuit begins anew, but for what an operator has said."""
-    tool = core.tools.get(spec.name)
-    if tool is None:
-        tool = core.tools[spec.name] = ServedTool(spec, terms.balancer)
-        core.join(tool, terms.group)
+def _meets(entry: Entry, spec: ToolSpec | None) -> None:
+    """A job in hand meets other code of its tool, or none."""
+    old = entry.tool.spec
+    entry.odd = True  # whatever is to be looked at now that wasn't
+    if spec == old:
         return
-    if (spec.version, spec.breaker) != (tool.spec.version, tool.spec.breaker):
+    if entry.run.state is State.DISPATCHED and entry.begun_as is None:
+        entry.begun_as = old
+    if entry.state is not State.JOINED and (spec is None or _sharing(spec) != _sharing(old)):
+        entry.partition = None  # with whom its result is shared was decided under another policy
+    if spec is not None and _failing(spec) != _failing(old):
+        entry.permit = -1
+
+
+def _sharing(spec: ToolSpec) -> tuple[object, ...]:
+    return spec.cache is None, spec.cache_scope
+
+
+def _failing(spec: ToolSpec) -> tuple[object, ...]:
+    """What failed was the old code, so with another version a circuit begins anew."""
+    return spec.version, spec.breaker
+
+
+def _taken_on(core: Core, spec: ToolSpec, tool: ServedTool | None, terms: _Terms, moves: bool) -> ServedTool:
+    """A tool under this policy. What an operator has said of its circuit stays."""
+    if tool is None:
+        tool = ServedTool(spec, terms.balancer)
+        core.join(tool, terms.group)
+        return tool
+    if _failing(spec) != _failing(tool.spec):
         order = _ORDERS.get(tool.circuit.breaker.state)
         tool.circuit = Circuit(spec.breaker)
+        tool.circuit.heard = tool.runs
         if order is not None:
             tool.circuit.breaker.order(order)
             tool.circuit.armed = True
-        for entry in _in_hand(core):
-            if entry.tool is tool:
-                entry.permit = -1
     tool.becomes(spec, terms.balancer)
-    if tool in moving:
+    if moves:
         core.join(tool, terms.group)
+    return tool
+
+
+def _leave(core: Core, known: Mapping[str, ServedTool], entries: Sequence[Entry]) -> None:
+    """Tools that are no more; their records stay for as long as somebody has to do with them."""
+    needed = {entry.tool for entry in entries}
+    needed.update(left.tool for worker in core.fleet.workers.values() for left in worker.leftovers.values())
+    gone = {name: tool for name, tool in known.items() if name not in core.tools}
+    for tool in gone.values():
+        tool.group, tool.balancer, tool.valves = core.fleet.group_of(tool.spec), None, ()
+    core.gone = {name: tool for name, tool in gone.items() if tool in needed}
+
+
+def _charge(tool: ServedTool) -> int:
+    """A run of it has permits of all its valves, whether they would let it through or not. How many?"""
+    for valve in tool.valves:
+        valve.charge(tool)
+    return len(tool.valves)
 
 
 def _changes(tools: dict[str, ServedTool], specs: dict[str, ToolSpec]) -> Changes:
@@ -140,43 +198,3 @@ def _lines(core: Core, groups: Sequence[Group]) -> Iterator[Line]:
         yield group.apart
     for valve in reversed(core.valves):
         yield valve.line
-
-
-class _Run(NamedTuple):
-    """One that goes on, of a job, or of one that has ended for its caller while its worker (``by``) is still at it."""
-
-    tool: ServedTool
-    entry: Entry | None
-    by: Worker | None = None
-    number: int = 0
-
-    def charge(self) -> None:
-        """It has permits of its tool's valves, whether they would let it through or not."""
-        for valve in self.tool.valves:
-            valve.charge(self.tool)
-        passed = len(self.tool.valves)
-        if self.entry is not None:
-            self.entry.passed = passed
-        elif self.by is not None:
-            self.by.leftovers[self.number] = self.by.leftovers[self.number]._replace(passed=passed)
-
-
-def _running(core: Core, moving: set[ServedTool]) -> list[_Run]:
-    """The runs of these tools; their permits are given back."""
-    found: list[_Run] = []
-    for entry in _in_hand(core):
-        if entry.state is State.DISPATCHED and entry.tool in moving:
-            core.placing.return_permits(entry)
-            found.append(_Run(entry.tool, entry))
-    for worker in core.fleet.workers.values():
-        for number, left in worker.leftovers.items():
-            if left.tool in moving:
-                for valve in left.tool.valves[: left.passed]:
-                    valve.returned(left.tool)
-                found.append(_Run(left.tool, None, worker, number))
-    return found
-
-
-def _in_hand(core: Core) -> Iterator[Entry]:
-    for session in [core.house, *core.sessions.values()]:
-        yield from session.jobs.values()

@@ -115,7 +115,7 @@ class Watch:
                 core.placing.release(slot, now, VACANT_SECONDS)
         if not (self.stopping or core.draining):
             self.renewals.look(now)
-        if not self.stopping:
+        if not (self.stopping or self.reloads.lost):
             self.scaling.look(now, may_park=not core.draining and self.reloads.stage is Stage.IDLE)
         self.reloads.look(now)
         core.joining.keyring.expire(now)
@@ -228,6 +228,9 @@ class Watch:
         """A worker ends by itself: what it hasn't begun runs elsewhere, and its successor starts now."""
         if worker.life > Life.READY:
             return
+        if worker.life is Life.STANDBY:
+            self.give_up(worker, now, "left by itself")
+            return
         self.endings.take_back(worker)
         self.core.fleet.change(worker, Change.RETIRE, now)
         worker.next_ending = now + (self.grace.neighbours if worker.many and worker.line else LEAVE_SECONDS)
@@ -314,20 +317,24 @@ class Watch:
         worker.pid = pid
         worker.ready_since = worker.progress = now
         self.renewals.began(worker)
-        if worker.code != self.core.fleet.code and worker.life is Life.STARTING:
-            self.core.fleet.change(worker, Change.STAND_BY)
+        if worker.code != self.core.fleet.code and worker.life <= Life.STANDBY:
+            if worker.life is Life.STARTING:
+                self.core.fleet.change(worker, Change.STAND_BY)
             return
         if worker.slot.successor is worker:
             self.renewals.takes_over(worker, now)
         self.core.fleet.change(worker, Change.READY)
 
-    def due(self, now: float) -> list[Slot]:
-        """Slots whose next worker is to be started now."""
-        if self.stopping or self.reloads.lost:
+    def due(self, now: float) -> list[tuple[Slot, int]]:
+        """Slots whose next worker is to be started now, and the code that it is to run."""
+        if self.stopping:
             return []
-        vacant = [slot for slot in self.core.fleet.vacant() if slot.start_at is not None and slot.start_at <= now]
-        quiet = self.core.draining or self.reloads.stage is Stage.STARTING
-        return vacant if quiet else vacant + self.renewals.due(now)
+        reloads, fleet = self.reloads, self.core.fleet
+        due = [slot for slot in fleet.vacant() if slot.start_at is not None and slot.start_at <= now]
+        if not (self.core.draining or reloads.stage is Stage.STARTING):
+            due += self.renewals.due(now)
+        serving = [] if reloads.lost else [(slot, fleet.code) for slot in due]
+        return serving + [(slot, reloads.code) for slot in reloads.due()]
 
     def _refuse_waiting(self, now: float) -> None:
         """Nobody will come for those who wait: tell them, rather than let them run into their deadlines."""

@@ -30,9 +30,13 @@ class Zygotes:
         return code in self._live
 
     def open(self, code: int, first: bool = False) -> None:
-        """Start one; it begins to load the tools at once. The ``first`` of all comes before any thread."""
-        spawner = self._live[code] = Spawner(self._settings, self._memory)
+        """Start one; it begins to load the tools at once. The ``first`` of all comes before any thread.
+
+        Raises OSError if the machine has no room for it.
+        """
+        spawner = Spawner(self._settings, self._memory)
         spawner.open(first)
+        self._live[code] = spawner
 
     def fds(self) -> Iterator[tuple[int, int]]:
         """Where to hear of each, and its generation."""

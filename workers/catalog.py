@@ -93,16 +93,20 @@ def _import(place: str) -> ModuleType:
         raise LoadError(f"{place} can't be imported: {cause}{where}", target=place, traceback=text) from None
 
 
-def source_files() -> list[str]:
-    """The files of the modules that are loaded now, without those of Python, installed packages and toolring."""
-    found: list[str] = []
-    for module in list(sys.modules.values()):
-        file = getattr(module, "__file__", None)
-        if isinstance(file, str) and file.endswith(".py"):
-            path = os.path.abspath(file)
-            if not path.startswith(_INSTALLED) and not os.path.realpath(path).startswith(_OWN):
-                found.append(path)
-    return sorted(found)[:MOST_FILES]
+def source_files(error: BaseException | None = None) -> list[str]:
+    """The files of the modules that are loaded now, and those in which an ``error`` kept others from it, without those
+    of Python, installed packages and toolring."""
+    files = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
+    while error is not None:
+        files += [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+        files.append(getattr(error, "filename", None) if isinstance(error, SyntaxError) else None)
+        error = error.__context__
+    paths = {os.path.abspath(file) for file in files if isinstance(file, str) and file.endswith(".py")}
+    return sorted(path for path in paths if _may_change(path))[:MOST_FILES]
+
+
+def _may_change(path: str) -> bool:
+    return not path.startswith(_INSTALLED) and not os.path.realpath(path).startswith(_OWN)
 
 
 def _line_of(error: BaseException) -> str:

@@ -57,7 +57,7 @@ def zygote(
         method = _start_method(settings)
     except ToolringError as error:
         with suppress(OSError):  # the supervisor may have found the same fault, and gone
-            control.send_bytes(_encode(["failed", error.to_wire(), source_files()]))
+            control.send_bytes(_encode(["failed", error.to_wire(), source_files(error)]))
         return
     try:
         control.send_bytes(_encode(["loaded", specs, method, source_files()]))

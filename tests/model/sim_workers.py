@@ -74,6 +74,8 @@ class Run:
         self.tool = tool
         self.worker = worker
         self.ended = False
+        self.repeatable = False
+        """As the code says that it is of."""
         self.entry: Entry | None = None
         self.altered = 0
         """The version of the world that it made, if it has made one."""

@@ -154,8 +154,14 @@ VARIED: dict[str, dict[str, Any]] = {
     "look": {"concurrency": None},
     "wait": {"concurrency": 2},
     "polite": {"group": "heavy"},
+    "swap": {"idempotent": False, "version": "2"},
+    "change": {"idempotent": True, "invalidates": ()},
+    "brief": {"timeout": None, "idempotent": True},
+    "brisk": {"timeout": 0.2, "version": "2"},
+    "mine": {"cache": None},
+    "own": {"cache_scope": "partition", "version": "2"},
 }
-"""What other code of the tools declares: it says nothing of what these checks go by."""
+"""What other code of the tools declares."""
 
 
 class SimLineup:
@@ -168,19 +174,20 @@ class SimLineup:
     def plans(self, specs: Sequence[ToolSpec]) -> list[Group]:
         if not specs:
             raise LoadError("they don't fit")
+        self.coming = {spec.name: spec for spec in specs}
         return self.groups
 
     def balancer(self, spec: ToolSpec, group: Any) -> Guarded | None:
         return self._balancers.get(spec.name)
 
     def forget(self, groups: Any) -> None:
-        pass
+        """They keep their members' names, so they may stay."""
 
 
 class Asked:
     """A job as its client sees it."""
 
-    def __init__(self, job: Job, n: int, now: float, deadline: float) -> None:
+    def __init__(self, job: Job, n: int, now: float, deadline: float, said: ToolSpec) -> None:
         self.job = job
         self.n = n
         self.version = 0
@@ -192,6 +199,10 @@ class Asked:
         self.resent = 0
         self.parts = self.taken = 0
         self.reconnected = 0
+        self.said = said
+        """What the node had told of its tool then."""
+        self.forgotten = False
+        """The node didn't know it any more when it was sent again."""
 
     @property
     def code(self) -> str:
@@ -236,7 +247,7 @@ class SimClient:
             if n % 7 == 3 and self.node.impatient:
                 job.queue_timeout = 0.3
             limit = self.node.core.limits.default_timeout if timeout is None else timeout
-            self.asked[number] = Asked(job, n, self.node.now, self.node.now + limit)
+            self.asked[number] = Asked(job, n, self.node.now, self.node.now + limit, self.node.core.tools[name].spec)
             self.asked[number].version = self.node.known
             made.append(job)
         self.node.submit(self, made)
@@ -279,8 +290,10 @@ class SimClient:
         """The node doesn't know the session any more: only what may run twice, or has a name, is sent again."""
         self.connect()
         for asked in self.unanswered():
-            if not (self.node.core.tools[asked.job.tool].repeatable or asked.job.key or asked.job.mode):
+            said = [asked.said, self.node.core.tools[asked.job.tool].spec]
+            if not (all(spec.repeatable for spec in said) or asked.job.key or asked.job.mode):
                 del self.asked[asked.job.id]
+            asked.forgotten = True
         self.resend()
 
     def read(self) -> None:
@@ -342,6 +355,8 @@ class Node:
         renewals = Renewals(self.core, endings, lambda pid: self.memory.get(pid, 0), random.Random(1).random)
         self.lineup = SimLineup(groups, self.core.tools)
         self.specs = [served.spec for served in self.core.tools.values()]
+        self.codes = {self.core.fleet.code: {spec.name: spec for spec in self.specs}}
+        """What each generation of the code that has served declares, or the last before it that knew the tool."""
         self.plans = list(groups)
         self.turnovers = 0
         self.carried: dict[int, tuple[int, int, int]] = {}
@@ -458,15 +473,13 @@ class Node:
         self.watch.tick(self.now)
         if self.core.fleet.code != before:
             self.turnovers += 1
+            self.codes[self.core.fleet.code] = {**self.codes[before], **self.lineup.coming}
             self.carried = {id(one): (one.running, one.used, one.waiting) for one in self.core.valves}
         for kill in self.watch.kills:
             if kill.worker.identity in self.workers:
                 self.workers[kill.worker.identity].signal(kill.signal)
         self.watch.kills.clear()
-        code = self.core.fleet.code
-        due = [(slot, code) for slot in self.watch.due(self.now)]
-        due += [(slot, self.watch.reloads.code) for slot in self.watch.reloads.due()]
-        for slot, code in due:
+        for slot, code in self.watch.due(self.now):
             record = self.core.fleet.hire(slot, self.now, code)
             if record is not None:
                 self.pids += 1
@@ -554,6 +567,7 @@ class Node:
         """A worker has written STARTED and calls the tool."""
         record, name = worker.record, f"{work.session}-{work.id}"
         run = Run([name], work.tool, worker)
+        run.repeatable = self.codes[record.code][work.tool].repeatable
         if record.identity in self.core.fleet.workers and not self.shut:
             entry = record.line.get(seq)
             wanted = seq in record.leftovers if record.many else worker.words[CANCEL] == seq
@@ -562,9 +576,10 @@ class Node:
             if entry is not None and entry.members is not None:
                 run.jobs = [member.name for member in entry.members]
             self.check_wanted(run)
-        if not self.core.tools[work.tool].repeatable:
-            again = {job for other in self.runs for job in other.jobs} & set(run.jobs)
-            assert not again, f"{again} may not be repeated and start again"
+        forgotten = {f"{c.name}-{asked.job.id}" for c in self.clients for asked in c.asked.values() if asked.forgotten}
+        others = [one for one in self.runs if not (one.repeatable and (run.repeatable or name in forgotten))]
+        again = {job for other in others for job in other.jobs} & set(run.jobs)
+        assert not again, f"{again} may not be repeated and start again"
         self.runs.append(run)
         self.check_run(run)
         self.check_rate(work.tool)
@@ -658,6 +673,7 @@ class Node:
         job, code = asked.job, asked.code
         served = self.core.tools[job.tool]
         runs = [run for run in self.runs if f"{client.name}-{job.id}" in run.jobs]
+        said = [specs[job.tool] for specs in self.codes.values()]
         if code == "":
             assert asked.answer is not None
             assert asked.parts == asked.answer.parts or asked.resent, "parts are missing"
@@ -672,17 +688,18 @@ class Node:
                     assert not asked.answer.flags & CACHED
                     assert job.key or value["by"] == f"{client.name}-{job.id}", "a nameless result was shared"
         elif code == "OUTCOME_UNKNOWN":
-            assert not served.repeatable or (job.follow is not None and job.follow.stream)
+            once = not all(spec.repeatable for spec in said)
+            assert once or (job.follow is not None and job.follow.stream)
             lost = any(not run.worker.alive or ended_for_another(run) for run in runs) or bool(job.key)
             lost = lost or (served.spec.streams and bool(asked.reconnected))
             assert lost or self.shut or asked.resent, "OUTCOME_UNKNOWN though no worker was lost with it"
         elif code == "POISONED":
-            assert served.repeatable or not runs
+            assert any(spec.repeatable for spec in said) or not runs
         elif code == "CANCELLED":
             assert asked.cancelled or self.shut or job.key, "cancelled by nobody"
         elif code == "EXPIRED":
-            mine = (served.timeout, served.queue_timeout, served.spec.idle_timeout, job.queue_timeout)
-            limits = [limit for limit in mine if limit is not None]
+            own = [(spec.timeout, spec.queue_timeout, spec.idle_timeout) for spec in said]
+            limits = [limit for one in (*own, (job.queue_timeout,)) for limit in one if limit is not None]
             due = min([asked.deadline, *(asked.asked + limit for limit in limits)])
             assert job.key or self.now >= due or asked.resent, "expired before its time"
         elif code == "CONFLICT":
@@ -824,7 +841,7 @@ class Node:
                 by_name.setdefault(name, []).append(run)
         for name, runs in by_name.items():
             lost = sum(not run.worker.alive or ended_for_another(run) for run in runs)
-            spec = self.core.tools[runs[0].tool].spec
+            spec = self.codes[self.core.fleet.code][runs[0].tool]
             again = spec.retries if spec.batch else sum(run.asks_again for run in runs) if spec.retries else 0
             most = 1 + lost + again + resent.get(name, 0)
             assert len(runs) <= most, f"{name} ran {len(runs)} times, {lost} workers were lost with it"
@@ -886,7 +903,7 @@ class Node:
                 pass
         for run in self.runs[before:]:
             asked = told.get(run.job)
-            if asked is not None and asked.answer is not None and not self.core.tools[run.tool].repeatable:
+            if asked is not None and asked.answer is not None and not run.repeatable:
                 assert asked.code != "CANCELLED" or asked.cancelled, f"{run.job} was told CANCELLED and then started"
 
 

@@ -159,8 +159,10 @@ def test_under_load_no_call_is_lost_and_nobody_goes_back(start: str) -> None:
         eventually(lambda: len(load.versions) == 4 and all(load.versions), "they call")
         for version in (2, 3, 4):
             here.change(f"VERSION = {version - 1}", f"VERSION = {version}")
+            assert client.call("cached") == [version - 1, "one"]
             outcome = here.reload(client)
             assert outcome["error"] is None
+            assert client.call("cached") == [version, "one"], "what is held is of the code that it was made by"
             assert outcome["changes"] == {
                 "added": [],
                 "changed": ["cached", "slow", "slow_async", "which"],
@@ -174,7 +176,6 @@ def test_under_load_no_call_is_lost_and_nobody_goes_back(start: str) -> None:
         status = here.node.until_whole(4)
         assert status["reload"]["code"] == 4
         assert status["reload"]["stage"] == "idle"
-        assert client.call("cached") == [4, "one"]
 
 
 @pytest.mark.parametrize("tool", ["slow", "slow_async"])
@@ -335,6 +336,37 @@ def test_a_node_that_drains_reloads_no_more(here: Place, client: Client) -> None
     assert failure(client.reload).code == "DRAINING"
     here.go("here")
     assert call.result() == 1
+
+
+def test_equal_calls_of_old_and_new_code_do_not_share_a_run(here: Place, client: Client) -> None:
+    here.change("def cached() -> list:", "def cached() -> list:\n    slow.function(f'one-{VERSION}')")
+    assert here.reload(client)["error"] is None
+    old = Background(lambda: client.call("cached"))
+    eventually((here.directory / "one-1").exists)
+    here.change("VERSION = 1", "VERSION = 2")
+    assert here.reload(client)["error"] is None
+    new = Background(lambda: client.call("cached"))
+    eventually((here.directory / "one-2").exists, "it has a run of its own")
+    here.go("one-2")
+    assert new.result() == [2, "one"]
+    here.go("one-1")
+    assert old.result() == [1, "one"]
+    assert client.call("cached") == [2, "one"]
+
+
+def test_a_node_that_watches_drains_whatever_happens_to_the_files() -> None:
+    with serving("[node]\nwatch = true") as here, here.node.client() as client:
+        call = Background(lambda: client.call("slow", {"name": "here"}))
+        eventually((here.directory / "here").exists)
+        here.node.signal(signal.SIGTERM)
+        eventually(lambda: "node_draining" in here.node.log)
+        here.change("VERSION = 1", "VERSION = 2")
+        os.utime(here.directory / "helper.py")
+        began = client.status()["uptime"]
+        eventually(lambda: client.status()["uptime"] > began + 1.5, "it has looked at them more than once")
+        here.go("here")
+        assert call.result() == 1
+        assert here.node.wait() == 0
 
 
 def test_files_are_watched() -> None:

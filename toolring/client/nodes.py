@@ -127,6 +127,8 @@ class Nodes(Generic[C]):
         self._factory = factory_of(strategy, ranges)
         self._lock = threading.RLock()
         self._specs: dict[str, ToolSpec] = {}
+        self._once: set[str] = set()
+        """Tools of which a node has ever said that they may not be repeated."""
         self._leaving: list[Node[C]] = []
         self._nodes: dict[str, Node[C]] = {}
         _all.add(self)
@@ -210,9 +212,9 @@ class Nodes(Generic[C]):
         return [pool.names[index] for index in pool.preference(self.place(key), self.replication)]
 
     def repeatable(self, name: str) -> bool:
-        """May a tool run again although it had begun? Not as far as nobody knows."""
+        """May a tool run again although it had begun? Not if nobody knows, or if one node has ever said otherwise."""
         spec = self._specs.get(name)
-        return spec is not None and spec.repeatable
+        return spec is not None and spec.repeatable and name not in self._once
 
     def specs(self) -> list[ToolSpec]:
         return sorted(self._specs.values(), key=lambda spec: spec.name)
@@ -348,6 +350,7 @@ class Nodes(Generic[C]):
         up = known and quiet <= self.lost_after and conversation.node != node.drains
         if up:
             self._specs.update(conversation.tools)
+            self._once.update(name for name, spec in conversation.tools.items() if not spec.repeatable)
         self._pool.health.checked(self._pool.names.index(node.address), up)
         return quiet <= (self.lost_after if known else RENEW_SECONDS)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -152,6 +152,8 @@ class Conversation:
         self._welcomed = False
         self.node = ""
         self.tools: dict[str, ToolSpec] = {}
+        self._once: set[str] = set()
+        """Tools that could not be repeated as far as the node said, when jobs were sent that have no answer yet."""
         self.limits: dict[str, Any] = {}
         self.pending: dict[int, Pending] = {}
         self.settled: list[Pending] = []
@@ -379,7 +381,7 @@ class Conversation:
         elif isinstance(message, Welcome):
             self._on_welcome(message)
         elif isinstance(message, Tools):
-            self.tools = {spec.name: spec for spec in message.tools}
+            self._serves(message.tools)
         elif isinstance(message, Told):
             if self._questions.pop(message.request, None) is not None:
                 self.asked[message.request] = message.value
@@ -395,6 +397,19 @@ class Conversation:
                 pending.feed.arrived(part)
                 self.told.append(pending)
 
+    def repeatable(self, name: str) -> bool:
+        """May a tool run again although it may have begun? Not as far as nobody knows, and not if that was otherwise
+        when a job was sent."""
+        spec = self.tools.get(name)
+        return spec is not None and spec.repeatable and name not in self._once
+
+    def _serves(self, specs: Iterable[ToolSpec]) -> None:
+        """The node tells what it serves."""
+        if not self.pending:
+            self._once.clear()
+        self._once.update(name for name, spec in self.tools.items() if not spec.repeatable)
+        self.tools = {spec.name: spec for spec in specs}
+
     def hello_again(self) -> None:
         """Introduce this session anew; jobs wait until the node has answered."""
         self._welcomed = False
@@ -403,7 +418,7 @@ class Conversation:
     def _on_welcome(self, welcome: Welcome) -> None:
         first = not self.node
         self._welcomed = True
-        self.tools = {spec.name: spec for spec in welcome.tools}
+        self._serves(welcome.tools)
         self.limits = welcome.limits
         same, self.node = welcome.node == self.node, welcome.node
         queued = {job.id for job in self._queue}
@@ -423,7 +438,6 @@ class Conversation:
         """After a reconnect. A node that resumes the session passes over what it has in hand, and the same node knows
         keyed and kept jobs; else what may have started and may not be repeated is told as such."""
         job = pending.job
-        spec = self.tools.get(job.tool)
         if pending.feed is not None and pending.feed.number:
             del self.pending[job.id]
             pending.error = broken(pending, "the connection was lost")
@@ -431,13 +445,14 @@ class Conversation:
             return
         known = same and (resumed or bool(job.key) or bool(job.mode))
         left = pending.deadline - self._clock()
-        if known or (spec is not None and spec.repeatable and left > 0):
+        repeatable = self.repeatable(job.tool)
+        if known or (repeatable and left > 0):
             job = pending.job = msgspec.structs.replace(job, timeout=None if left == math.inf else max(left, 0.001))
             self._queue.append(job)
             self._queue_bytes += len(job.args)
             return
         del self.pending[job.id]
-        if spec is not None and spec.repeatable:
+        if repeatable:
             pending.error = Expired(f"{job.tool}: the deadline passed while no node could be reached", tool=job.tool)
         else:
             text = f"{job.tool}: the node was lost after it had been sent there, and it may not be repeated"
@@ -467,9 +482,8 @@ def broken(pending: Pending, why: str) -> OutcomeUnknown:
 def silence(conversation: Conversation, pending: Pending, address: str) -> ToolringError:
     """What a job ended in whose deadline is long past and whose node has not spoken: it is gone."""
     tool = pending.job.tool
-    spec = conversation.tools.get(tool)
     text = f"{tool}: the deadline passed, and {address} has not spoken since"
-    kind = Expired if spec is not None and spec.repeatable else OutcomeUnknown
+    kind = Expired if conversation.repeatable(tool) else OutcomeUnknown
     return kind(text, tool=tool, job=pending.id)
 
 

@@ -42,7 +42,8 @@ class Seen(NamedTuple):
     waiting: float
     """Workers' worth of what waits for one."""
     waits: float
-    """Seconds for which the next to be served has waited."""
+    """Seconds since the next to be served was accepted. It may have waited elsewhere; what counts begins when somebody
+    was first seen to wait here."""
 
 
 class Scaler:
@@ -54,18 +55,25 @@ class Scaler:
         """Parts of the time that is looked back on: when each ended, and how many were needed in it on average."""
         self._since = self._asked = now
         """From when on it is known what was needed."""
-        self._sum = 0.0
-        self._count = 0
+        self._waits: float | None = None
+        """Since when somebody has waited at each look."""
+        self._sum = self._seconds = 0.0
+        """What was needed in this part, by time."""
         self._ends = now + policy.after / PARTS
 
     def wanted(self, seen: Seen, now: float) -> int:
         """How many workers the group should have now."""
         policy = self._policy
         self._note(seen.busy + seen.waiting, now)
+        if not seen.waiting:
+            self._waits = None
+        elif self._waits is None:
+            self._waits = now
         have = seen.serving + seen.starting
-        missing = ceil(seen.waiting) - seen.starting
-        if missing > 0 and (not have or seen.waits > policy.wait):
-            return min(policy.most, have + min(missing, max(1, seen.serving)))  # at most twice as many at once
+        waits = min(seen.waits, now - (now if self._waits is None else self._waits))
+        missing = min(ceil(seen.waiting), max(1, seen.serving)) - seen.starting  # at most twice as many at once
+        if missing > 0 and (not have or waits > policy.wait):
+            return min(policy.most, have + missing)
         if now - self._since < policy.after:
             return max(policy.least, have)
         needed = max((mean for _, mean in self._past), default=0.0)
@@ -73,13 +81,13 @@ class Scaler:
 
     def _note(self, needed: float, now: float) -> None:
         after = self._policy.after
-        if now - self._asked > after + GAP_SECONDS:
-            self._since = now
-        self._asked = now
-        self._sum += needed
-        self._count += 1
+        elapsed, self._asked = now - self._asked, now
+        if elapsed > after + GAP_SECONDS:
+            self._since, elapsed, self._sum, self._seconds = now, 0.0, 0.0, 0.0
+        self._sum += needed * elapsed
+        self._seconds += elapsed
         if now >= self._ends:
-            self._past.append((now, self._sum / self._count))
-            self._sum, self._count, self._ends = 0.0, 0, now + after / PARTS
+            self._past.append((now, self._sum / self._seconds if self._seconds else needed))
+            self._sum, self._seconds, self._ends = 0.0, 0.0, now + after / PARTS
         while self._past and self._past[0][0] < now - after:
             self._past.popleft()

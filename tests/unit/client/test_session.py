@@ -55,6 +55,7 @@ from toolring.protocol import (
     Refused,
     Submit,
     Told,
+    Tools,
     Welcome,
 )
 from toolring.spec import ToolSpec
@@ -391,6 +392,33 @@ def test_a_new_node_gets_what_may_be_repeated_and_the_rest_is_told_as_unknown(ta
             pending.outcome()
         assert caught.value.facts["cause"] == "node lost"
     assert not pendings[0].settled
+
+
+def test_what_was_sent_to_code_that_may_not_be_repeated_is_not_whatever_comes_after(
+    talk: Conversation, node: Node
+) -> None:
+    write = next(spec for spec in talk.tools.values() if spec.name == "write")
+    pending = submit(talk, "write")
+    talk.messages()
+    better = [msgspec.structs.replace(write, idempotent=True)]
+    node.say(Tools(better))
+    later = submit(talk, "write")
+    talk.messages()
+    talk.hello_again()
+    talk.messages()
+    node.say(Welcome(1, "life-2", better, {}))
+    assert jobs(talk) == []
+    for one in (pending, later):
+        with pytest.raises(OutcomeUnknown):
+            one.outcome()
+    node.say(Tools(better))  # nothing is under way that is older
+    last = submit(talk, "write")
+    talk.messages()
+    talk.hello_again()
+    talk.messages()
+    node.say(Welcome(1, "life-3", better, {}))
+    assert jobs(talk) == [3]
+    assert not last.settled
 
 
 def test_what_never_left_is_not_unknown(talk: Conversation, node: Node) -> None:

@@ -19,10 +19,28 @@ def seen(serving: int, busy: float = 0.0, waiting: float = 0.0, waits: float = 0
 def test_who_waits_too_long_calls_for_more_at_most_twice_as_many() -> None:
     scaler = Scaler(POLICY, 0.0)
     assert scaler.wanted(seen(2, 2, waiting=9, waits=0.05), 0.0) == 2, "not for so long"
-    assert scaler.wanted(seen(2, 2, waiting=9, waits=0.2), 0.1) == 4
-    assert scaler.wanted(seen(2, 2, waiting=1, waits=0.2), 0.2) == 3, "one waits"
-    assert scaler.wanted(seen(2, 2, waiting=2, waits=0.2, starting=2), 0.3) == 4, "they are on their way"
-    assert scaler.wanted(seen(6, 6, waiting=50, waits=0.2), 0.4) == 8, "no more than the most"
+    assert scaler.wanted(seen(2, 2, waiting=9, waits=0.2), 0.2) == 4
+    assert scaler.wanted(seen(2, 2, waiting=1, waits=0.2), 0.3) == 3, "one waits"
+    assert scaler.wanted(seen(2, 2, waiting=2, waits=0.2, starting=2), 0.4) == 4, "they are on their way"
+    assert scaler.wanted(seen(2, 2, waiting=9, waits=0.2, starting=2), 0.5) == 4, "and no more than as many"
+    assert scaler.wanted(seen(6, 6, waiting=50, waits=0.2), 0.6) == 8, "no more than the most"
+
+
+def test_what_waited_elsewhere_has_not_waited_for_a_worker() -> None:
+    scaler = Scaler(POLICY, 0.0)
+    assert scaler.wanted(seen(2, 2), 5.0) == 2
+    assert scaler.wanted(seen(2, 2, waiting=1, waits=4.0), 5.1) == 2, "it was tried before, or its tool had a limit"
+    assert scaler.wanted(seen(2, 2, waiting=1, waits=4.2), 5.3) == 3
+
+
+def test_what_was_needed_counts_by_time_not_by_how_often_somebody_looked() -> None:
+    scaler = Scaler(Scaling(1, 8, 0.1, 10.0), 0.0)
+    workers, now = 8, 0.0
+    for _ in range(60):
+        for pause, busy in [(0.25, 1.0)] * 4 + [(0.002, 8.0)] * 10:  # looked at often only while it is busy
+            now += pause
+            workers = scaler.wanted(seen(workers, min(busy, workers)), now)
+    assert workers == 2
 
 
 def test_with_nobody_there_it_is_at_once() -> None:

@@ -13,7 +13,7 @@ def served() -> ServedTool:
 
 def test_an_unknown_tool_counts_as_slow(served: ServedTool) -> None:
     assert served.cost == UNKNOWN_COST
-    assert (served.name, served.repeatable, served.timeout) == ("tool", True, 2.0)
+    assert (served.name, served.repeatable) == ("tool", True)
 
 
 def test_the_first_run_is_believed_and_later_ones_move_it(served: ServedTool) -> None:

@@ -10,10 +10,15 @@ import pytest
 
 from tests.model.simulation import GROUPS, Node, SimClient, grouped_tools
 from tests.unit.supervisor.steps import ask, codes, finish, start
-from toolring.errors import Draining, LoadError
+from toolring import config
+from toolring.errors import Draining, LoadError, PluginError
+from toolring.policy.balance import Balancer, Members, RingOverflow
 from toolring.policy.breaker import Event, State
+from toolring.policy.groups import Group
+from toolring.spec import ToolSpec
 from toolring.supervisor.catalogue import ServedTool
-from toolring.supervisor.fleet import Life
+from toolring.supervisor.fleet import Fleet, Life
+from toolring.supervisor.lineup import Lineup
 from toolring.supervisor.reloads import TABLE, Reloads, Stage, Step
 
 
@@ -171,7 +176,7 @@ def test_counts_stay_and_what_is_declared_holds(node: Node, client: SimClient) -
     turn_over(node, write={"timeout": 3.0, "read_only": True, "version": "2"})
     served = tool(node, "write")
     assert (served.answered, served.cost) == (answered, cost)
-    assert (served.timeout, served.repeatable) == (3.0, True)
+    assert (served.spec.timeout, served.repeatable) == (3.0, True)
 
 
 def test_a_limit_that_comes_or_changes_finds_what_runs(node: Node, client: SimClient) -> None:
@@ -268,3 +273,122 @@ def test_a_lost_zygote_is_tried_again_until_it_succeeds(node: Node, client: SimC
     assert not reloads.lost
     finish(node)
     assert codes(client) == [""]
+
+
+def test_what_runs_is_judged_by_what_its_own_code_said(node: Node, client: SimClient) -> None:
+    """The new code may be repeated, and may take less time: neither is true of the run that began before."""
+    ask(client, "write")
+    start(node)
+    turn_over(node, write={"read_only": True, "timeout": 0.01, "version": "2"})
+    wait(node, 0.5)
+    assert codes(client) == [], "its own code has no such limit"
+    (worker,) = [worker for worker in node.workers.values() if worker.run is not None]
+    worker.die(-9)
+    node.hear_exit()
+    assert codes(client) == ["OUTCOME_UNKNOWN"]
+
+
+def test_what_may_be_repeated_runs_again_under_the_new_codes_limit(node: Node, client: SimClient) -> None:
+    ask(client, "read")
+    start(node)
+    turn_over(node, read={"timeout": 0.5, "version": "2"})
+    (worker,) = [worker for worker in node.workers.values() if worker.run is not None]
+    worker.die(-9)
+    node.hear_exit()
+    wait(node, 0.05)
+    start(node)
+    assert len(node.runs) == 2
+    wait(node, 0.8)
+    assert codes(client) == ["EXPIRED"]
+
+
+def lose_answers(client: SimClient) -> None:
+    """They were on their way when the connection was cut."""
+    client.unread.clear()
+    client.resend()
+
+
+def test_who_asks_again_for_what_earlier_code_did_is_not_given_a_second_run(node: Node, client: SimClient) -> None:
+    """Its answer was lost on the way, and whether it may be repeated was for that code to say."""
+    ask(client, "write", "read")
+    finish(node)
+    turn_over(node, write={"read_only": True, "version": "2"})
+    lose_answers(client)
+    finish(node)
+    assert sorted(codes(client)) == ["", "OUTCOME_UNKNOWN"]
+    assert [run.tool for run in node.runs if run.tool == "write"] == ["write"]
+    ask(client, "write")
+    finish(node)
+    lose_answers(client)
+    finish(node)
+    assert sorted(codes(client)) == ["", "", "OUTCOME_UNKNOWN"], "what the new code did may be repeated"
+
+
+def test_a_tool_that_comes_back_while_its_old_runs_go_on_counts_them(node: Node, client: SimClient) -> None:
+    ask(client, "few", "few")
+    served = tool(node, "few")
+    start(node)
+    start(node)
+    spec = served.spec
+    turn_over(node, without="few")
+    assert node.core.gone == {"few": served}
+    turn_over(node, without="write")
+    assert node.core.gone["few"] is served
+    assert served.group in node.core.fleet.groups
+    reloads = node.watch.reloads
+    reloads.ask("wanted", node.now)
+    reloads.loaded([*(one.spec for one in node.core.tools.values()), spec], node.now)
+    wait(node, 0.05)
+    boot(node)
+    wait(node, 0.05)
+    assert tool(node, "few") is served
+    assert served.valves[0].running == 2
+    ask(client, "few")
+    finish(node)
+    wait(node, 0.1)
+    finish(node)
+    assert codes(client) == [""] * 3
+    assert served.answered == 3
+    assert "few" not in node.core.gone
+
+
+def test_whose_policy_of_sharing_changes_shares_nothing_of_what_was_asked_before(node: Node, client: SimClient) -> None:
+    ask(client, "cached", n=4)
+    turn_over(node, cached={"cache_scope": "caller"})
+    session = client.session
+    assert session is not None
+    kept = [entry for entry in session.jobs.values() if entry.tool.name == "cached"]
+    assert [entry.run.partition for entry in kept] == [None]
+
+
+def test_starting_has_an_end_too(node: Node, reloads: Reloads) -> None:
+    """Where no lane is free for its workers."""
+    node.core.fleet.free.clear()
+    reloads.ask("wanted", node.now)
+    reloads.loaded([served.spec for served in node.core.tools.values()], node.now)
+    wait(node, 4.9)
+    assert reloads.stage is Stage.STARTING
+    wait(node, 0.3)
+    error = reloads.outcomes[-1].error
+    assert error is not None
+    assert "not ready within 5 s" in error["message"]
+
+
+def test_where_nobody_may_start_any_more_a_lost_zygote_is_not_replaced(node: Node, reloads: Reloads) -> None:
+    node.watch.stopping = True
+    node.lose_zygote()
+    assert (reloads.lost, reloads.stage) == (True, Stage.IDLE)
+
+
+def test_a_balancer_that_cannot_be_made_fails_the_reload_by_name() -> None:
+    def broken(_members: Members) -> Balancer:
+        raise ValueError("no disks")
+
+    lineup = Lineup(config.Config(), 2, 8, {"broken": broken, "ring": RingOverflow}, lambda _name, _facts: None)
+    (group,) = Fleet([Group("default", 2)], []).groups
+    with pytest.raises(PluginError, match="balancer 'broken' can't be made for group 'default': ValueError: no disks"):
+        lineup.balancer(ToolSpec(name="one", balancer="broken"), group)
+    made = lineup.balancer(ToolSpec(name="two", balancer="ring"), group)
+    assert made is lineup.balancer(ToolSpec(name="three", affinity="x"), group)
+    lineup.forget([group])
+    assert made is not lineup.balancer(ToolSpec(name="three", affinity="x"), group)

@@ -25,15 +25,15 @@ class Place:
         return None if found is None else bytes(found)
 
 
-ONE: Name = ("look", "", b"1")
+ONE: Name = ("look", "", b"1", "")
 
 
 def test_what_is_held_is_given_until_its_time() -> None:
     place = Place()
     place.hold(ONE)
     assert place.value(ONE, 59.9) == b"\xa1v"
-    assert place.value(("look", "", b"2")) is None
-    assert place.value(("look", "other", b"1")) is None
+    assert place.value(("look", "", b"2", "")) is None
+    assert place.value(("look", "other", b"1", "")) is None
     assert place.value(ONE, 60.0) is None
     assert len(place.sharing) == place.sharing.bytes == 0
 
@@ -48,10 +48,10 @@ def test_an_invalidation_that_may_concern_it_takes_it_away() -> None:
     ):
         place = Place()
         place.hold(ONE)
-        place.hold(("tagged", "", b"1"), spec=TAGGED)
+        place.hold(("tagged", "", b"1", ""), spec=TAGGED)
         place.stamps.invalidate([tag])
         assert (place.value(ONE) is not None) == plain_stays, tag
-        assert (place.value(("tagged", "", b"1"), spec=TAGGED) is not None) == tagged_stays, tag
+        assert (place.value(("tagged", "", b"1", ""), spec=TAGGED) is not None) == tagged_stays, tag
 
 
 def test_what_was_invalidated_while_it_was_loaded_is_never_given() -> None:
@@ -65,16 +65,16 @@ def test_what_was_invalidated_while_it_was_loaded_is_never_given() -> None:
 def test_its_bytes_are_bounded_and_what_was_used_longest_ago_leaves() -> None:
     place = Place(3 * (OVERHEAD + 101))
     for number in range(3):
-        place.hold(("look", "", b"%d" % number), b"x" * 100)
-    assert place.value(("look", "", b"0"))
-    place.hold(("look", "", b"3"), b"x" * 100)
-    assert place.value(("look", "", b"1")) is None
-    assert place.value(("look", "", b"0"))
+        place.hold(("look", "", b"%d" % number, ""), b"x" * 100)
+    assert place.value(("look", "", b"0", ""))
+    place.hold(("look", "", b"3", ""), b"x" * 100)
+    assert place.value(("look", "", b"1", "")) is None
+    assert place.value(("look", "", b"0", ""))
     assert place.sharing.bytes <= 3 * (OVERHEAD + 101)
-    place.hold(("look", "", b"4"), b"x" * 2000)
-    assert place.value(("look", "", b"4")) is None, "larger than all"
-    place.hold(("look", "", b"0"), b"y" * 10)
-    assert place.value(("look", "", b"0")) == b"y" * 10
+    place.hold(("look", "", b"4", ""), b"x" * 2000)
+    assert place.value(("look", "", b"4", "")) is None, "larger than all"
+    place.hold(("look", "", b"0", ""), b"y" * 10)
+    assert place.value(("look", "", b"0", "")) == b"y" * 10
 
 
 def test_with_no_room_at_all_nothing_is_held() -> None:
@@ -86,7 +86,7 @@ def test_with_no_room_at_all_nothing_is_held() -> None:
 def test_who_shares_nothing_has_no_name() -> None:
     sharing = Place().sharing
     args = Raw(b"\x80")
-    assert sharing.name(PLAIN, "", Job(1, "look", args)) == ("look", "", b"\x80")
+    assert sharing.name(PLAIN, "", Job(1, "look", args)) == ("look", "", b"\x80", "")
     assert sharing.name(PLAIN, None, Job(1, "look", args)) is None
     assert sharing.name(PLAIN, "", Job(1, "look", args, key="k")) is None
     assert sharing.name(PLAIN, "", Job(1, "look", Raw(bytes(INLINE + 1)))) is None
@@ -135,11 +135,11 @@ def test_what_it_holds_is_a_copy() -> None:
 def test_its_bytes_are_the_sum_of_what_is_there() -> None:
     place = Place(4000)
     for number in range(50):
-        place.hold(("look", "", b"%d" % (number % 7)), b"x" * (number * 37 % 900))
+        place.hold(("look", "", b"%d" % (number % 7), ""), b"x" * (number * 37 % 900))
         assert place.sharing.bytes == sum(one.size for one in place.sharing._held.values()) <= 4000
     assert place.sharing.evictions > 0
     for number in range(7):
-        assert place.value(("look", "", b"%d" % number), 61.0) is None
+        assert place.value(("look", "", b"%d" % number, ""), 61.0) is None
     assert place.sharing.bytes == len(place.sharing) == 0
 
 

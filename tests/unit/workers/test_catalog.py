@@ -8,7 +8,7 @@ import pytest
 
 from toolring import tool
 from toolring.errors import LoadError
-from toolring.workers.catalog import load
+from toolring.workers.catalog import load, source_files
 
 Write = Callable[[str, str], str]
 TOOL = "from toolring import tool\n@tool\ndef {name}() -> int:\n    return 1\n"
@@ -124,3 +124,19 @@ def test_a_target_that_is_not_there(write: Write, target: str, says: str) -> Non
 def test_a_file_may_not_shadow_a_module_that_is_loaded(write: Write) -> None:
     with pytest.raises(LoadError, match="a module of that name is loaded already"):
         load([write("json.py", TOOL.format(name="one"))])
+
+
+def test_the_files_of_what_was_loaded_and_of_what_could_not_be(write: Write) -> None:
+    good = write("cat_good.py", TOOL.format(name="one"))
+    load([good])
+    assert good in source_files()
+    helper = write("cat_helper.py", "raise RuntimeError('no')\n")
+    user = write("cat_user.py", "import cat_helper\n")
+    with pytest.raises(LoadError) as caught:
+        load([user])
+    assert {good, helper, user} <= set(source_files(caught.value))
+    wrong = write("cat_wrong.py", "def (:\n")
+    with pytest.raises(LoadError) as caught:
+        load([wrong])
+    assert wrong in source_files(caught.value)
+    assert not any("site-packages" in file for file in source_files(caught.value))
