@@ -1,13 +1,15 @@
 """The W3C trace context of a call: from whoever calls, to the tool, and on to what the tool calls in turn.
 
-toolring makes no spans here; it hands on what it is given, as https://www.w3.org/TR/trace-context/ asks of those who
-don't take part. On the wire it is one text: the traceparent, and after a space the tracestate, if there is one.
+It is handed on as https://www.w3.org/TR/trace-context/ asks. On the wire it is one text: the traceparent, and after a
+space the tracestate, if there is one. A program that uses OpenTelemetry needs to say nothing: the span in which a call
+is made is its parent, and so is that of a tool's call for the spans that the tool makes. It is never imported here.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Final
@@ -43,12 +45,38 @@ def trace_headers() -> dict[str, str]:
 
 
 def current() -> str:
-    """As it travels: what ``traced`` says, else that of the job that this code runs for."""
-    given = _given.get()
+    """As it travels: what ``traced`` says, else OpenTelemetry's, else that of the job that this code runs for."""
+    given = _given.get() or _span()
     if given:
         return given
     job = job_at_hand()
     return "" if job is None else job.trace
+
+
+def _span() -> str:
+    """OpenTelemetry's current span, in a program that uses it."""
+    otel = sys.modules.get("opentelemetry.trace")
+    if otel is None or not hasattr(otel, "get_current_span"):  # it is just being imported
+        return ""
+    span = otel.get_current_span().get_span_context()
+    if not span.is_valid:
+        return ""
+    parent, state = f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}", span.trace_state.to_header()
+    return f"{parent} {state}" if _STATE.fullmatch(state) else parent
+
+
+def adopt(trace: str) -> Callable[[], object]:
+    """Spans that are made from here on, in this thread or task, are children of this one; gives what undoes that."""
+    otel, context = sys.modules.get("opentelemetry.trace"), sys.modules.get("opentelemetry.context")
+    parent, _, state = trace.partition(" ")
+    if otel is None or context is None or not _PARENT.fullmatch(parent):
+        return lambda: None
+    _, number, span, flags = parent.split("-")
+    told = otel.SpanContext(
+        int(number, 16), int(span, 16), True, otel.TraceFlags(int(flags, 16)), otel.TraceState.from_header([state])
+    )
+    token = context.attach(otel.set_span_in_context(otel.NonRecordingSpan(told)))
+    return lambda: context.detach(token)
 
 
 def joined(traceparent: str, tracestate: str = "") -> str:

@@ -21,6 +21,7 @@ from toolring.context import Context, in_task
 from toolring.errors import Cancelled, ToolError, ToolringError, UnknownTool, WorkerOutOfMemory, from_wire
 from toolring.lane import AT, RECALL, SHIELD, STARTED, TAKEN, Lane
 from toolring.protocol import ERROR, NIL, OK, SKIPPED, STREAMED, Answer, Part, Work
+from toolring.tracing import adopt
 from toolring.workers.cache.results import Found, Question, ResultCache
 from toolring.workers.failures import cause, failure, refine
 from toolring.workers.interrupt import MOST_SECONDS
@@ -124,6 +125,8 @@ class AsyncRunner:
         seq, work = run.seq, run.work
         run.begun = True
         in_task.set(work)
+        if work.trace:
+            adopt(work.trace)
         try:
             if run.halted:
                 coroutine.close()

@@ -25,6 +25,7 @@ from toolring.errors import (
 )
 from toolring.lane import AT, CANCEL, RECALL, SHIELD, STARTED, TAKEN, Lane
 from toolring.protocol import ERROR, NIL, OK, SKIPPED, STREAMED, Answer, Part, Work
+from toolring.tracing import adopt
 from toolring.workers.cache.results import Found, Question, ResultCache
 from toolring.workers.failures import cause, check_raw, failure, refine
 from toolring.workers.interrupt import Armed, JobInterrupted, Shield
@@ -130,6 +131,15 @@ class Runner:
         if work.tool != self._shown:
             self._shown = work.tool
             self._show(work.tool)
+        if not work.trace:
+            return self._perform(seq, work, runnable, start)
+        leave = adopt(work.trace)
+        try:
+            return self._perform(seq, work, runnable, start)
+        finally:
+            leave()
+
+    def _perform(self, seq: int, work: Work, runnable: Runnable, start: float) -> Answer:
         if work.stream or work.progress:
             return self._followed(seq, work, runnable, start)
         return self._attempt(seq, work, runnable, start)
