@@ -22,6 +22,7 @@ from toolring.supervisor.accounts import Accounts
 from toolring.supervisor.catalogue import ServedTool
 from toolring.supervisor.circuits import Circuits
 from toolring.supervisor.door import Door
+from toolring.supervisor.figures import Figures
 from toolring.supervisor.fleet import Fleet, Group, Worker
 from toolring.supervisor.gathering import Gathering
 from toolring.supervisor.joining import Joining
@@ -31,6 +32,8 @@ from toolring.supervisor.retries import Retries
 from toolring.supervisor.returns import Returns
 from toolring.supervisor.streams import Streams
 from toolring.supervisor.valves import Valve, valve_of
+
+_RAN = State.DISPATCHED
 
 
 class Limits(NamedTuple):
@@ -77,6 +80,8 @@ class Core:
         self.faulty: list[tuple[Worker, str]] = []
         """Workers that can't be trusted any more, and why; for the watch."""
         self.notes: list[tuple[str, dict[str, Any]]] = []
+        self.figures: Figures | None = None
+        """None: nothing is counted beyond what decisions need."""
         self.on_finished: Callable[[Entry, Answer], None] | None = None
         """Bound once, when somebody listens."""
         for tool in tools.values():
@@ -112,6 +117,8 @@ class Core:
     def refuse(self, session: Session, job_id: int, error: ToolringError) -> None:
         """What was not accepted is answered, too."""
         self.refused[error.code] = self.refused.get(error.code, 0) + 1
+        if self.figures is not None:
+            self.figures.refused(error.code)
         self.tell(session, Answer(job_id, ERROR, Raw(protocol.encode(error.to_wire()))))
 
     def error_answer(self, entry: Entry, error: ToolringError) -> Answer:
@@ -141,6 +148,9 @@ class Core:
         answer.id = entry.id
         del session.jobs[entry.id]
         self.bytes -= len(entry.args)
+        figures = self.figures
+        if figures is not None and session is not self.house and (event is not Event.SUCCEED or before is not _RAN):
+            figures.ended(entry, answer, now)  # else its worker's answer is counted with others
         if self.on_finished is not None and entry.first is None:
             self.on_finished(entry, answer)
         if session is not self.house:

@@ -52,6 +52,8 @@ class Joining:
         tool.cached += 1
         tool.held += 1
         core.accepted += 1
+        if core.figures is not None:
+            core.figures.held(tool, len(job.args), len(value), now)
         answer = Answer(job.id, OK, value, 0, CACHED)
         if job.mode & KEEP:
             record = Record(digest(job, name[1]), True)

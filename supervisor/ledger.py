@@ -173,6 +173,8 @@ class Entry(msgspec.Struct, gc=False, eq=False):
     cost: float = 0.0
     """Seconds that it is expected to run: its share of the worker's load."""
     worker: Worker | None = None
+    sent: float = 0.0
+    """When it was last given to a worker."""
     begun: bool = False
     """Its tool was running when it had to be ended."""
     record: Record | None = None

@@ -177,6 +177,8 @@ class Loop:
                 self.core.joining.sharing.doubt()  # a tool's version tells of its own module only
             self.clients.announce()
         self.admin.memory.look(now)
+        if self.core.figures is not None:
+            self.core.figures.fold_due(now)
         for kill in watch.kills:
             if kill.worker.pid:
                 signal_to(kill.worker.pid, kill.signal, kill.group)

@@ -21,6 +21,7 @@ from toolring.stamps import Stamps
 from toolring.supervisor.admin import Admin
 from toolring.supervisor.core import Core, Limits
 from toolring.supervisor.endings import Endings, Grace
+from toolring.supervisor.figures import Figures
 from toolring.supervisor.fleet import Fleet
 from toolring.supervisor.ground import Ground
 from toolring.supervisor.lineup import Lineup
@@ -86,6 +87,8 @@ class Node:
         tools = lineup.served(specs, fleet)
         core = Core(tools, fleet, self._limits(), Stamps(ground.lanes.memory))
         core.on_finished = observer.on_finished()
+        if config.metrics.figures:
+            core.figures = Figures(time.monotonic())
         timeouts, restarts = config.timeouts, config.restarts
         grace = Grace(**{name: getattr(timeouts, name) for name in Grace._fields})
         endings = Endings(core, grace)

@@ -237,6 +237,7 @@ class Placing:
             cost = tool.cost
             entry.state = _DISPATCHED
             entry.worker = worker
+            entry.sent = now
             held[seq] = entry
             seq += 1
             owner = entry.first or entry

@@ -47,6 +47,8 @@ class Retries:
         core.backlog.count += 1
         core.backlog.turns += 1
         tool.retried += 1
+        if core.figures is not None:
+            core.figures.retried(entry, now)
         heappush(self.delayed, (due, core.backlog.turns, entry))
         return True
 

@@ -14,6 +14,7 @@ from toolring.supervisor.fleet import Worker
 from toolring.supervisor.ledger import TABLE, Entry, Event, State
 
 if TYPE_CHECKING:
+    from toolring.supervisor.catalogue import ServedTool
     from toolring.supervisor.core import Core
 
 _DONE = TABLE[State.DISPATCHED][Event.SUCCEED]
@@ -41,6 +42,10 @@ class Returns:
         load = worker.load
         before = len(held)
         skipped: list[Entry] = []
+        figures, house = core.figures, core.house
+        rows: list[int] = []
+        of: ServedTool | None = None
+        accepted = sent = -1.0
         try:
             for answer in answers:
                 seq = answer.id
@@ -61,20 +66,32 @@ class Returns:
                     tool.answered += 1
                     if answer.flags & CACHED:
                         tool.hit(answer.flags)
+                        if figures is not None and entry.session is not house:
+                            figures.hit(tool, now)
                         if answer.flags & REFRESH:
                             answer.flags &= ~REFRESH
                             core.joining.renew(entry, worker, now)
-                    tool.observe(answer.run_us, entry.chunk)
+                    run, chunk, session = answer.run_us, entry.chunk, entry.session
+                    tool.observe(run, chunk)
+                    if figures is not None:
+                        if session is house or chunk:
+                            figures.ran(entry, worker, answer, now)
+                            if session is not house:
+                                figures.ended(entry, answer, now)
+                        else:
+                            if entry.sent is not sent or entry.accepted is not accepted or tool is not of:
+                                of, accepted, sent = tool, entry.accepted, entry.sent
+                                rows = figures.rows(worker, tool, accepted, sent, now)
+                            rows += (run, len(entry.args), len(answer.value))
                     if entry.record is not None or core.on_finished is not None or tool.guarded:
                         if tool.learn is not None and worker.slot.group is tool.group:
-                            tool.learn(worker.slot.place, answer.run_us * 1e-6)
+                            tool.learn(worker.slot.place, run * 1e-6)
                         for valve in tool.valves:
                             if valve.limit is not None:
-                                valve.limit.ended(answer.run_us * 1e-6 / (entry.chunk or 1), valve.running)
+                                valve.limit.ended(run * 1e-6 / (chunk or 1), valve.running)
                         core.settle(entry, Event.SUCCEED, answer, now)
                         continue
                     entry.state = _DONE
-                    session = entry.session
                     answer.id = entry.id
                     del session.jobs[entry.id]
                     core.bytes -= len(entry.args)
@@ -98,6 +115,8 @@ class Returns:
 
     def _failed(self, entry: Entry, worker: Worker, answer: Answer, now: float) -> None:
         core, tool = self._core, entry.tool
+        if core.figures is not None:
+            core.figures.ran(entry, worker, answer, now)
         tool.observe(answer.run_us, entry.chunk)
         if tool.learn is not None and worker.slot.group is tool.group:
             tool.learn(worker.slot.place, answer.run_us * 1e-6)

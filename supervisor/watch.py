@@ -296,6 +296,8 @@ class Watch:
                 {"worker": worker.pid, "slot": slot.index, "cause": cause, "reason": worker.reason, "young": young},
             )
         )
+        if core.figures is not None:
+            core.figures.exited(worker, cause)
         if self.on_exit is not None:
             self.on_exit(worker, cause)
         if young:

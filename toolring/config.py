@@ -236,6 +236,8 @@ class Plugins(Section, frozen=True):
 
 
 class Metrics(Section, frozen=True):
+    figures: bool = True
+    """Count what docs/metrics.md lists."""
     sinks: tuple[str, ...] = ()
     interval: float = 10.0
 

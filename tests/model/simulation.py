@@ -27,6 +27,7 @@ from toolring.policy.guarded import Guarded
 from toolring.policy.limits import Fixed
 from toolring.policy.restart import RestartBudget
 from toolring.policy.scaling import Scaling
+from toolring.policy.series import Window
 from toolring.protocol import (
     CACHED,
     OK,
@@ -48,6 +49,7 @@ from toolring.stamps import ALL, Stamps, of_tool, place
 from toolring.supervisor.catalogue import ServedTool
 from toolring.supervisor.core import Core, Limits
 from toolring.supervisor.endings import Endings, Grace
+from toolring.supervisor.figures import Figures
 from toolring.supervisor.fleet import BUSY_SECONDS, Fleet, Life, Worker
 from toolring.supervisor.ledger import Entry, Session, State
 from toolring.supervisor.reloads import Stage
@@ -349,6 +351,7 @@ class Node:
         self.begun: dict[Entry, int] = {}
         """The epoch in which an entry was accepted."""
         self.core = Core(served or tools(), Fleet(groups, self.lanes.all), limits, Stamps(self.lanes.memory))
+        self.core.figures = Figures(self.now)
         endings = Endings(self.core, GRACE)
         self.memory: dict[int, int] = {}
         """Of a process, by its pid."""
@@ -765,6 +768,21 @@ class Node:
             if worker.idle:
                 assert worker.load == 0
         self.check_sharing(entries)
+        self.check_figures()
+
+    def check_figures(self) -> None:
+        """Each job that was accepted is counted once, as soon as it is answered."""
+        core, figures = self.core, self.core.figures
+        assert figures is not None
+        figures.fold_all()
+        whole = [series.window(Window.START, self.now)[0] for series in figures.tools.values()]
+        in_hand = sum(len(session.jobs) for session in core.sessions.values())
+        assert sum(tally.jobs for tally in whole) == core.accepted - in_hand
+        for tally in whole:
+            assert tally.response.n == tally.jobs >= tally.failed + tally.cached
+            assert tally.queue.n == tally.run.n == tally.overhead.n
+        ran = sum(tally.run.n for tally in whole)
+        assert sum(series.window(Window.START, self.now)[0].run.n for series in figures.workers.values()) == ran
 
     def check_valves(self, entries: list[Entry]) -> None:
         """Permits are out for what runs or will run next, and for what was answered and still runs."""

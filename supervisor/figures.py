@@ -1,0 +1,249 @@
+"""What is counted of jobs: by tool and group, by worker, and of those refused at the door.
+
+A worker's plain answers are the hot path. Of each only what is known anyway is put down, in a row; rows are counted
+later, many together, which costs a fraction of counting them one by one: when there are many, or after half a second,
+or when somebody looks. Everything else that ends jobs is rarer, and counted at once.
+
+Figures go by names, not by records: a reload takes no count away, and a tool that comes back goes on where it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import islice
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import msgspec
+
+from toolring.errors import ToolError
+from toolring.policy.series import Series, Tally
+from toolring.protocol import CACHED, ERROR, Answer
+from toolring.supervisor.ledger import Entry
+
+if TYPE_CHECKING:
+    from toolring.supervisor.catalogue import ServedTool
+    from toolring.supervisor.fleet import Worker
+
+MOST_TOOLS: Final = 5_000
+"""Tools, each counted in so many groups as it was in; what comes beyond is counted together, as OTHER."""
+OTHER: Final = "(other)"
+FULL: Final = 1024
+"""Rows that are counted at once."""
+WAIT_SECONDS: Final = 0.5
+"""For so long at most a row waits to be counted."""
+FOLDS: Final = 32
+"""Sets of rows that are counted in one go: about half a millisecond."""
+_COLUMNS: Final = 3
+_FULL: Final = FULL * _COLUMNS
+
+
+class Of(NamedTuple):
+    """A tool in a group."""
+
+    tool: str
+    group: str
+
+
+class _Coded(msgspec.Struct):
+    code: str = ToolError.code
+
+
+_code_of = msgspec.msgpack.Decoder(_Coded).decode
+
+
+class _Heap:
+    """Rows of one worker's answers for one tool, grouped by what they have in common."""
+
+    __slots__ = ("_groups", "_last", "_size", "since", "until")
+
+    def __init__(self, now: float) -> None:
+        self.since = self.until = now
+        self._size = 0
+        self._last: list[int] = []
+        self._groups: list[tuple[float, float, float, list[int]]] = []
+
+    @property
+    def full(self) -> bool:
+        self._size += len(self._last)
+        self._last = []
+        return self._size >= _FULL
+
+    def more(self, accepted: float, sent: float, now: float) -> list[int]:
+        rows: list[int] = []
+        self._last = rows
+        self.until = now
+        self._groups.append((accepted, sent, now, rows))
+        return rows
+
+    def tally(self) -> Tally:
+        """All of them, counted."""
+        tally = Tally()
+        response, queue = tally.response, tally.queue
+        all_rows: list[int] = []
+        overheads: list[int] = []
+        for accepted, sent, now, rows in self._groups:
+            runs = rows[0::_COLUMNS]
+            n = len(runs)
+            away = int((now - sent) * 1e6)
+            response.record(int((now - accepted) * 1e6), n)
+            queue.record(int((sent - accepted) * 1e6), n)
+            overheads += [away - run for run in runs]
+            all_rows += rows
+        runs = all_rows[0::_COLUMNS]
+        tally.jobs = tally.operations = len(runs)
+        tally.bytes_in, tally.bytes_out = sum(all_rows[1::_COLUMNS]), sum(all_rows[2::_COLUMNS])
+        tally.run.record_all(runs)
+        tally.overhead.record_all(overheads)
+        return tally
+
+
+class Figures:
+    """The counts of one core. Times are seconds of the monotonic clock."""
+
+    def __init__(self, now: float, most: int = MOST_TOOLS) -> None:
+        self.tools: dict[Of, Series] = {}
+        self.workers: dict[int, Series] = {}
+        """By the slots' numbers."""
+        self.door = Series(now)
+        """Its errors are the refusals."""
+        self.exits: dict[tuple[str, str], int] = {}
+        """Ends of workers: by what each was doing (starting, ready, retiring, ending), and how its process ended."""
+        self.passed_over = 0
+        """Series that the cap left out."""
+        self.now = now
+        """When the core was last looked at."""
+        self._most = most
+        self._heaps: dict[tuple[Worker, ServedTool], _Heap] = {}
+
+    # ---- what is counted; the first two are the hot path
+
+    def rows(self, worker: Worker, tool: ServedTool, accepted: float, sent: float, now: float) -> list[int]:
+        """Where to put down plain answers of one message to jobs that were accepted together and sent together: of each
+        its run in µs, its bytes in and out."""
+        key = (worker, tool)
+        heap = self._heaps.get(key)
+        if heap is not None and heap.full:
+            self._fold(key)
+            heap = None
+        if heap is None:
+            heap = self._heaps[key] = _Heap(now)
+        return heap.more(accepted, sent, now)
+
+    def held(self, tool: ServedTool, bytes_in: int, bytes_out: int, now: float) -> None:
+        """The supervisor itself held the result."""
+        tally = self._of(tool, now).at(now)
+        tally.jobs += 1
+        tally.operations += 1
+        tally.cached += 1
+        tally.bytes_in += bytes_in
+        tally.bytes_out += bytes_out
+        tally.response.record(0)
+
+    def hit(self, tool: ServedTool, now: float) -> None:
+        """A plain answer came from a cache."""
+        self._of(tool, now).at(now).cached += 1
+
+    def ran(self, entry: Entry, worker: Worker, answer: Answer, now: float) -> None:
+        """A worker has run something, for whomever, and however that came out."""
+        queue, away = int((entry.sent - entry.accepted) * 1e6), int((now - entry.sent) * 1e6)
+        for series in (self._of(entry.tool, now), self._by(worker, now)):
+            tally = series.at(now)
+            tally.queue.record(queue)
+            tally.run.record(answer.run_us)
+            tally.overhead.record(away - answer.run_us)
+        tally.jobs += 1
+        tally.operations += entry.chunk or 1
+        tally.bytes_in += len(entry.args)
+        tally.bytes_out += len(answer.value)
+        if answer.status == ERROR:
+            _failed(tally, answer)
+
+    def ended(self, entry: Entry, answer: Answer, now: float) -> None:
+        """A caller has its final answer, other than from the worker that ran just this job for it."""
+        tally = self._of(entry.tool, now).at(now)
+        tally.jobs += 1
+        tally.operations += entry.chunk or 1
+        tally.bytes_in += len(entry.args)
+        tally.bytes_out += len(answer.value)
+        tally.response.record(int((now - entry.accepted) * 1e6))
+        if answer.status == ERROR:
+            _failed(tally, answer)
+        elif answer.flags & CACHED:
+            tally.cached += 1
+
+    def retried(self, entry: Entry, now: float) -> None:
+        self._of(entry.tool, now).at(now).retried += 1
+
+    def refused(self, code: str) -> None:
+        tally = self.door.at(self.now)
+        tally.errors[code] = tally.errors.get(code, 0) + 1
+
+    def exited(self, worker: Worker, cause: str) -> None:
+        key = (worker.life.name.lower(), cause)
+        self.exits[key] = self.exits.get(key, 0) + 1
+
+    # ---- rows into counts
+
+    def fold_due(self, now: float) -> None:
+        """Count what has waited long enough, of that so much as takes no time to speak of."""
+        self.now = now
+        due = now - WAIT_SECONDS
+        chosen: list[tuple[Worker, ServedTool]] = []
+        for key, heap in self._heaps.items():
+            if heap.since > due or len(chosen) == FOLDS:
+                break  # the oldest come first
+            chosen.append(key)
+        for key in chosen:
+            self._fold(key)
+
+    def fold(self, most: int = FOLDS) -> bool:
+        """Count so many sets of rows; True if there are more."""
+        for key in list(islice(self._heaps, most)):
+            self._fold(key)
+        return bool(self._heaps)
+
+    def fold_all(self) -> None:
+        """Count everything, for who wants to know it now."""
+        while self.fold():
+            pass
+
+    def forget_workers(self, slots: Iterable[int]) -> None:
+        """There are only these slots any more; their numbers never come again."""
+        there = set(slots)
+        for slot in self.workers.keys() - there:
+            del self.workers[slot]
+
+    def _fold(self, key: tuple[Worker, ServedTool]) -> None:
+        worker, tool = key
+        heap = self._heaps.pop(key)
+        tally = heap.tally()
+        self._of(tool, heap.until).at(heap.until).add(tally)
+        self._by(worker, heap.until).at(heap.until).add(tally)
+
+    # ---- of whom
+
+    def _of(self, tool: ServedTool, now: float) -> Series:
+        key = Of(tool.name, tool.group.name)
+        found = self.tools.get(key)
+        if found is None:
+            if len(self.tools) >= self._most:
+                self.passed_over += 1
+                key = Of(OTHER, OTHER)
+            found = self.tools.get(key)
+            if found is None:
+                found = self.tools[key] = Series(now)
+        return found
+
+    def _by(self, worker: Worker, now: float) -> Series:
+        found = self.workers.get(worker.slot.index)
+        if found is None:
+            found = self.workers[worker.slot.index] = Series(now)
+        return found
+
+
+def _failed(tally: Tally, answer: Answer) -> None:
+    try:
+        code = _code_of(answer.value).code
+    except (msgspec.DecodeError, RecursionError):
+        code = ToolError.code
+    tally.errors[code] = tally.errors.get(code, 0) + 1

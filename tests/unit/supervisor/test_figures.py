@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from msgspec import Raw
+
+from tests.model.simulation import LIMITS, Node, SimClient, grouped_tools, tool
+from tests.unit.supervisor.steps import ask, codes, finish, start
+from toolring.policy.series import Tally, Window
+from toolring.protocol import ERROR, KEEP, Answer
+from toolring.supervisor.figures import FULL, OTHER, WAIT_SECONDS, Figures, Of
+
+OKAY = ("ok", 10, 0)
+
+
+@pytest.fixture
+def node() -> Iterator[Node]:
+    node = Node()
+    for served in node.core.tools.values():
+        served.observe(10)
+    for worker in node.workers.values():
+        worker.step()
+    yield node
+    node.close()
+
+
+@pytest.fixture
+def client(node: Node) -> SimClient:
+    return node.clients[0]
+
+
+def figures_of(node: Node) -> Figures:
+    figures = node.core.figures
+    assert figures is not None
+    return figures
+
+
+def counted(node: Node, name: str, group: str = "default") -> Tally:
+    figures = figures_of(node)
+    figures.fold_all()
+    return figures.tools[Of(name, group)].window(Window.START, node.now)[0]
+
+
+def test_plain_answers_are_counted_with_their_times_and_bytes(node: Node, client: SimClient) -> None:
+    ask(client, "read", "read", "write")
+    finish(node)
+    tally = counted(node, "read")
+    assert (tally.jobs, tally.operations, tally.failed) == (2, 2, 0)
+    assert tally.bytes_in > 0
+    assert tally.bytes_out > 0
+    for times in (tally.response, tally.queue, tally.run, tally.overhead):
+        assert times.n == 2
+    assert counted(node, "write").jobs == 1
+
+
+def test_what_waits_to_be_counted_is_counted_after_half_a_second(node: Node, client: SimClient) -> None:
+    ask(client, "read")
+    finish(node)
+    figures = figures_of(node)
+    assert not figures.tools
+    figures.fold_due(node.now)
+    assert not figures.tools
+    figures.fold_due(node.now + WAIT_SECONDS)
+    assert figures.tools[Of("read", "default")].window(Window.START, node.now)[0].jobs == 1
+
+
+def test_many_answers_are_counted_without_waiting(node: Node) -> None:
+    figures = figures_of(node)
+    worker = node.core.fleet.ready[0]
+    served = node.core.tools["read"]
+    for _ in range(2 * FULL):
+        rows = figures.rows(worker, served, 1.0, 2.0, 3.0)
+        rows += (500_000, 10, 20)
+    tally = figures.tools[Of("read", "default")].window(Window.START, 3.0)[0]
+    assert tally.jobs >= FULL
+    figures.fold_all()
+    tally = figures.tools[Of("read", "default")].window(Window.START, 3.0)[0]
+    assert (tally.jobs, tally.bytes_in, tally.bytes_out) == (2 * FULL, 20 * FULL, 40 * FULL)
+    assert tally.response.mean == 2e6
+    assert tally.queue.mean == 1e6
+    assert tally.run.mean == 5e5
+    assert tally.overhead.mean == 5e5
+
+
+def test_errors_are_counted_by_their_code(node: Node, client: SimClient) -> None:
+    ask(client, "read")
+    ask(client, "write", timeout=0.01)
+    start(node)
+    ask(client, "write")
+    client.cancel(3)
+    finish(node, "error")
+    found = [code for code in codes(client) if code]
+    every: dict[str, int] = {}
+    for name in ("read", "write"):
+        for code, count in counted(node, name).errors.items():
+            every[code] = every.get(code, 0) + count
+    assert every == {code: found.count(code) for code in found}
+
+
+def test_refusals_are_counted_at_the_door(node: Node, client: SimClient) -> None:
+    for _ in range(LIMITS.per_client + 2):
+        ask(client, "read")
+    assert figures_of(node).door.window(Window.START, node.now)[0].errors == {"BUSY": 2}
+
+
+def test_a_caller_that_joins_another_is_counted_and_its_run_is_not(node: Node, client: SimClient) -> None:
+    ask(client, "write", key="k", mode=KEEP)
+    ask(client, "write", key="k", mode=KEEP)
+    finish(node)
+    tally = counted(node, "write")
+    assert (tally.jobs, tally.response.n, tally.run.n) == (2, 2, 1)
+
+
+def test_members_of_a_batch_are_jobs_and_their_carrier_is_a_run() -> None:
+    node = Node(served=grouped_tools() | {"bulk": tool("bulk", batch=3, batch_delay=0.0)})
+    for worker in node.workers.values():
+        worker.step()
+    ask(node.clients[0], *["bulk"] * 3)
+    finish(node)
+    tally = counted(node, "bulk")
+    assert tally.jobs == tally.response.n == 3
+    assert 1 <= tally.run.n <= 3
+    node.close()
+
+
+def test_workers_count_what_they_ran(node: Node, client: SimClient) -> None:
+    ask(client, *["read"] * 9)
+    finish(node)
+    figures = figures_of(node)
+    figures.fold_all()
+    assert [series.window(Window.START, node.now)[0].jobs for series in figures.workers.values()] == [3, 3, 3]
+    figures.forget_workers([0, 2])
+    assert sorted(figures.workers) == [0, 2]
+
+
+def test_there_is_an_end_to_the_names_and_it_is_told() -> None:
+    figures = Figures(0.0, most=2)
+    node = Node(served=grouped_tools())
+    for served in node.core.tools.values():
+        figures.hit(served, 1.0)
+    assert len(figures.tools) == 3
+    assert figures.passed_over == len(node.core.tools) - 2
+    assert figures.tools[Of(OTHER, OTHER)].window(Window.START, 1.0)[0].cached == len(node.core.tools) - 2
+    node.close()
+
+
+def test_a_worker_s_end_is_counted_by_what_it_was_doing_and_how(node: Node) -> None:
+    figures = figures_of(node)
+    figures.exited(node.core.fleet.ready[0], "killed by SIGSEGV")
+    assert figures.exits == {("ready", "killed by SIGSEGV"): 1}
+
+
+def test_a_removed_tool_keeps_its_counts_and_what_is_in_hand_is_counted(node: Node, client: SimClient) -> None:
+    ask(client, "read")
+    finish(node)
+    ask(client, "read")
+    worker = start(node)
+    node.core.tools.pop("read")
+    worker.outcome = OKAY
+    finish(node)
+    assert counted(node, "read").jobs == 2
+
+
+@pytest.mark.parametrize("value", [b"", b"\xc1", b"\x81\xa4code\x07"])
+def test_an_error_that_cannot_be_read_has_the_code_of_a_tool_s(node: Node, client: SimClient, value: bytes) -> None:
+    ask(client, "read")
+    assert client.session is not None
+    entry = next(iter(client.session.jobs.values()))
+    figures_of(node).ended(entry, Answer(1, ERROR, Raw(value)), node.now)
+    assert counted(node, "read").errors == {"TOOL_ERROR": 1}
