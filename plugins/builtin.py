@@ -16,7 +16,7 @@ from toolring.plugins.caches.sieve import SIEVE
 from toolring.plugins.caches.wtinylfu import WTinyLFU
 from toolring.plugins.markers import hookimpl
 from toolring.plugins.sinks.log import LogSink
-from toolring.plugins.specs import CacheStore, CacheStrategy, MetricsSink, StoreSettings
+from toolring.plugins.specs import CacheStore, CacheStrategy, MetricsSink, SpanSink, StoreSettings
 from toolring.policy.balance import (
     Balancer,
     LeastOutstanding,
@@ -88,6 +88,20 @@ def toolring_balancers() -> Mapping[str, Callable[[Members], Balancer]]:
         "ring": RingOverflow,
         "round_robin": RoundRobin,
     }
+
+
+@hookimpl
+def toolring_span_sinks() -> Mapping[str, Callable[[], SpanSink]]:
+    return {"otlp": _otlp_spans}
+
+
+def _otlp_spans() -> SpanSink:
+    """Imported by the supervisor of a node that exports traces only."""
+    try:
+        sink: SpanSink = import_module("toolring.plugins.sinks.otlp").OtlpSpans()
+    except ImportError as error:
+        raise PluginError(f"a package is missing: {error}; pip install 'toolring[otel]'") from None
+    return sink
 
 
 @hookimpl

@@ -42,6 +42,8 @@ class Registry:
         self.balancers = _offers(manager, "toolring_balancers", _check_balancer)
         self.metrics_sinks = _offers(manager, "toolring_metrics_sinks", lambda _name, _plugin, _factory: None)
 
+        self.span_sinks = _offers(manager, "toolring_span_sinks", lambda _name, _plugin, _factory: None)
+
     def tools(self) -> list[Tool[..., Any]]:
         """The tools that plugins bring. Imports their code: for the workers' side only."""
         found: list[Tool[..., Any]] = []

@@ -90,6 +90,30 @@ class MetricsSink(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Span:
+    """A stretch of a job's time. ``begin`` and ``end`` are nanoseconds since the epoch, ``kind`` is server or internal.
+    ``parent``: None of a trace's first; ``error``: empty if it went well; ``state``: the trace's W3C tracestate."""
+
+    name: str
+    trace: int
+    number: int
+    parent: int | None
+    kind: str
+    begin: int
+    end: int
+    attributes: Mapping[str, str | int | float | bool]
+    error: str
+    state: str
+
+
+class SpanSink(Protocol):
+    """Takes spans a few times a second, in a thread of its own. What comes while it is busy waits, up to a bound."""
+
+    def emit(self, spans: Sequence[Span]) -> None: ...
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
 class NodeEvent:
     """``address``: what the node listens on. ``tools``: the names it serves."""
 
@@ -162,6 +186,11 @@ def toolring_balancers() -> Mapping[str, Callable[[Members], Balancer]]:  # type
 @hookspec
 def toolring_metrics_sinks() -> Mapping[str, Callable[[], MetricsSink]]:  # type: ignore[empty-body]
     """Metrics sinks by name. Those named in ``[metrics] sinks`` are made, in the supervisor."""
+
+
+@hookspec
+def toolring_span_sinks() -> Mapping[str, Callable[[], SpanSink]]:  # type: ignore[empty-body]
+    """Span sinks by name. Those named in ``[tracing] sinks`` are made, in the supervisor."""
 
 
 @hookspec

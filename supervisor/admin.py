@@ -150,6 +150,7 @@ class Admin:
             "services": self._services.figures(self.loads.values()),
             "resources": _pooled(load.get("resources", {}) for load in self.loads.values()),
             "sinks": {s.name: {"sent": s.sent, "dropped": s.dropped, "failed": s.failed} for s in self.exporters},
+            "tracing": {} if core.spans is None else core.spans.report(),
         }
 
     def _served(self) -> list[ServedTool]:

@@ -30,6 +30,7 @@ from toolring.supervisor.ledger import Entry, Event, Session, State, step
 from toolring.supervisor.placing import Placing, Send
 from toolring.supervisor.retries import Retries
 from toolring.supervisor.returns import Returns
+from toolring.supervisor.spans import Spans
 from toolring.supervisor.streams import Streams
 from toolring.supervisor.valves import Valve, valve_of
 
@@ -84,6 +85,8 @@ class Core:
         """None: nothing is counted beyond what decisions need."""
         self.on_finished: Callable[[Entry, Answer], None] | None = None
         """Bound once, when somebody listens."""
+        self.spans: Spans | None = None
+        """Set once, if traces are exported."""
         for tool in tools.values():
             self.join(tool, fleet.group_of(tool.spec))
         self.gather_valves()
@@ -153,12 +156,19 @@ class Core:
             figures.ended(entry, answer, now)  # else its worker's answer is counted with others
         if self.on_finished is not None and entry.first is None:
             self.on_finished(entry, answer)
+        if self.spans is not None and entry.trace:
+            self.spans.settled(entry, before, answer, now)
         if session is not self.house:
             self.tell(session, answer)
         elif entry.members is not None:
             self.gathering.deal(entry, event, answer, now)
         else:
             self.joining.settled(entry, before, event, answer, now)
+
+    def attempt_over(self, entry: Entry, outcome: str, now: float) -> None:
+        """One attempt has ended, and there will be another."""
+        if self.spans is not None and entry.trace:
+            self.spans.attempt(entry, outcome, now)
 
     def tell(self, session: Session, answer: Answer) -> None:
         if not session.out and not session.parts:

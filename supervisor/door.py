@@ -29,7 +29,7 @@ class Door:
         """Accept each job or refuse it at once, with an answer either way."""
         core = self._core
         tools, mine = core.tools, session.jobs
-        joining, placing = core.joining, core.placing
+        joining, placing, spans = core.joining, core.placing, core.spans
         default = core.limits.default_timeout
         account = session.account or core.accounts.of(session)
         room = self._room(session, account, now)
@@ -80,8 +80,8 @@ class Door:
                 entry.chunk, entry.odd = job.chunk, True
             if guarded and tool.circuit.armed:
                 entry.odd = True
-            if job.trace:
-                entry.trace, entry.odd = job.trace, True
+            if (trace := job.trace if spans is None else spans.given(job.trace)) != "":
+                entry.trace, entry.odd = trace, True
             if follow is not None or tool.idle:
                 entry.live, entry.odd = live_of(follow, tool), True
             if tool.budget is not None:

@@ -160,6 +160,7 @@ class Endings:
                 worker.drop(seq)
                 self._leave_behind(worker, seq, entry, now)
                 entry.passed = 0
+                core.attempt_over(entry, "worker ended for another's sake", now)
                 entry.attempt += 1
                 entry.until = entry.deadline
                 again.append(entry)
@@ -269,6 +270,7 @@ class Endings:
             )
             return False
         if begun:
+            core.attempt_over(entry, "worker lost", now)
             entry.attempt += 1
             entry.until = entry.deadline  # it has started once, which is all that is promised
         return True

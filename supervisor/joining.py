@@ -59,6 +59,8 @@ class Joining:
             record = Record(digest(job, name[1]), True)
             self.keyring.name(record, f"{session.name}-{job.id}")
             self.keyring.settle(record, Answer(job.id, OK, value, 0, CACHED), now)
+        if core.spans is not None and (trace := core.spans.given(job.trace)):
+            core.spans.held(session, job.id, tool, trace, now)
         if core.on_finished is not None:
             account = session.account or core.accounts.of(session)
             core.on_finished(Entry(session, job.id, tool, NIL, now, now, account, now, State.DONE), answer)

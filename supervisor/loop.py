@@ -179,6 +179,8 @@ class Loop:
         self.admin.memory.look(now)
         if self.core.figures is not None:
             self.core.figures.fold_due(now)
+        if self.core.spans is not None:
+            self.core.spans.flush(now)
         for kill in watch.kills:
             if kill.worker.pid:
                 signal_to(kill.worker.pid, kill.signal, kill.group)

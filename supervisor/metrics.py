@@ -5,35 +5,49 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from toolring.errors import PluginError
-from toolring.plugins.specs import MetricsSink
+
+
+class Sink(Protocol):
+    """One of metrics or one of spans."""
+
+    @property
+    def emit(self) -> Callable[[Any], None]: ...
+    def close(self) -> None: ...
 
 
 class Exporter:
     """A sink with its thread and a queue of one: figures that come while it is busy are dropped, and counted."""
 
-    def __init__(self, name: str, sink: MetricsSink, on_error: Callable[[str, str], None]) -> None:
+    def __init__(self, name: str, sink: Sink, on_error: Callable[[str, str], None]) -> None:
         self.name = name
         self.sent = 0
         self.dropped = 0
         self.failed = 0
         self._sink = sink
         self._on_error = on_error
-        self._queue: queue.Queue[Mapping[str, Any] | None] = queue.Queue(1)
+        self._queue: queue.Queue[Any] = queue.Queue(1)
         self._thread = threading.Thread(target=self._run, name=f"sink-{name}", daemon=True)
         self._thread.start()
 
-    def offer(self, figures: Mapping[str, Any]) -> None:
+    @property
+    def idle(self) -> bool:
+        """Would it take something now?"""
+        return self._queue.empty()
+
+    def offer(self, figures: Any) -> None:
         try:
             self._queue.put_nowait(figures)
         except queue.Full:
             self.dropped += 1
 
-    def close(self, patience: float = 1.0) -> None:
-        """Let it finish what it has, for at most ``patience`` seconds."""
+    def close(self, patience: float = 1.0, last: Any = None) -> None:
+        """Let it finish what it has, and a ``last`` of it, for at most ``patience`` seconds."""
         try:
+            if last is not None:
+                self._queue.put(last, timeout=patience)
             self._queue.put(None, timeout=patience)
         except queue.Full:
             return
@@ -56,17 +70,17 @@ class Exporter:
 
 
 def exporters(
-    wanted: tuple[str, ...], offered: Mapping[str, Callable[[], MetricsSink]], on_error: Callable[[str, str], None]
+    kind: str, wanted: tuple[str, ...], offered: Mapping[str, Callable[[], Sink]], on_error: Callable[[str, str], None]
 ) -> list[Exporter]:
     """Make the sinks that the configuration names. Raises PluginError for an unknown one or one that can't be made."""
     found = []
     for name in wanted:
         factory = offered.get(name)
         if factory is None:
-            raise PluginError(f"no metrics sink {name!r}; there is {', '.join(sorted(offered))}")
+            raise PluginError(f"no {kind} sink {name!r}; there is {', '.join(sorted(offered))}")
         try:
             sink = factory()
         except Exception as error:
-            raise PluginError(f"the metrics sink {name!r} can't be made: {type(error).__name__}: {error}") from error
+            raise PluginError(f"the {kind} sink {name!r} can't be made: {type(error).__name__}: {error}") from error
         found.append(Exporter(name, sink, on_error))
     return found

@@ -32,6 +32,7 @@ from toolring.supervisor.observer import Observer
 from toolring.supervisor.renewals import Renewals
 from toolring.supervisor.services import Services
 from toolring.supervisor.sources import Sources
+from toolring.supervisor.spans import Spans
 from toolring.supervisor.spawner import process_state, resident
 from toolring.supervisor.watch import Watch
 
@@ -111,11 +112,20 @@ class Node:
             core, watch, ground.zygotes, sources, admin, observer, ground.node, self._wake_read, config.node.watch
         )
         sinks = exporters(
+            "metrics",
             config.metrics.sinks,
             registry.metrics_sinks,
             lambda name, why: observer.note("sink_failed", {"sink": name, "reason": why}),
         )
         admin.exporters = sinks
+        if config.tracing.sinks:
+            traced = exporters(
+                "span",
+                config.tracing.sinks,
+                registry.span_sinks,
+                lambda name, why: observer.note("sink_failed", {"sink": name, "reason": why}),
+            )
+            core.spans = Spans(traced, config.tracing.sample)
         try:
             address = loop.bind(ground.address, ground.back)
             about["address"] = address
@@ -132,6 +142,8 @@ class Node:
             loop.close()
             for sink in sinks:
                 sink.close()
+            if core.spans is not None:
+                core.spans.close()
 
     def _limits(self) -> Limits:
         config = self.config

@@ -267,7 +267,7 @@ class Placing:
         """What only some jobs have; the seconds of credit that it takes up."""
         core, tool = self._core, entry.tool
         cost = tool.cost
-        work.trace = entry.trace
+        work.trace = entry.trace if core.spans is None or not entry.trace else core.spans.handed_on(entry)
         if entry.chunk:
             work.chunk = entry.chunk
             work.gathered = entry.members is not None

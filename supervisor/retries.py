@@ -36,6 +36,7 @@ class Retries:
         due = now + max(retry.delay(spec.retry_delay, entry.attempt, self._random), _seconds(error.get("retry_after")))
         if due >= entry.deadline or not budget.take(now):
             return False
+        core.attempt_over(entry, str(error.get("code", "")), now)
         step(entry, Event.DELAY)
         entry.carrier = None
         core.placing.return_permits(entry)

@@ -43,6 +43,7 @@ class Returns:
         before = len(held)
         skipped: list[Entry] = []
         figures, house = core.figures, core.house
+        listened = core.on_finished is not None or core.spans is not None
         rows: list[int] = []
         of: ServedTool | None = None
         accepted = sent = -1.0
@@ -83,7 +84,7 @@ class Returns:
                                 of, accepted, sent = tool, entry.accepted, entry.sent
                                 rows = figures.rows(worker, tool, accepted, sent, now)
                             rows += (run, len(entry.args), len(answer.value))
-                    if entry.record is not None or core.on_finished is not None or tool.guarded:
+                    if entry.record is not None or listened or tool.guarded:
                         if tool.learn is not None and worker.slot.group is tool.group:
                             tool.learn(worker.slot.place, run * 1e-6)
                         for valve in tool.valves:

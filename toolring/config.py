@@ -242,6 +242,13 @@ class Metrics(Section, frozen=True):
     interval: float = 10.0
 
 
+class TracingSection(Section, frozen=True):
+    sinks: tuple[str, ...] = ()
+    """Where spans of traced jobs go; none: no spans are made."""
+    sample: float = 0.0
+    """The share of jobs without a trace of their caller's that get one."""
+
+
 class Log(Section, frozen=True):
     format: str = "auto"
     """console, json, or auto: console on a terminal."""
@@ -264,6 +271,7 @@ class Config(Section, frozen=True):
     resources: dict[str, ResourceSection] = {}
     plugins: Plugins = Plugins()
     metrics: Metrics = Metrics()
+    tracing: TracingSection = TracingSection()
     log: Log = Log()
 
 
@@ -498,6 +506,7 @@ def _check(config: Config, sources: Mapping[str, str]) -> None:
         "timeouts.cooperate": 0,
         "timeouts.shield": 0,
         "timeouts.neighbours": 0,
+        "tracing.sample": 0,
     }
     for name, value in flat(config).items():
         if name.startswith(("tools.", "services.", "resources.", "memory.")):
@@ -512,6 +521,8 @@ def _check(config: Config, sources: Mapping[str, str]) -> None:
                 bad = "must be greater than 0"
             elif floor is not None and not floor <= value < float("inf"):
                 bad = f"must be at least {floor:g}"
+            elif name == "tracing.sample" and value > 1:
+                bad = "is a share: at most 1"
         choices = {
             "node.start_method": ("auto", "fork", "spawn"),
             "log.format": logs.FORMATS,

@@ -79,6 +79,11 @@ def adopt(trace: str) -> Callable[[], object]:
     return lambda: context.detach(token)
 
 
+def is_trace(trace: str) -> bool:
+    """Is it a trace context, as it travels? Clients other than toolring's own may send anything."""
+    return _PARENT.fullmatch(trace.partition(" ")[0]) is not None
+
+
 def joined(traceparent: str, tracestate: str = "") -> str:
     """Both as one text. Raises InvalidArguments."""
     for name, value, form in (("traceparent", traceparent, _PARENT), ("tracestate", tracestate, _STATE)):

@@ -74,6 +74,7 @@ class Run:
         self.tool = tool
         self.worker = worker
         self.ended = False
+        self.trace = ""
         self.repeatable = False
         """As the code says that it is of."""
         self.entry: Entry | None = None

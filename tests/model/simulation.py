@@ -224,6 +224,8 @@ class SimClient:
         self.asked: dict[int, Asked] = {}
         self.unread: deque[Answer | Part] = deque()
         self.session: Session | None = None
+        self.trace = ""
+        """That its jobs belong to."""
         self.connect()
 
     @property
@@ -240,7 +242,7 @@ class SimClient:
             self.numbers += 1
             number = self.numbers
             args = Raw(encode({"n": n, "pad": b"a" * size}))
-            job = Job(number, name, args, timeout, route, key, mode, partition)
+            job = Job(number, name, args, timeout, route, key, mode, partition, trace=self.trace)
             streams = self.node.core.tools[name].spec.streams
             if streams and not key and not mode and n % 4:
                 job.follow = Follow(WINDOW, True)
@@ -570,6 +572,7 @@ class Node:
         """A worker has written STARTED and calls the tool."""
         record, name = worker.record, f"{work.session}-{work.id}"
         run = Run([name], work.tool, worker)
+        run.trace = work.trace
         run.repeatable = self.codes[record.code][work.tool].repeatable
         if record.identity in self.core.fleet.workers and not self.shut:
             entry = record.line.get(seq)

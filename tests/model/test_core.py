@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from tests.model.sim_spans import Kept, check_spans, spans_into
 from tests.model.sim_workers import SimProcess
 from tests.model.simulation import GROUPS, SCALED, Node, SimClient, grouped_tools
 from toolring.policy.groups import Group
@@ -294,6 +295,11 @@ def walk(seed: int, length: int = 150) -> None:
         (4, lambda: machine.wait(choice([0.001, 0.006, 0.02, 0.11] if patient < 0.7 else [0.02, 0.3, 0.6, 1.1, 2.2]))),
     ]
     weights = [weight for weight, _ in moves]
+    kept = Kept()
+    if seed % 3 == 0:
+        machine.node.core.spans = spans_into(kept, 0.3)
+        for client in machine.node.clients[:2]:
+            client.trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     try:
         machine.begin(dice.random() < 0.9, dice.random() < 0.7)
         for _, move in dice.choices(moves, weights, k=length):
@@ -303,6 +309,10 @@ def walk(seed: int, length: int = 150) -> None:
         machine.node.close()
         raise
     machine.teardown()
+    if (spans := machine.node.core.spans) is not None:
+        spans.close()
+        assert not spans.waiting
+        check_spans(kept.spans)
 
 
 @pytest.mark.parametrize("tens", range(WALKS // 10))

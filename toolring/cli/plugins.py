@@ -26,6 +26,7 @@ def run(options: argparse.Namespace) -> int:
             "cache_stores": sorted(registry.cache_stores),
             "balancers": sorted(registry.balancers),
             "metrics_sinks": sorted(registry.metrics_sinks),
+            "span_sinks": sorted(registry.span_sinks),
         }
         print(json.dumps({"plugins": found, **offers}))
         return 0
@@ -34,4 +35,5 @@ def run(options: argparse.Namespace) -> int:
     print(f"cache stores:     {', '.join(sorted(registry.cache_stores))}")
     print(f"balancers:        {', '.join(sorted(registry.balancers))}")
     print(f"metrics sinks:    {', '.join(sorted(registry.metrics_sinks))}")
+    print(f"span sinks:       {', '.join(sorted(registry.span_sinks))}")
     return 0

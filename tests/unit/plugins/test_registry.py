@@ -63,9 +63,11 @@ def test_toolring_brings_its_own_by_the_same_hooks() -> None:
         "toolring_cache_stores",
         "toolring_cache_strategies",
         "toolring_metrics_sinks",
+        "toolring_span_sinks",
     )
     assert registry.cache_strategies["lru"] is LRU
     assert set(registry.metrics_sinks) >= {"structlog"}
+    assert set(registry.span_sinks) >= {"otlp"}
 
 
 def test_a_named_module_is_loaded(write: Write) -> None:

@@ -100,7 +100,7 @@ def test_a_sink_that_breaks_as_it_closes_ends_all_the_same(exporter: Exporter, s
 
 
 def test_sinks_are_made_by_name() -> None:
-    made = exporters(("one",), {"one": Sink, "two": Sink}, lambda name, why: None)
+    made = exporters("metrics", ("one",), {"one": Sink, "two": Sink}, lambda name, why: None)
     assert [exporter.name for exporter in made] == ["one"]
     for exporter in made:
         exporter.close()
@@ -108,7 +108,7 @@ def test_sinks_are_made_by_name() -> None:
 
 def test_an_unknown_sink_is_refused_by_name() -> None:
     with pytest.raises(PluginError, match="no metrics sink 'three'; there is one, two"):
-        exporters(("three",), {"one": Sink, "two": Sink}, lambda name, why: None)
+        exporters("metrics", ("three",), {"one": Sink, "two": Sink}, lambda name, why: None)
 
 
 def test_a_sink_that_can_not_be_made_is_refused_by_name() -> None:
@@ -116,4 +116,4 @@ def test_a_sink_that_can_not_be_made_is_refused_by_name() -> None:
         raise RuntimeError("no socket")
 
     with pytest.raises(PluginError, match="'one' can't be made: RuntimeError: no socket"):
-        exporters(("one",), {"one": broken}, lambda name, why: None)
+        exporters("metrics", ("one",), {"one": broken}, lambda name, why: None)
