@@ -17,7 +17,7 @@ import msgspec
 
 from toolring.errors import ToolError
 from toolring.policy.series import Series, Tally
-from toolring.protocol import CACHED, ERROR, Answer
+from toolring.protocol import CACHED, ERROR, LAYER_SHIFT, Answer
 from toolring.supervisor.ledger import Entry
 
 if TYPE_CHECKING:
@@ -134,14 +134,14 @@ class Figures:
         tally = self._of(tool, now).at(now)
         tally.jobs += 1
         tally.operations += 1
-        tally.cached += 1
+        tally.hits[0] = tally.hits.get(0, 0) + 1
         tally.bytes_in += bytes_in
         tally.bytes_out += bytes_out
         tally.response.record(0)
 
-    def hit(self, tool: ServedTool, now: float) -> None:
+    def hit(self, tool: ServedTool, flags: int, now: float) -> None:
         """A plain answer came from a cache."""
-        self._of(tool, now).at(now).cached += 1
+        _hit(self._of(tool, now).at(now), flags)
 
     def ran(self, entry: Entry, worker: Worker, answer: Answer, now: float) -> None:
         """A worker has run something, for whomever, and however that came out."""
@@ -169,7 +169,7 @@ class Figures:
         if answer.status == ERROR:
             _failed(tally, answer)
         elif answer.flags & CACHED:
-            tally.cached += 1
+            _hit(tally, answer.flags)
 
     def retried(self, entry: Entry, now: float) -> None:
         self._of(entry.tool, now).at(now).retried += 1
@@ -239,6 +239,11 @@ class Figures:
         if found is None:
             found = self.workers[worker.slot.index] = Series(now)
         return found
+
+
+def _hit(tally: Tally, flags: int) -> None:
+    layer = flags >> LAYER_SHIFT
+    tally.hits[layer] = tally.hits.get(layer, 0) + 1
 
 
 def _failed(tally: Tally, answer: Answer) -> None:

@@ -68,7 +68,7 @@ class Returns:
                     if answer.flags & CACHED:
                         tool.hit(answer.flags)
                         if figures is not None and entry.session is not house:
-                            figures.hit(tool, now)
+                            figures.hit(tool, answer.flags, now)
                         if answer.flags & REFRESH:
                             answer.flags &= ~REFRESH
                             core.joining.renew(entry, worker, now)

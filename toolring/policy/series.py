@@ -33,8 +33,8 @@ class Tally:
     __slots__ = (
         "bytes_in",
         "bytes_out",
-        "cached",
         "errors",
+        "hits",
         "jobs",
         "operations",
         "overhead",
@@ -49,7 +49,8 @@ class Tally:
         """Final answers."""
         self.operations = 0
         """Calls that they consist of: several of a chunk."""
-        self.cached = 0
+        self.hits: dict[int, int] = {}
+        """Answers from a cache, by its layer: 0 the supervisor, 1 a worker's memory, then the stores."""
         self.retried = 0
         """Runs that failed and were followed by another."""
         self.bytes_in = 0
@@ -68,12 +69,13 @@ class Tally:
     def add(self, other: Tally) -> None:
         self.jobs += other.jobs
         self.operations += other.operations
-        self.cached += other.cached
         self.retried += other.retried
         self.bytes_in += other.bytes_in
         self.bytes_out += other.bytes_out
         for code, count in other.errors.items():
             self.errors[code] = self.errors.get(code, 0) + count
+        for layer, count in other.hits.items():
+            self.hits[layer] = self.hits.get(layer, 0) + count
         self.response.add(other.response)
         self.queue.add(other.queue)
         self.run.add(other.run)
@@ -82,6 +84,10 @@ class Tally:
     @property
     def failed(self) -> int:
         return sum(self.errors.values())
+
+    @property
+    def cached(self) -> int:
+        return sum(self.hits.values())
 
 
 class Series:

@@ -8,7 +8,7 @@ from msgspec import Raw
 from tests.model.simulation import LIMITS, Node, SimClient, grouped_tools, tool
 from tests.unit.supervisor.steps import ask, codes, finish, start
 from toolring.policy.series import Tally, Window
-from toolring.protocol import ERROR, KEEP, Answer
+from toolring.protocol import CACHED, ERROR, KEEP, Answer
 from toolring.supervisor.figures import FULL, OTHER, WAIT_SECONDS, Figures, Of
 
 OKAY = ("ok", 10, 0)
@@ -138,7 +138,7 @@ def test_there_is_an_end_to_the_names_and_it_is_told() -> None:
     figures = Figures(0.0, most=2)
     node = Node(served=grouped_tools())
     for served in node.core.tools.values():
-        figures.hit(served, 1.0)
+        figures.hit(served, CACHED, 1.0)
     assert len(figures.tools) == 3
     assert figures.passed_over == len(node.core.tools) - 2
     assert figures.tools[Of(OTHER, OTHER)].window(Window.START, 1.0)[0].cached == len(node.core.tools) - 2

@@ -1,0 +1,146 @@
+"""What the node's processes use of the machine: processor, memory, disk, descriptors; and its network interfaces.
+
+Read from /proc, one process at a time and each now and then, so that it holds nobody up. What a slot's workers have used
+adds up over all of them: no figure goes back when one is replaced.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple
+
+ROUND_SECONDS: Final = 2.0
+"""Each process is looked at so often."""
+_TICKS: Final = os.sysconf("SC_CLK_TCK")
+_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+
+
+class Used(NamedTuple):
+    """By one process, in its life."""
+
+    cpu_seconds: float = 0.0
+    read_bytes: int = 0
+    """From disk."""
+    written_bytes: int = 0
+    resident_bytes: int = 0
+    threads: int = 0
+    open_fds: int = 0
+
+
+class Traffic(NamedTuple):
+    """Over all network interfaces but loopback, since the machine or container started."""
+
+    received_bytes: int = 0
+    sent_bytes: int = 0
+
+
+class _Place:
+    """Who bears one name, one after the other."""
+
+    __slots__ = ("before", "last", "pid")
+
+    def __init__(self) -> None:
+        self.pid = 0
+        self.last = Used()
+        self.before = Used()
+        """What those used, in all, that are gone."""
+
+    def saw(self, pid: int, used: Used) -> None:
+        if pid != self.pid:
+            self.left()
+            self.pid = pid
+        self.last = used
+
+    def left(self) -> None:
+        counts = [one + other for one, other in zip(self.before[:3], self.last[:3], strict=True)]
+        self.before = Used(*counts)
+        self.last, self.pid = Used(), 0
+
+    @property
+    def used(self) -> Used:
+        """By all of them; of what comes and goes, what there is now."""
+        counts = [one + other for one, other in zip(self.before[:3], self.last[:3], strict=True)]
+        return Used(*counts, *self.last[3:])
+
+
+class Usage:
+    """Of a node's processes, each by its name: supervisor, zygote, or the number of a worker's slot."""
+
+    def __init__(self, read: Callable[[int], Used | None], traffic: Callable[[], Traffic]) -> None:
+        self._read = read
+        self._traffic = traffic
+        self._places: dict[str, _Place] = {}
+        self._left: list[tuple[str, int]] = []
+        self._next = 0.0
+        self.network = Traffic()
+
+    def look(self, processes: Callable[[], Mapping[str, int]], now: float) -> None:
+        """Look at the next process; when all have been seen, who there is now is asked anew. Cheap to call often."""
+        if not self._left:
+            if now < self._next:
+                return
+            self._next = now + ROUND_SECONDS
+            there = processes()
+            self._left = [(name, pid) for name, pid in there.items() if pid]
+            self._forget(there)
+            self.network = self._traffic()
+            return
+        name, pid = self._left.pop()
+        used = self._read(pid)
+        if used is not None:
+            self._places.setdefault(name, _Place()).saw(pid, used)
+
+    def figures(self) -> dict[str, Used]:
+        return {name: place.used for name, place in self._places.items()}
+
+    def _forget(self, there: Mapping[str, int]) -> None:
+        for name in self._places.keys() - there.keys():
+            del self._places[name]
+        for name, place in self._places.items():
+            if place.pid and place.pid != there[name]:
+                place.left()
+
+
+def used_by(pid: int) -> Used | None:
+    """What a process has used; None: it is gone, or there is no /proc."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            stat = file.read().rpartition(b")")[2].split()
+        read, written = _disk(pid)
+        cpu = (int(stat[11]) + int(stat[12])) / _TICKS
+        return Used(cpu, read, written, int(stat[21]) * _PAGE, int(stat[17]), _descriptors(pid))
+    except (OSError, IndexError, ValueError):
+        return None
+
+
+def _disk(pid: int) -> tuple[int, int]:
+    """Bytes read and written; nothing of a process whose user has changed, which only root may ask for."""
+    try:
+        with open(f"/proc/{pid}/io", "rb") as file:
+            lines = dict(line.split(b": ") for line in file.read().splitlines())
+        return int(lines[b"read_bytes"]), int(lines[b"write_bytes"])
+    except (OSError, KeyError, ValueError):
+        return 0, 0
+
+
+def _descriptors(pid: int) -> int:
+    try:
+        return len(os.listdir(f"/proc/{pid}/fd"))
+    except OSError:
+        return 0
+
+
+def traffic() -> Traffic:
+    """What has passed the network interfaces."""
+    received = sent = 0
+    try:
+        with open("/proc/net/dev", "rb") as file:
+            for line in file.read().splitlines()[2:]:
+                name, _, counts = line.partition(b":")
+                if name.strip() != b"lo":
+                    fields = counts.split()
+                    received, sent = received + int(fields[0]), sent + int(fields[8])
+    except (OSError, IndexError, ValueError):
+        return Traffic()
+    return Traffic(received, sent)
