@@ -12,6 +12,7 @@ from toolring.errors import InvalidArguments, ProtocolError, ToolringError, Unkn
 from toolring.policy.breaker import ORDERS
 from toolring.protocol import OK
 from toolring.supervisor.catalogue import ServedTool
+from toolring.supervisor.collector import Collector
 from toolring.supervisor.core import Core
 from toolring.supervisor.explain import explained
 from toolring.supervisor.fleet import Life, Slot, Worker
@@ -69,6 +70,8 @@ class Admin:
         self.loads: dict[bytes, dict[str, Any]] = {}
         """The latest figures of each worker, by identity."""
         self.exporters: list[Exporter] = []
+        self.collector: Collector | None = None
+        """None: metrics.figures is off."""
 
     def answer(self, what: str, params: dict[str, Any], now: float) -> dict[str, Any]:
         """Plain data, or an error's map."""

@@ -6,6 +6,7 @@ peer leaves in one message. The loop blocks in one place only, unless the zygote
 
 from __future__ import annotations
 
+import os
 import time
 from functools import partial
 from math import inf
@@ -32,6 +33,8 @@ from toolring.spec import ToolSpec
 from toolring.supervisor.admin import Admin
 from toolring.supervisor.clients import GONE_SECONDS_TCP, Clients
 from toolring.supervisor.core import Core
+from toolring.supervisor.desk import Desk
+from toolring.supervisor.errands import Errands
 from toolring.supervisor.fleet import IllegalChange, Slot, Worker
 from toolring.supervisor.ground import cores
 from toolring.supervisor.observer import Observer
@@ -39,7 +42,9 @@ from toolring.supervisor.placing import Send
 from toolring.supervisor.reloads import Stage
 from toolring.supervisor.sources import Sources
 from toolring.supervisor.spawner import Exited, Failed, Loaded, Started, end_now, signal_to
+from toolring.supervisor.usage import Usage
 from toolring.supervisor.watch import Watch, describe
+from toolring.supervisor.web import Web
 from toolring.supervisor.zygotes import Zygotes
 
 _encode = protocol.encode
@@ -85,6 +90,11 @@ class Loop:
         self.clients = Clients(core, watch.endings, admin, node, partial(self._post, self.front))
         self.back = _router(context, -1)
         self._wake_fd = wake_fd
+        self.errands = Errands(lambda why: observer.note("errand_failed", {"reason": why}))
+        self.web: Web | None = None
+        self.desk: Desk | None = None
+        """Both, if somebody may ask over HTTP."""
+        self.usage: Usage | None = None
         self._next_tick = 0.0
         self._mean_wait = 1.0
         self._cores = cores()
@@ -97,7 +107,7 @@ class Loop:
         sources: list[Any] = [(self.back, 1), (self.front, 1), (self._wake_fd, 1)]
         zygotes = dict(self.zygotes.fds())
         sources += [(fd, 1) for fd in zygotes]
-        ready = self._wait_for(sources, wait)
+        ready = zmq.zmq_poll(sources, 0) if self.errands else self._wait_for(sources, wait)
         now = time.monotonic()
         woken = False
         for source, _ in ready:
@@ -114,6 +124,11 @@ class Loop:
             self._tick(now)
         self._next_tick = min(self._next_tick, self.core.gathering.due(now))
         self.perform(now)
+        if woken and self.web is not None and self.desk is not None:
+            while self.web.asked:
+                self.desk.answer(self.web.asked.popleft(), now)
+        if self.errands:
+            self.errands.go_on()
         return woken
 
     def _wait_for(self, sources: list[Any], wait: int) -> list[tuple[Any, int]]:
@@ -181,6 +196,8 @@ class Loop:
             self.core.figures.fold_due(now)
         if self.core.spans is not None:
             self.core.spans.flush(now)
+        if self.usage is not None:
+            self.usage.look(self._processes, now)
         for kill in watch.kills:
             if kill.worker.pid:
                 signal_to(kill.worker.pid, kill.signal, kill.group)
@@ -195,6 +212,13 @@ class Loop:
         self.clients.probe(now)
         self.core.placing.dispatch(now)
         self._next_tick = now + wait
+
+    def _processes(self) -> dict[str, int]:
+        """Those whose use of the machine is counted: their pids, 0 where nobody is now."""
+        slots = {str(slot.index): slot.worker.pid if slot.worker is not None else 0 for slot in self.core.fleet.slots}
+        code = self.core.fleet.code
+        zygote = (self.zygotes[code].pid if code in self.zygotes else None) or 0
+        return {"supervisor": os.getpid(), "zygote": zygote, **slots}
 
     def _start(self, slot: Slot, code: int, now: float) -> bool:
         """Have a worker of that code started in a slot. False if there is no room for one, or nobody to start it."""

@@ -11,7 +11,8 @@ from typing import Any, Final
 
 import msgspec
 
-from toolring import logs
+from toolring import __version__, logs
+from toolring.address import host_and_port
 from toolring.lane import shared_calls
 from toolring.plugins.registry import load_plugins
 from toolring.plugins.specs import NodeEvent
@@ -19,7 +20,9 @@ from toolring.policy.restart import RestartBudget
 from toolring.spec import ToolSpec
 from toolring.stamps import Stamps
 from toolring.supervisor.admin import Admin
+from toolring.supervisor.collector import About, Collector
 from toolring.supervisor.core import Core, Limits
+from toolring.supervisor.desk import Desk
 from toolring.supervisor.endings import Endings, Grace
 from toolring.supervisor.figures import Figures
 from toolring.supervisor.fleet import Fleet
@@ -34,7 +37,9 @@ from toolring.supervisor.services import Services
 from toolring.supervisor.sources import Sources
 from toolring.supervisor.spans import Spans
 from toolring.supervisor.spawner import process_state, resident
+from toolring.supervisor.usage import Usage, traffic, used_by
 from toolring.supervisor.watch import Watch
+from toolring.supervisor.web import Web
 
 DESCRIPTORS: Final = 65_536
 GOODBYE_SECONDS: Final = 0.3
@@ -126,9 +131,20 @@ class Node:
                 lambda name, why: observer.note("sink_failed", {"sink": name, "reason": why}),
             )
             core.spans = Spans(traced, config.tracing.sample)
+        if core.figures is not None:
+            loop.usage = Usage(used_by, traffic)
+            layers = ("supervisor", "memory", *config.cache.layers)
+            known = About(__version__, time.time(), layers)
+            admin.collector = Collector(
+                known, core, core.figures, loop.usage, admin.loads, lambda: watch.renewals.count, sinks
+            )
         try:
             address = loop.bind(ground.address, ground.back)
             about["address"] = address
+            if config.metrics.listen:
+                loop.desk = Desk(core, admin.collector, loop.errands)
+                loop.web = Web(*host_and_port(config.metrics.listen), self._wake)
+                about["metrics"] = loop.web.url
             names = sorted(tool.name for tool in tools.values() if not tool.spec.internal)
             event = NodeEvent(address, sum(not slot.parked for slot in fleet.slots), tuple(names))
             self._until_ready(loop, core)
@@ -139,6 +155,8 @@ class Node:
             observer.node_stopping(event)
             self._drain(loop, core)
         finally:
+            if loop.web is not None:
+                loop.web.close()
             loop.close()
             for sink in sinks:
                 sink.close()
@@ -220,6 +238,13 @@ class Node:
             self._signals.append(signal.SIGHUP)
         else:
             loop.watch.reloads.ask("SIGHUP", time.monotonic())
+
+    def _wake(self) -> None:
+        """Make the loop turn. From any thread."""
+        try:
+            os.write(self._wake_write, b"\0")
+        except BlockingIOError:
+            pass  # it will
 
     def _drain_wake(self) -> None:
         try:

@@ -1,7 +1,7 @@
 """What the node's processes use of the machine: processor, memory, disk, descriptors; and its network interfaces.
 
-Read from /proc, one process at a time and each now and then, so that it holds nobody up. What a slot's workers have used
-adds up over all of them: no figure goes back when one is replaced.
+Read from /proc, one process at a time and each now and then, so that it holds nobody up. What a slot's workers have
+used adds up over all of them: no figure goes back when one is replaced.
 """
 
 from __future__ import annotations
@@ -53,15 +53,22 @@ class _Place:
         self.last = used
 
     def left(self) -> None:
-        counts = [one + other for one, other in zip(self.before[:3], self.last[:3], strict=True)]
-        self.before = Used(*counts)
+        self.before = self._added(Used())
         self.last, self.pid = Used(), 0
 
     @property
     def used(self) -> Used:
         """By all of them; of what comes and goes, what there is now."""
-        counts = [one + other for one, other in zip(self.before[:3], self.last[:3], strict=True)]
-        return Used(*counts, *self.last[3:])
+        return self._added(self.last)
+
+    def _added(self, now: Used) -> Used:
+        """What all have used; of what comes and goes, what that one says."""
+        before, last = self.before, self.last
+        return now._replace(
+            cpu_seconds=before.cpu_seconds + last.cpu_seconds,
+            read_bytes=before.read_bytes + last.read_bytes,
+            written_bytes=before.written_bytes + last.written_bytes,
+        )
 
 
 class Usage:

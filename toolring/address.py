@@ -38,6 +38,16 @@ def private(directory: Path) -> Path:
     return directory
 
 
+def host_and_port(text: str) -> tuple[str, int]:
+    """The parts of HOST:PORT; a host that holds colons stands in brackets. Raises AddressError."""
+    host, _, port = text.rpartition(":")
+    name = host.removeprefix("[").removesuffix("]")
+    plain = host == name and ":" not in host
+    if not name or not (plain or host == f"[{name}]") or not (port.isascii() and port.isdigit() and int(port) < 65536):
+        raise AddressError(f"{text!r} is not HOST:PORT; use 127.0.0.1:9464 (port 0 for any free one)")
+    return name, int(port)
+
+
 def check(address: str, *, any_port: bool = True) -> str:
     """The address, if it may be used. Raises AddressError for anything but ipc and loopback TCP.
 

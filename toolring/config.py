@@ -16,7 +16,8 @@ from typing import Any, Final, cast
 import msgspec
 
 from toolring import logs
-from toolring.errors import ConfigError
+from toolring.address import host_and_port
+from toolring.errors import AddressError, ConfigError
 from toolring.policy.memory import MemoryPolicy
 from toolring.policy.service import MOST_ENDPOINTS, NAME, ServicePolicy
 from toolring.process import ProcessLimits
@@ -238,6 +239,8 @@ class Plugins(Section, frozen=True):
 class Metrics(Section, frozen=True):
     figures: bool = True
     """Count what docs/metrics.md lists."""
+    listen: str = ""
+    """HOST:PORT where /metrics, /healthz and /readyz are served over HTTP; empty: nowhere."""
     sinks: tuple[str, ...] = ()
     interval: float = 10.0
 
@@ -532,6 +535,11 @@ def _check(config: Config, sources: Mapping[str, str]) -> None:
             bad = f"must be one of {', '.join(choices)}"
         if bad:
             raise ConfigError(f"{sources[name]}: {name} = {value!r} {bad}", key=name)
+    if config.metrics.listen:
+        try:
+            host_and_port(config.metrics.listen)
+        except AddressError as error:
+            raise ConfigError(f"{sources['metrics.listen']}: metrics.listen: {error}", key="metrics.listen") from None
     for group, section in config.groups.items():
         if wrong := section.process.wrong():
             key = f"groups.{group}.{wrong.split()[0].rstrip(':')}"

@@ -20,6 +20,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bind", metavar="ADDRESS", help="ipc:///path.sock or tcp://127.0.0.1:PORT")
     parser.add_argument("--workers", metavar="N", type=int, help="processes of each group (default: one for each core)")
     parser.add_argument("--watch", action="store_true", help="load the tools anew when one of their files changes")
+    parser.add_argument("--metrics", metavar="HOST:PORT", help="serve /metrics, /healthz and /readyz there")
     parser.add_argument("--log-level", choices=logs.LEVELS)
     parser.add_argument("--log-format", choices=logs.FORMATS)
     add_config(parser)
@@ -33,6 +34,7 @@ def run(options: argparse.Namespace) -> int:
             "node.workers": options.workers,
             "node.tools": tuple(options.targets) or None,
             "node.watch": options.watch or None,
+            "metrics.listen": options.metrics,
             "log.level": options.log_level,
             "log.format": options.log_format,
         },

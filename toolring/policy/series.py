@@ -127,6 +127,11 @@ class Series:
         while self._coarse and self._coarse[0][0] <= slice_ // _PER_COARSE - _COARSE:
             self._coarse.popleft()
 
+    @property
+    def since_start(self) -> tuple[Tally, Tally]:
+        """What together is all since the start; only until it is written to again."""
+        return self._total, self._fresh
+
     def parts(self, window: Window, now: float) -> tuple[list[Tally], float]:
         """The tallies that together are what a window holds, and the seconds that it spans."""
         slice_ = int(now // SLICE_SECONDS)

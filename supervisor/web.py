@@ -1,0 +1,246 @@
+"""A small HTTP server for what monitors a node: ``/metrics``, ``/healthz``, ``/readyz``. GET and HEAD, nothing else.
+
+One thread with non-blocking sockets; connections, requests and times are bounded. It knows no figures: it asks the
+supervisor's loop, which answers between its turns, so nothing that anybody does here can hold up a job.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from http import HTTPStatus
+from typing import Any, Final, NamedTuple
+
+from toolring.errors import AddressError
+
+MOST_CONNECTIONS: Final = 32
+MOST_REQUEST: Final = 8 << 10
+ARRIVE_SECONDS: Final = 5.0
+"""What a request may take to arrive,"""
+ANSWER_SECONDS: Final = 10.0
+"""the loop to answer it,"""
+LEAVE_SECONDS: Final = 30.0
+"""and its client to take the answer."""
+PATHS: Final = ("/metrics", "/healthz", "/readyz")
+_TEXT: Final = "text/plain; charset=utf-8"
+
+
+class Reply(NamedTuple):
+    status: int
+    content_type: str
+    body: Sequence[str]
+
+
+class Asked(NamedTuple):
+    """A request, for the loop; ``reply`` may be called from any thread, once."""
+
+    path: str
+    accept: str
+    reply: Callable[[Reply], None]
+
+
+class Web:
+    """Listens from the start; ``wake`` makes the loop look into ``asked``, also from a thread."""
+
+    def __init__(self, host: str, port: int, wake: Callable[[], None], clock: Callable[[], float] = time.monotonic):
+        """Raises AddressError if it can't listen there."""
+        self.asked: deque[Asked] = deque()
+        self._wake = wake
+        self._clock = clock
+        self._socket = _listening(host, port)
+        port = int(self._socket.getsockname()[1])
+        self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        self._selector = selectors.DefaultSelector()
+        self._bell_read, self._bell_write = os.pipe()
+        os.set_blocking(self._bell_read, False)
+        os.set_blocking(self._bell_write, False)
+        self._replies: deque[tuple[_Connection, Reply]] = deque()
+        self._connections: set[_Connection] = set()
+        self._closing = False
+        self._selector.register(self._socket, selectors.EVENT_READ, self._accept)
+        self._selector.register(self._bell_read, selectors.EVENT_READ, self._answer)
+        self._thread = threading.Thread(target=self._run, name="metrics", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._closing = True
+        self._ring()
+        self._thread.join(1.0)
+
+    # ---- its thread
+
+    def _run(self) -> None:
+        try:
+            while not self._closing:
+                for key, _ in self._selector.select(1.0 if self._connections else None):
+                    key.data()
+                self._see_off()
+        finally:
+            for connection in list(self._connections):
+                self._drop(connection)
+            self._selector.close()
+            self._socket.close()
+            os.close(self._bell_read)
+            os.close(self._bell_write)
+
+    def _ring(self) -> None:
+        try:
+            os.write(self._bell_write, b"\0")
+        except OSError:
+            pass  # it rings already, or is gone
+
+    def _accept(self) -> None:
+        try:
+            client, _ = self._socket.accept()
+        except OSError:
+            return  # it has left again, or there are no descriptors left
+        if len(self._connections) >= MOST_CONNECTIONS:
+            client.close()
+            return
+        client.setblocking(False)
+        connection = _Connection(client, self._clock() + ARRIVE_SECONDS)
+        self._connections.add(connection)
+        self._selector.register(client, selectors.EVENT_READ, lambda: self._read(connection))
+
+    def _read(self, connection: _Connection) -> None:
+        try:
+            data = connection.socket.recv(MOST_REQUEST)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._drop(connection)
+            return
+        connection.request += data
+        end = connection.request.find(b"\r\n\r\n")
+        if end < 0 and len(connection.request) <= MOST_REQUEST:
+            return
+        self._selector.unregister(connection.socket)
+        if end < 0 or end > MOST_REQUEST:
+            self._send(connection, Reply(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, _TEXT, ["too large\n"]))
+            return
+        self._ask(connection, bytes(connection.request[:end]))
+
+    def _ask(self, connection: _Connection, head: bytes) -> None:
+        first, *lines = head.decode("latin-1").split("\r\n")
+        words = first.split(" ")
+        if len(words) != 3 or not words[2].startswith("HTTP/1."):
+            self._send(connection, Reply(HTTPStatus.BAD_REQUEST, _TEXT, ["not HTTP/1.1\n"]))
+            return
+        method, path = words[0], words[1].partition("?")[0]
+        connection.body = method != "HEAD"
+        if path not in PATHS:
+            self._send(connection, Reply(HTTPStatus.NOT_FOUND, _TEXT, [f"there is {', '.join(PATHS)}\n"]))
+        elif method not in ("GET", "HEAD"):
+            self._send(connection, Reply(HTTPStatus.METHOD_NOT_ALLOWED, _TEXT, ["GET or HEAD\n"]))
+        else:
+            connection.until = self._clock() + ANSWER_SECONDS
+            connection.asks = True
+            self.asked.append(Asked(path, _header(lines, "accept"), lambda reply: self._take(connection, reply)))
+            self._wake()
+
+    def _take(self, connection: _Connection, reply: Reply) -> None:
+        """From the loop's thread."""
+        self._replies.append((connection, reply))
+        self._ring()
+
+    def _answer(self) -> None:
+        try:
+            os.read(self._bell_read, 512)
+        except BlockingIOError:
+            pass
+        while self._replies:
+            connection, reply = self._replies.popleft()
+            if connection.asks and connection in self._connections:
+                self._send(connection, reply)
+
+    def _send(self, connection: _Connection, reply: Reply) -> None:
+        connection.asks = False
+        connection.until = self._clock() + LEAVE_SECONDS
+        parts = [part.encode() for part in reply.body]
+        status = HTTPStatus(reply.status)
+        allow = "Allow: GET, HEAD\r\n" if status is HTTPStatus.METHOD_NOT_ALLOWED else ""
+        head = (
+            f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: {reply.content_type}\r\n{allow}"
+            f"Content-Length: {sum(map(len, parts))}\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n"
+        )
+        connection.out = deque(memoryview(part) for part in [head.encode(), *(parts if connection.body else [])])
+        self._selector.register(connection.socket, selectors.EVENT_WRITE, lambda: self._write(connection))
+
+    def _write(self, connection: _Connection) -> None:
+        out = connection.out
+        try:
+            while out:
+                sent = connection.socket.send(out[0])
+                if sent < len(out[0]):
+                    out[0] = out[0][sent:]
+                    return
+                out.popleft()
+            connection.socket.shutdown(socket.SHUT_WR)
+        except BlockingIOError:
+            return
+        except OSError:
+            pass  # the client has left
+        self._drop(connection)
+
+    def _see_off(self) -> None:
+        """Those whose time is over."""
+        now = self._clock()
+        for connection in [one for one in self._connections if now >= one.until]:
+            if connection.asks:
+                text = f"the node has not answered within {ANSWER_SECONDS:g} s\n"
+                self._send(connection, Reply(HTTPStatus.SERVICE_UNAVAILABLE, _TEXT, [text]))
+            else:
+                self._drop(connection)
+
+    def _drop(self, connection: _Connection) -> None:
+        self._connections.discard(connection)
+        try:
+            self._selector.unregister(connection.socket)
+        except (KeyError, ValueError):
+            pass  # it was waiting for the loop
+        connection.socket.close()
+
+
+class _Connection:
+    """One client's, for one request."""
+
+    __slots__ = ("asks", "body", "out", "request", "socket", "until")
+
+    def __init__(self, client: socket.socket, until: float) -> None:
+        self.socket = client
+        self.until = until
+        """It is closed then, whatever it is at."""
+        self.request = bytearray()
+        self.asks = False
+        """The loop is to answer it."""
+        self.body = True
+        self.out: deque[memoryview] = deque()
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listens = socket.socket(family, kind, protocol)
+        try:
+            listens.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listens.bind(address)
+            listens.listen(MOST_CONNECTIONS)
+            listens.setblocking(False)
+        except OSError:
+            listens.close()
+            raise
+    except OSError as error:
+        raise AddressError(f"metrics.listen: can't listen on {host}:{port}: {error.strerror}") from None
+    return listens
+
+
+def _header(lines: Sequence[str], name: str) -> str:
+    found: list[Any] = [line.partition(":") for line in lines]
+    return ",".join(value.strip() for key, _, value in found if key.strip().lower() == name)

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_open
+from prometheus_client.parser import text_string_to_metric_families as parse_plain
+
+from tests.model.simulation import Node
+from tests.unit.supervisor.steps import ask, finish
+from toolring.policy.histogram import Histogram
+from toolring.supervisor.collector import About, Collector, Sample
+from toolring.supervisor.exposition import BOUNDS, page
+from toolring.supervisor.families import BY_NAME, FAMILIES, Family, Kind
+from toolring.supervisor.usage import Traffic, Usage, Used
+
+LOADS = {
+    b"0.1": {
+        "cache": {"s3fifo": {"entries": 3, "bytes": 100, "evictions": 2}},
+        "stores": {"sqlite": {"entries": 7, "bytes": 900}},
+        "resources": {
+            "db": {"active": 1, "idle": 2, "waiting": 0, "created": 3, "create_errors": 0, "timeouts": 1},
+        },
+    }
+}
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    node = Node()
+    for worker in node.workers.values():
+        worker.step()
+    client = node.clients[0]
+    ask(client, "read", "write", "read")
+    finish(node)
+    ask(client, "write", *["push"] * 20)
+    finish(node, "error")
+    assert node.core.figures is not None
+    node.core.figures.exited(node.core.fleet.ready[0], "killed by SIGSEGV")
+    usage = Usage(lambda pid: Used(1.5, 1, 2, 3, 4, 5), lambda: Traffic(6, 7))
+    for _ in range(3):
+        usage.look(lambda: {"supervisor": 1, "0": 2}, 10.0)
+    about = About("0.1.0", 1.0, ("supervisor", "memory", "sqlite"))
+    node.core.figures.fold_all()
+    made = Collector(about, node.core, node.core.figures, usage, dict(LOADS), lambda: 3, ())
+    yield made
+    node.close()
+
+
+def plain(collector: Collector) -> str:
+    return "".join(page(collector.families(1000.0), False))
+
+
+def test_both_formats_are_read_by_others_and_hold_the_same(collector: Collector) -> None:
+    found = [
+        {(one.name, *sorted(one.labels.items())): one.value for family in families for one in family.samples}
+        for families in (
+            parse_plain(plain(collector)),
+            parse_open("".join(page(collector.families(1000.0), True))),
+        )
+    ]
+    assert found[0] == found[1]
+    assert found[0]["toolring_jobs_total", ("group", "default"), ("tool", "read")] == 2
+    assert found[0]["toolring_pool_created_total", ("pool", "db")] == 3
+    assert found[0]["toolring_process_cpu_seconds_total", ("process", "0")] == 1.5
+
+
+def test_no_series_is_there_twice_and_every_family_is_in_the_list(collector: Collector) -> None:
+    families = list(parse_plain(plain(collector)))
+    series = [(one.name, *sorted(one.labels.items())) for family in families for one in family.samples]
+    assert len(series) == len(set(series))
+    assert [family.name for family in families] == [family.name for family in FAMILIES]
+    for family in families:
+        listed = BY_NAME[family.name]
+        assert (family.type, family.documentation) == (listed.kind, listed.help)
+        for one in family.samples:
+            assert set(one.labels) - {"le"} == set(listed.labels)
+
+
+def test_a_histogram_is_cumulative_and_agrees_with_its_count(collector: Collector) -> None:
+    for family in parse_plain(plain(collector)):
+        if family.type != "histogram":
+            continue
+        by: dict[tuple[tuple[str, str], ...], list[float]] = {}
+        counts: dict[tuple[tuple[str, str], ...], float] = {}
+        for one in family.samples:
+            labels = tuple(sorted((key, value) for key, value in one.labels.items() if key != "le"))
+            if one.name.endswith("_bucket"):
+                by.setdefault(labels, []).append(one.value)
+            elif one.name.endswith("_count"):
+                counts[labels] = one.value
+        assert counts
+        for labels, buckets in by.items():
+            assert buckets == sorted(buckets)
+            assert buckets[-1] == counts[labels]
+            assert len(buckets) == len(BOUNDS) + 1
+
+
+@given(st.lists(st.integers(0, 10**9)))
+def test_coarse_buckets_hold_what_lies_below_their_bounds(micros: list[int]) -> None:
+    made = Histogram()
+    made.record_all(micros)
+    family = Family("x_seconds", Kind.HISTOGRAM, (), "X.")
+    (found,) = parse_plain("".join(page([(family, [Sample((), (made,))])], False)))
+    for one in found.samples:
+        if one.name.endswith("_bucket") and one.labels["le"] != "+Inf":
+            bound = float(one.labels["le"]) * 1e6
+            assert sum(micro <= bound * 0.984 - 1 for micro in micros) <= one.value
+            assert one.value <= sum(micro <= bound for micro in micros)
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_any_label_is_read_as_it_was_written(value: str) -> None:
+    family = Family("x", Kind.GAUGE, ("name",), "X.")
+    text = "".join(page([(family, [Sample((value,), 1)])], True))
+    if "\r" in value or any(line != value for line in value.splitlines() or [value]):
+        return  # their parser splits lines at more than newlines
+    (found,) = parse_open(text)
+    assert found.samples[0].labels == {"name": value}
+
+
+def test_counts_of_workers_never_go_back(collector: Collector) -> None:
+    def created() -> float:
+        return next(
+            one.value
+            for family in parse_plain(plain(collector))
+            for one in family.samples
+            if one.name == "toolring_pool_created_total"
+        )
+
+    loads = collector._loads
+    assert isinstance(loads, dict)
+    assert created() == 3
+    pool = LOADS[b"0.1"]["resources"]["db"]
+    loads.clear()
+    assert created() == 3
+    loads[b"0.2"] = {"resources": {"db": {**pool, "created": 1}}}
+    assert created() == 4
+    assert created() == 4
