@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from heapq import nsmallest
 from typing import Any, Final
 
 from toolring.config import Loaded
-from toolring.errors import InvalidArguments, ProtocolError, ToolringError, UnknownJob
+from toolring.errors import ConfigError, InvalidArguments, ProtocolError, ToolringError, UnknownJob
 from toolring.policy.breaker import ORDERS
 from toolring.protocol import OK
 from toolring.supervisor.catalogue import ServedTool
@@ -21,6 +21,7 @@ from toolring.supervisor.memory import Memory
 from toolring.supervisor.metrics import Exporter
 from toolring.supervisor.refusals import unknown_tool
 from toolring.supervisor.services import Services
+from toolring.supervisor.summary import MOST_TOOLS, WINDOWS, in_window
 from toolring.supervisor.waiting import place, summary
 from toolring.supervisor.watch import Watch
 
@@ -37,6 +38,7 @@ QUESTIONS: Final = (
     "reload",
     "reloads",
     "memory",
+    "metrics",
     "collect",
     "trace",
     "breakers",
@@ -72,6 +74,10 @@ class Admin:
         self.exporters: list[Exporter] = []
         self.collector: Collector | None = None
         """None: metrics.figures is off."""
+
+    def lengthy(self, what: str, params: dict[str, Any], now: float) -> Generator[None, None, dict[str, Any]] | None:
+        """The steps to an answer that takes longer than a turn of the loop may; None: ``answer`` gives it at once."""
+        return self._metrics(params, now) if what == "metrics" else None
 
     def answer(self, what: str, params: dict[str, Any], now: float) -> dict[str, Any]:
         """Plain data, or an error's map."""
@@ -261,6 +267,25 @@ class Admin:
         for worker in chosen:
             self._watch.renewals.ask(worker, "asked for by an operator")
         return {"workers": [{"worker": worker.slot.index, "pid": worker.pid} for worker in chosen]}
+
+    def _metrics(self, params: dict[str, Any], now: float) -> Generator[None, None, dict[str, Any]]:
+        try:
+            return (yield from self._window(params, now))
+        except ToolringError as error:
+            return {"error": error.to_wire()}
+
+    def _window(self, params: dict[str, Any], now: float) -> Generator[None, None, dict[str, Any]]:
+        """The figures of a window, of all tools or of one."""
+        name, most, tool = params.get("window", "5m"), params.get("most", MOST_TOOLS), params.get("tool")
+        if self.collector is None:
+            raise ConfigError("this node counts nothing: its metrics.figures is false", key="metrics.figures")
+        if name not in WINDOWS:
+            raise InvalidArguments(f"window={name!r:.100}: there is {', '.join(WINDOWS)}", argument="window")
+        if type(most) is not int or most < 1:
+            raise InvalidArguments(f"most={most!r:.100} is not a number of tools, from 1 on", argument="most")
+        if tool is not None and not any(key.tool == tool for key in self.collector.figures.tools):
+            self._tool(str(tool))
+        return (yield from in_window(self.collector, WINDOWS[name], most, now, None if tool is None else str(tool)))
 
     def _memories(self) -> dict[str, Any]:
         """What each worker last told of its memory, by its slot's number."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, Final
 
 from msgspec import Raw
@@ -34,6 +34,7 @@ from toolring.spec import ToolSpec
 from toolring.supervisor.admin import Admin
 from toolring.supervisor.core import Core
 from toolring.supervisor.endings import Endings
+from toolring.supervisor.errands import Errands
 from toolring.supervisor.ledger import Session
 
 _encode = protocol.encode
@@ -58,11 +59,18 @@ class Clients:
     """
 
     def __init__(
-        self, core: Core, endings: Endings, admin: Admin, node: str, post: Callable[[bytes, bytes, Any], bool]
+        self,
+        core: Core,
+        endings: Endings,
+        admin: Admin,
+        errands: Errands,
+        node: str,
+        post: Callable[[bytes, bytes, Any], bool],
     ) -> None:
         self._core = core
         self._endings = endings
         self._admin = admin
+        self._errands = errands
         self._node = node
         self._post = post
         self._routes: dict[bytes, Session] = {}
@@ -111,14 +119,23 @@ class Clients:
             self._core.streams.more(session, message.id, message.granted)
         elif isinstance(message, Ask):
             self.deliver(session)  # what is counted has been told
-            told = Told(message.request, self._admin.answer(message.what, message.params, now))
-            self._reply(session, _encode(told))
+            steps = self._admin.lengthy(message.what, message.params, now)
+            if steps is not None:
+                self._errands.add(self._told(session, message.request, steps))
+            else:
+                told = Told(message.request, self._admin.answer(message.what, message.params, now))
+                self._reply(session, _encode(told))
         elif isinstance(message, Hello):
             self._welcome(route, message, now)
         elif isinstance(message, Bye):
             self._forget(session, now, "it said goodbye")
         elif isinstance(message, Ping):
             self._reply(session, _encode(Pong(message.token)))
+
+    def _told(self, session: Session, request: int, steps: Generator[None, None, dict[str, Any]]) -> Iterator[None]:
+        found = yield from steps
+        if self._core.sessions.get(session.token) is session:
+            self._reply(session, _encode(Told(request, found)))
 
     def _welcome(self, route: bytes, hello: Hello, now: float) -> None:
         if hello.version != protocol.VERSION:

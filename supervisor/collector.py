@@ -69,7 +69,7 @@ class Collector:
         self._about = about
         self._core = core
         self.figures = figures
-        self._usage = usage
+        self.usage = usage
         self._loads = loads
         self._renewals = renewals
         self._exporters = exporters
@@ -201,7 +201,7 @@ class Collector:
     # ---- the machine
 
     def _of_machine(self) -> Iterator[Samples]:
-        processes, network = self._usage.figures(), self._usage.network
+        processes, network = self.usage.figures(), self.usage.network
         for field in Used._fields:
             yield _family(f"process_{field}"), [Sample((name,), getattr(one, field)) for name, one in processes.items()]
         for field, count in network._asdict().items():

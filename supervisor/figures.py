@@ -110,6 +110,8 @@ class Figures:
         """Ends of workers: by what each was doing (starting, ready, retiring, ending), and how its process ended."""
         self.passed_over = 0
         """Series that the cap left out."""
+        self._began = now
+        """Rates of a name that came later are of the same time as the others'."""
         self.now = now
         """When the core was last looked at."""
         self._most = most
@@ -131,7 +133,7 @@ class Figures:
 
     def held(self, tool: ServedTool, bytes_in: int, bytes_out: int, now: float) -> None:
         """The supervisor itself held the result."""
-        tally = self._of(tool, now).at(now)
+        tally = self._of(tool).at(now)
         tally.jobs += 1
         tally.operations += 1
         tally.hits[0] = tally.hits.get(0, 0) + 1
@@ -141,12 +143,12 @@ class Figures:
 
     def hit(self, tool: ServedTool, flags: int, now: float) -> None:
         """A plain answer came from a cache."""
-        _hit(self._of(tool, now).at(now), flags)
+        _hit(self._of(tool).at(now), flags)
 
     def ran(self, entry: Entry, worker: Worker, answer: Answer, now: float) -> None:
         """A worker has run something, for whomever, and however that came out."""
         queue, away = int((entry.sent - entry.accepted) * 1e6), int((now - entry.sent) * 1e6)
-        for series in (self._of(entry.tool, now), self._by(worker, now)):
+        for series in (self._of(entry.tool), self._by(worker)):
             tally = series.at(now)
             tally.queue.record(queue)
             tally.run.record(answer.run_us)
@@ -160,7 +162,7 @@ class Figures:
 
     def ended(self, entry: Entry, answer: Answer, now: float) -> None:
         """A caller has its final answer, other than from the worker that ran just this job for it."""
-        tally = self._of(entry.tool, now).at(now)
+        tally = self._of(entry.tool).at(now)
         tally.jobs += 1
         tally.operations += entry.chunk or 1
         tally.bytes_in += len(entry.args)
@@ -172,7 +174,7 @@ class Figures:
             _hit(tally, answer.flags)
 
     def retried(self, entry: Entry, now: float) -> None:
-        self._of(entry.tool, now).at(now).retried += 1
+        self._of(entry.tool).at(now).retried += 1
 
     def refused(self, code: str) -> None:
         tally = self.door.at(self.now)
@@ -217,12 +219,12 @@ class Figures:
         worker, tool = key
         heap = self._heaps.pop(key)
         tally = heap.tally()
-        self._of(tool, heap.until).at(heap.until).add(tally)
-        self._by(worker, heap.until).at(heap.until).add(tally)
+        self._of(tool).at(heap.until).add(tally)
+        self._by(worker).at(heap.until).add(tally)
 
     # ---- of whom
 
-    def _of(self, tool: ServedTool, now: float) -> Series:
+    def _of(self, tool: ServedTool) -> Series:
         key = Of(tool.name, tool.group.name)
         found = self.tools.get(key)
         if found is None:
@@ -231,13 +233,13 @@ class Figures:
                 key = Of(OTHER, OTHER)
             found = self.tools.get(key)
             if found is None:
-                found = self.tools[key] = Series(now)
+                found = self.tools[key] = Series(self._began)
         return found
 
-    def _by(self, worker: Worker, now: float) -> Series:
+    def _by(self, worker: Worker) -> Series:
         found = self.workers.get(worker.slot.index)
         if found is None:
-            found = self.workers[worker.slot.index] = Series(now)
+            found = self.workers[worker.slot.index] = Series(self._began)
         return found
 
 

@@ -87,10 +87,10 @@ class Loop:
         self.admin = admin
         self.observer = observer
         self.front = _router(context, core.limits.max_body)
-        self.clients = Clients(core, watch.endings, admin, node, partial(self._post, self.front))
+        self.errands = Errands(lambda why: observer.note("errand_failed", {"reason": why}))
+        self.clients = Clients(core, watch.endings, admin, self.errands, node, partial(self._post, self.front))
         self.back = _router(context, -1)
         self._wake_fd = wake_fd
-        self.errands = Errands(lambda why: observer.note("errand_failed", {"reason": why}))
         self.web: Web | None = None
         self.desk: Desk | None = None
         """Both, if somebody may ask over HTTP."""

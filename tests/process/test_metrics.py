@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import socket
 import urllib.error
@@ -202,11 +203,36 @@ def test_no_counter_goes_back_when_workers_die_and_tools_come_and_go() -> None:
     assert exits["toolring_worker_exits_total", "exited with status 3", "ready"] == 1
 
 
+def test_the_command_shows_times_and_errors(shared: Node) -> None:
+    with shared.client() as client:
+        client.call("square", {"x": 2})
+        failure(lambda: client.call("fail", {"message": "no"}))
+        told = client.metrics("1m", tool="square")
+    assert told["tools"]["square"]["response"]["count"] >= 1
+    shown = run_cli("metrics", "--window", "start", address=shared.address)
+    assert shown.returncode == 0, shown.stderr
+    assert re.search(r"^square +\d+ ", shown.stdout, re.M)
+    assert re.search(r"^fail +TOOL_ERROR +\d+$", shown.stdout, re.M)
+    as_json = json.loads(run_cli("metrics", "square", "--json", address=shared.address).stdout)
+    assert list(as_json["tools"]) == ["square"]
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [(("nothing",), "no tool 'nothing'"), (("--most", "0"), "most=0 is not a number"), (("--window", "1h"), "1h")],
+)
+def test_a_question_that_makes_no_sense_is_refused(shared: Node, words: tuple[str, ...], why: str) -> None:
+    done = run_cli("metrics", *words, address=shared.address)
+    assert done.returncode == 2
+    assert why in done.stderr
+
+
 def test_without_figures_the_page_says_so() -> None:
     with running(TOOLRING_METRICS_FIGURES="false", TOOLRING_METRICS_LISTEN=ANY) as node:
         status, _, text = fetch(url(node))
         assert (status, text) == (404, "metrics.figures is off\n")
         assert fetch(url(node, "/readyz"))[0] == 200
+        assert "metrics.figures is false" in run_cli("metrics", address=node.address).stderr
 
 
 def test_where_it_listens_is_told_by_status() -> None:

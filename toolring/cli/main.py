@@ -28,6 +28,7 @@ COMMANDS = {
     "reload": "load the tools' code anew, without losing a call",
     "breaker": "show the circuits of tools and services' endpoints; open or close one",
     "status": "show a node's workers, jobs and tools",
+    "metrics": "show the figures of the last minutes: times, rates, errors",
     "cache": "show what the caches did; clear or invalidate results",
     "plugins": "list the plugins that would be loaded, and from where",
     "config": "print the effective configuration and where each value came from",
@@ -35,7 +36,14 @@ COMMANDS = {
     "demo": "start a node, run jobs, kill workers, show what happens",
 }
 
-_LAST = {"call": "arguments", "map": "file", "serve": "targets", "doctor": "targets", "jobs": "tool"}
+_LAST = {
+    "call": "arguments",
+    "map": "file",
+    "serve": "targets",
+    "doctor": "targets",
+    "jobs": "tool",
+    "metrics": "tool",
+}
 """The argument that takes what is left over."""
 
 EPILOG = """\
@@ -100,9 +108,7 @@ def _run(words: list[str]) -> int:
 
 def _room_for(rest: list[str], options: argparse.Namespace) -> bool:
     """Words on both sides of an option: argparse leaves the later ones over. False if the command takes no more."""
-    name = {"call": "arguments", "map": "file", "serve": "targets", "doctor": "targets", "jobs": "tool"}.get(
-        options.command or "", ""
-    )
+    name = _LAST.get(options.command or "", "")
     given = getattr(options, name, None)
     if isinstance(given, list):
         given.extend(rest)

@@ -399,6 +399,10 @@ class AsyncClient:
         """What becomes of reloads; see ``Client.reloads``."""
         return await self._ask("reloads", {"number": number})
 
+    async def metrics(self, window: str = "5m", *, tool: str | None = None, most: int = 100) -> dict[str, Any]:
+        """The figures of a window; see ``Client.metrics``."""
+        return await self._ask("metrics", {"window": window, "tool": tool, "most": most})
+
     async def memory(self) -> dict[str, Any]:
         """The memory of a node's processes; see ``Client.memory``."""
         return await self._ask("memory", {})

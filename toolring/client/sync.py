@@ -333,6 +333,12 @@ class Client:
         ``changed`` and ``removed``), ``seconds``, or the ``error`` that it failed with. None: there is none yet."""
         return self._ask("reloads", {"number": number})
 
+    def metrics(self, window: str = "5m", *, tool: str | None = None, most: int = 100) -> dict[str, Any]:
+        """The figures of the last minute (``1m``), five (``5m``) or since the ``start``: in ``total``, of the ``most``
+        busiest ``tools`` or of one, of ``groups`` and ``workers``. Counts, rates, and times with their mean, p50, p95
+        and p99 in seconds: response, queue, run, overhead."""
+        return self._ask("metrics", {"window": window, "tool": tool, "most": most})
+
     def memory(self) -> dict[str, Any]:
         """The memory of a node's processes: ``history``, seconds ago and bytes, by the worker's number or
         ``supervisor``; ``workers``, what each last told of its own."""

@@ -21,6 +21,7 @@ from toolring.policy.memory import MemoryPolicy
 from toolring.protocol import CALL, INLINE, KEEP, Bye, Hello, Ping, Pong, Probe, Refused, Submit
 from toolring.supervisor.admin import Admin
 from toolring.supervisor.clients import GONE_SECONDS, OUTBOX_BYTES, PROBE_SECONDS, Clients
+from toolring.supervisor.errands import Errands
 from toolring.supervisor.ledger import Session
 from toolring.supervisor.memory import Memory
 from toolring.supervisor.services import Services
@@ -44,7 +45,8 @@ class Wire(Node):
             Services({}, alone()),
             Memory(MemoryPolicy(), self.core, self.watch, lambda _pid: 7, lambda _event: None),
         )
-        self.served = Clients(self.core, self.watch.endings, self.admin, "here", self.post)
+        self.errands = Errands(lambda why: None)
+        self.served = Clients(self.core, self.watch.endings, self.admin, self.errands, "here", self.post)
         self.out: list[tuple[bytes, bytes, Any]] = []
         self.full: set[bytes] = set()
         self.gone: set[bytes] = set()

@@ -1,0 +1,108 @@
+"""The figures of a window as plain data, for people and sinks: rates, quantiles, errors. Made in steps."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any, Final
+
+from toolring.policy.histogram import Histogram
+from toolring.policy.series import Tally, Window
+from toolring.supervisor.collector import Collector
+from toolring.supervisor.figures import Figures, Of
+
+WINDOWS: Final = {"1m": Window.MINUTE, "5m": Window.FIVE_MINUTES, "start": Window.START}
+MOST_TOOLS: Final = 100
+"""So many are told of by default, the busiest."""
+TIMES: Final = ("response", "queue", "run", "overhead")
+_SHARES: Final = (0.5, 0.95, 0.99)
+
+
+def in_window(
+    collector: Collector, window: Window, most: int, now: float, tool: str | None = None
+) -> Generator[None, None, dict[str, Any]]:
+    """What a window holds: in all, by tool, by group and by worker. ``tool``: of this one only."""
+    figures = collector.figures
+    while figures.fold(1):
+        yield
+    whole, span = Tally(), 0.0
+    groups: dict[str, Tally] = {}
+    tools: list[tuple[int, Of, dict[str, Any]]] = []
+    for key, series in list(figures.tools.items()):
+        if tool is not None and key.tool != tool:
+            continue
+        tally, seconds = series.window(window, now)
+        span = max(span, seconds)
+        whole.add(tally)
+        groups.setdefault(key.group, Tally()).add(tally)
+        if tally.jobs or tally.run.n:
+            tools.append((tally.jobs, key, of_tally(tally, seconds)))
+        yield
+    workers = {}
+    for slot, series in list(figures.workers.items()) if tool is None else ():
+        tally, seconds = series.window(window, now)
+        workers[str(slot)] = of_tally(tally, seconds, response=False)
+        yield
+    busiest = sorted(tools, key=lambda one: -one[0])[:most]
+    found: dict[str, Any] = {
+        "window": next(name for name, one in WINDOWS.items() if one is window),
+        "seconds": round(span, 3),
+        "total": of_tally(whole, span),
+        "tools": _named(busiest),
+        "left_out": len(tools) - len(busiest),
+        "groups": {name: of_tally(tally, span) for name, tally in groups.items()},
+        "workers": workers,
+    }
+    if tool is None:
+        found.update(_of_node(figures, collector, window, now))
+    return found
+
+
+def of_tally(tally: Tally, seconds: float, response: bool = True) -> dict[str, Any]:
+    """Counts, rates by second, and times in seconds."""
+    return {
+        "jobs": tally.jobs,
+        "failed": tally.failed,
+        "errors": dict(tally.errors),
+        "retried": tally.retried,
+        "cached": tally.cached,
+        "jobs_per_second": _rate(tally.jobs, seconds),
+        "operations_per_second": _rate(tally.operations, seconds),
+        "argument_bytes_per_second": _rate(tally.bytes_in, seconds),
+        "result_bytes_per_second": _rate(tally.bytes_out, seconds),
+        **{name: of_times(getattr(tally, name)) for name in TIMES if response or name != "response"},
+    }
+
+
+def of_times(times: Histogram) -> dict[str, Any]:
+    """In seconds; None of nothing."""
+    mean = times.mean
+    p50, p95, p99 = (None if one is None else one / 1e6 for one in times.quantiles(_SHARES))
+    return {
+        "count": times.n,
+        "mean": None if mean is None else round(mean / 1e6, 9),
+        "p50": p50,
+        "p95": p95,
+        "p99": p99,
+    }
+
+
+def _of_node(figures: Figures, collector: Collector, window: Window, now: float) -> dict[str, Any]:
+    return {
+        "refused": dict(figures.door.window(window, now)[0].errors),
+        "exits": [{"during": during, "cause": cause, "count": n} for (during, cause), n in figures.exits.items()],
+        "processes": {name: one._asdict() for name, one in collector.usage.figures().items()},
+        "network": collector.usage.network._asdict(),
+    }
+
+
+def _named(busiest: list[tuple[int, Of, dict[str, Any]]]) -> dict[str, dict[str, Any]]:
+    """By the tool's name; one that is counted in several groups, since it has moved, by the group as well."""
+    names = [key.tool for _, key, _ in busiest]
+    return {
+        key.tool if names.count(key.tool) == 1 else f"{key.tool} ({key.group})": {"group": key.group, **told}
+        for _, key, told in busiest
+    }
+
+
+def _rate(count: int, seconds: float) -> float:
+    return round(count / seconds, 3) if seconds > 0 else 0.0

@@ -1,0 +1,90 @@
+"""Show what a node's tools did in the last minutes: how often they were called, how long callers waited and for what,
+which errors there were. Times are in milliseconds: response, and its parts: queue, run, overhead.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from toolring.cli.options import add_address
+from toolring.cli.output import paint, table
+
+if TYPE_CHECKING:
+    from toolring.client.sync import Client
+
+_HEADS: Final = ("JOBS", "/S", "FAILED", "CACHED", "MEAN", "P50", "P95", "P99", "QUEUE P95", "RUN P95", "OVER P95")
+_AGAIN: Final = "\x1b[H\x1b[J"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("tool", metavar="TOOL", nargs="?", help="only this one")
+    parser.add_argument("--window", choices=("1m", "5m", "start"), default="5m", help="how far back (default: 5m)")
+    parser.add_argument("--most", type=int, default=100, metavar="N", help="show so many tools, the busiest (100)")
+    parser.add_argument("--watch", action="store_true", help="show it anew every two seconds, until Ctrl-C")
+    parser.add_argument("--json", action="store_true", help="print one JSON object; with --watch one in each line")
+    add_address(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    from toolring.client.sync import Client
+
+    with Client(options.address) as client:
+        _show(client, options)
+        while options.watch:
+            time.sleep(2)
+            _show(client, options)
+    return 0
+
+
+def _show(client: Client, options: argparse.Namespace) -> None:
+    found = client.metrics(options.window, tool=options.tool, most=options.most)
+    if options.json:
+        print(json.dumps(found), flush=True)
+        return
+    clear = _AGAIN if options.watch and sys.stdout.isatty() else ""
+    print(f"{clear}{_text(found)}", flush=True)
+
+
+def _text(found: dict[str, Any]) -> str:
+    total = found["total"]
+    lines = [
+        f"in {found['seconds']:.0f} s: {total['jobs']:,} jobs, {total['failed']:,} failed; "
+        f"{total['argument_bytes_per_second']:,.0f} bytes/s in, {total['result_bytes_per_second']:,.0f} out"
+    ]
+    parts = [("TOOL", found["tools"]), ("GROUP", found["groups"]), ("WORKER", found["workers"])]
+    for head, figures in parts:
+        if figures:
+            lines.append(table((head, *_HEADS), [(name, *_row(one)) for name, one in figures.items()]))
+    if found["left_out"]:
+        lines.append(f"and {found['left_out']:,} more tools; --most shows them")
+    if total["errors"]:
+        rows = [(name, code, count) for name, one in found["tools"].items() for code, count in one["errors"].items()]
+        lines.append(table(("TOOL", "ERROR", "COUNT"), rows))
+    if refused := found.get("refused"):
+        told = ", ".join(f"{count:,} {code}" for code, count in refused.items())
+        lines.append(paint(f"refused at the door: {told}", "33"))
+    if processes := found.get("processes"):
+        heads = ("PROCESS", "CPU S", "MIB", "THREADS", "FILES", "READ BYTES", "WRITTEN")
+        lines.append(table(heads, [_used(name, one) for name, one in sorted(processes.items())]))
+    return "\n\n".join(lines)
+
+
+def _row(one: dict[str, Any]) -> tuple[Any, ...]:
+    response = one.get("response", {})
+    times = [response.get(key) for key in ("mean", "p50", "p95", "p99")]
+    times += [one[part]["p95"] for part in ("queue", "run", "overhead")]
+    return one["jobs"], one["jobs_per_second"], one["failed"], one["cached"], *map(_ms, times)
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else seconds * 1e3
+
+
+def _used(name: str, one: dict[str, Any]) -> tuple[Any, ...]:
+    shown = f"worker {name}" if name.isdigit() else name
+    mib = one["resident_bytes"] / (1 << 20)
+    return shown, one["cpu_seconds"], mib, one["threads"], one["open_fds"], one["read_bytes"], one["written_bytes"]
