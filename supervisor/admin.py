@@ -17,6 +17,7 @@ from toolring.supervisor.core import Core
 from toolring.supervisor.explain import explained
 from toolring.supervisor.fleet import Life, Slot, Worker
 from toolring.supervisor.ledger import Entry, State
+from toolring.supervisor.looks import Looks
 from toolring.supervisor.memory import Memory
 from toolring.supervisor.metrics import Exporter
 from toolring.supervisor.refusals import unknown_tool
@@ -43,6 +44,9 @@ QUESTIONS: Final = (
     "trace",
     "breakers",
     "breaker",
+    "dump",
+    "profile",
+    "look",
 )
 MOST_JOBS: Final = 10_000
 """The most that are listed for one question: the node does nothing else meanwhile."""
@@ -60,10 +64,12 @@ class Admin:
         loaded: Loaded,
         services: Services,
         memory: Memory,
+        looks: Looks,
     ) -> None:
         self._core = core
         self._services = services
         self.memory = memory
+        self._looks = looks
         self._watch = watch
         self._node = node
         self._about = about
@@ -115,6 +121,12 @@ class Admin:
                 return {"breakers": {**of_tools, **self._services.breakers(self.loads.values())}}
             if what == "breaker":
                 return self._order(str(params.get("tool", "")), str(params.get("order", "")), now)
+            if what == "dump":
+                return dict(self._looks.dump(params.get("worker"), now))
+            if what == "profile":
+                return dict(self._looks.profile(params.get("worker"), params.get("seconds"), params.get("rate"), now))
+            if what == "look":
+                return self._looks.report(params.get("number"), now)
             raise ProtocolError(f"unknown question {what!r}; there is {', '.join(QUESTIONS)}")
         except ToolringError as error:
             return {"error": error.to_wire()}

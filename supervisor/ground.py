@@ -24,6 +24,8 @@ from toolring.settings import CacheSettings, WorkerSettings
 from toolring.supervisor.zygotes import Zygotes
 
 BUNDLED: Final = "toolring.plugins.tools.code"
+LOOKS: Final = ".looks"
+"""How the directory's name ends in which workers tell what they do; it lies beside the socket."""
 SPARE_LANES: Final = 4
 """Lanes for each worker: its own, and those of predecessors that haven't ended yet."""
 LEAST_LANES: Final = 64
@@ -51,10 +53,14 @@ class Ground:
         directory = address.private(address.runtime_directory())
         for left in stale(directory):
             left.unlink(missing_ok=True)
+            shutil.rmtree(left.with_suffix(LOOKS), ignore_errors=True)
         self.back = f"ipc://{directory}/{os.getpid()}-{self.node}.back"
+        self.looks = Path(self.back.removeprefix("ipc://")).with_suffix(LOOKS)
+        self.looks.mkdir(0o700)
         self.lanes = Lanes(self.most_workers * SPARE_LANES)
         cache = self._cache_settings(settings.targets)
         settings = settings._replace(cache=cache, node=self.address, address=self.back, lanes=self.lanes.path)
+        settings = settings._replace(looks=str(self.looks))
         self._files = settings.cache.directory
         self.zygotes = Zygotes(settings, self.lanes.memory)
         keep_freed()
@@ -64,6 +70,7 @@ class Ground:
         """End the zygote and all its workers, and let go of the address."""
         self.zygotes.close()
         self.lanes.close()
+        shutil.rmtree(self.looks, ignore_errors=True)
         if self._any_port:  # nobody will ever come back to this address
             shutil.rmtree(self._files, ignore_errors=True)
         self._unlock()

@@ -7,6 +7,7 @@ import resource
 import signal
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -28,6 +29,7 @@ from toolring.supervisor.figures import Figures
 from toolring.supervisor.fleet import Fleet
 from toolring.supervisor.ground import Ground
 from toolring.supervisor.lineup import Lineup
+from toolring.supervisor.looks import Looks
 from toolring.supervisor.loop import Loop
 from toolring.supervisor.memory import Memory
 from toolring.supervisor.metrics import exporters
@@ -36,7 +38,7 @@ from toolring.supervisor.renewals import Renewals
 from toolring.supervisor.services import Services
 from toolring.supervisor.sources import Sources
 from toolring.supervisor.spans import Spans
-from toolring.supervisor.spawner import process_state, resident
+from toolring.supervisor.spawner import resident, signal_to, stopped
 from toolring.supervisor.usage import Usage, traffic, used_by
 from toolring.supervisor.watch import Watch
 from toolring.supervisor.web import Web
@@ -102,7 +104,7 @@ class Node:
             core,
             endings,
             RestartBudget(restarts.intensity, restarts.period),
-            lambda pid: process_state(pid) in ("T", "t"),
+            stopped,
             Renewals(core, endings, resident),
             lineup,
         )
@@ -110,7 +112,8 @@ class Node:
         about = {"pid": os.getpid(), "start_method": zygote.start_method}
         services = Services(config.services, calls)
         memory = Memory(config.memory, core, watch, resident, observer.memory_alert)
-        admin = Admin(core, watch, ground.node, about, ground.loaded, services, memory)
+        looks = Looks(fleet, ground.looks, partial(signal_to, group=False), stopped)
+        admin = Admin(core, watch, ground.node, about, ground.loaded, services, memory, looks)
         sources = Sources()
         sources.follow(zygote.files)
         loop = Loop(

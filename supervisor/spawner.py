@@ -237,3 +237,8 @@ def process_state(pid: int) -> str:
             return file.read().rpartition(b")")[2].split(None, 1)[0].decode()
     except (OSError, IndexError):
         return ""
+
+
+def stopped(pid: int) -> bool:
+    """By a signal, or by a debugger."""
+    return process_state(pid) in ("T", "t")

@@ -14,6 +14,7 @@ from toolring.given import Given
 class JobAtHand(Protocol):
     """What code that runs for a job may know of it."""
 
+    tool: str
     deadline: float
     """In seconds of ``time.monotonic()``."""
     trace: str

@@ -220,6 +220,13 @@ class Poisoned(ToolringError):
     exit_status = 7
 
 
+class WorkerSilent(ToolringError):
+    """A worker that was asked what it does says nothing: it is stopped, or gone, or can't be reached where it is."""
+
+    code = "WORKER_SILENT"
+    exit_status = 4
+
+
 class PoolTimeout(ToolringError):
     """No resource of the pool became free in time. Its counts are in ``facts``; ``__cause__`` is the error of the last
     creation, if that failed."""

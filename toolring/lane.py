@@ -18,6 +18,8 @@ word  written by  meaning
 8     supervisor  every job up to this sequence is taken back unless it was taken before
 9     supervisor  the sequence to interrupt
 10    supervisor  answers up to this sequence have arrived; of many at once, so many answers
+11    supervisor  the number of the last dump that is wanted
+12    supervisor  ``number << 32 | samples a second << 16 | tenths of a second`` of the last profile that is wanted
 ====  ==========  =======================================================================
 """
 
@@ -45,9 +47,15 @@ STEP: Final = 4
 RECALL: Final = 8
 CANCEL: Final = 9
 ACK: Final = 10
+DUMP: Final = 11
+PROFILE: Final = 12
 
 INTERRUPT: Final = signal.SIGUSR1
 """Makes a worker look at word 9."""
+LOOK: Final = signal.SIGRTMIN + 8
+"""Makes a worker look at words 11 and 12: somebody wants to know what it does."""
+STACKS: Final = signal.SIGRTMIN + 9
+"""Makes a worker tell its stacks from a C handler, whatever it does."""
 
 # states of word AT
 IDLE: Final = 0

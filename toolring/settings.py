@@ -54,3 +54,5 @@ class WorkerSettings(NamedTuple):
     block: tuple[str, ...]
     log_format: str
     log_level: str
+    looks: str = ""
+    """The directory of the files in which workers tell what they do, when somebody wants to know; empty: none do."""

@@ -8,12 +8,14 @@ import signal
 from collections.abc import Mapping
 from functools import partial
 from importlib import import_module
+from types import ModuleType
 from typing import Any, NamedTuple
 
 from setproctitle import setproctitle
 
 from toolring import logs
 from toolring.calls import Calls
+from toolring.context import at_hand
 from toolring.declare import Tool
 from toolring.errors import LoadError
 from toolring.guard import die_with
@@ -32,6 +34,7 @@ from toolring.workers.cache.results import ResultCache
 from toolring.workers.care import Care
 from toolring.workers.interrupt import Armed, install
 from toolring.workers.invalidation import Invalidation, operator_tool
+from toolring.workers.looks import Looks
 from toolring.workers.loop import Messages, connected, serve
 from toolring.workers.resources import Resources
 from toolring.workers.runnable import Runnable
@@ -169,6 +172,23 @@ def _tell_store(name: str, reason: str) -> None:
     logs.bound(store=name).warning("cache_store", reason=reason)
 
 
+def _seen(lane: Lane, directory: str, async_loop: ModuleType | None) -> Looks | None:
+    """From now on this process can be asked what it does. What calls a tool, or waits for a job, is toolring's own."""
+    if not directory:
+        return None
+    own = [Runner._run, Runner._plain_chunk, serve]
+    if async_loop is not None:
+        own += [async_loop.AsyncRunner._guarded, async_loop.serve]
+    looks = Looks(lane, directory, frozenset(one.__code__ for one in own), _tool_at_hand)
+    looks.install()
+    return looks
+
+
+def _tool_at_hand() -> str:
+    job = at_hand.job
+    return "" if job is None else job.tool
+
+
 def run(
     settings: WorkerSettings,
     tools: Mapping[str, Tool[..., Any]],
@@ -193,11 +213,14 @@ def run(
     title = Title(settings.node, place)
     limits.apply()  # before there are the threads of the socket, which are to have them, too
     async_loop = import_module("toolring.workers.async_loop") if place.many else None  # for those who need asyncio
+    seen = _seen(lane, settings.looks, async_loop)
     with connected(settings.address, place.identity, at_once=bool(limits.user)) as socket:
         if limits.become_user():
             die_with(place.parent)  # the kernel forgets it with the rights
         if async_loop is not None:
             signal.signal(INTERRUPT, signal.SIG_IGN)  # a signal would strike whichever job happens to run
+            if seen is not None:
+                seen.tasks = import_module("toolring.workers.task_stacks").tasks
             async_loop.serve(
                 socket,
                 lane,

@@ -70,27 +70,28 @@ class Steps(Coroutine[Any, Any, None]):
     """A job's coroutine, which writes into the lane while its code runs: if the process dies of it, or it holds up the
     event loop, it is known which of many it was."""
 
-    __slots__ = ("_close", "_run", "_send", "_throw", "_words")
+    __slots__ = ("_close", "_send", "_throw", "_words", "coroutine", "run")
 
     def __init__(self, coroutine: Coroutine[Any, Any, None], words: memoryview, run: Run) -> None:
+        self.coroutine = coroutine
         self._send = coroutine.send
         self._throw = coroutine.throw
         self._close = coroutine.close
         self._words = words
-        self._run = run
+        self.run = run
 
     def send(self, value: Any) -> Any:
-        self._words[STEP] = self._run.seq
+        self._words[STEP] = self.run.seq
         try:
             return self._send(value)
         finally:
             self._words[STEP] = 0
 
     def throw(self, *error: Any) -> Any:
-        if not self._run.begun:  # somebody cancels every task that there is: its caller must hear of it all the same
-            self._run.halted = True
+        if not self.run.begun:  # somebody cancels every task that there is: its caller must hear of it all the same
+            self.run.halted = True
             return self.send(None)
-        self._words[STEP] = self._run.seq
+        self._words[STEP] = self.run.seq
         try:
             return self._throw(*error)
         finally:

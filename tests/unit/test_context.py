@@ -75,6 +75,7 @@ def test_a_context_without_a_worker_shields_nothing() -> None:
 @dataclass
 class Job:
     deadline: float
+    tool: str = "any"
     trace: str = ""
 
 

@@ -22,6 +22,8 @@ COMMANDS = {
     "jobs": "list the jobs in hand, the oldest first",
     "cancel": "end a job, wherever it is",
     "kill": "kill a worker; another takes its place",
+    "dump": "show what a worker does: the stacks of its threads and tasks",
+    "profile": "show where a worker's time goes, as a flame graph",
     "memory": "show the memory of workers and supervisor as a chart",
     "collect": "have workers collect garbage and give memory back",
     "metrics": "show the figures of the last minutes: times, rates, errors",

@@ -415,6 +415,21 @@ class AsyncClient:
         """Have workers collect their garbage between two jobs; see ``Client.collect``."""
         return list((await self._ask("collect", {"worker": worker}))["workers"])
 
+    async def dump(self, worker: int) -> dict[str, Any]:
+        """What a worker does at this moment; see ``Client.dump``."""
+        return await self._learn("dump", {"worker": worker}, 0.01)
+
+    async def profile(self, worker: int, seconds: float = 10.0, rate: int = 100) -> dict[str, Any]:
+        """Where a worker's time goes; see ``Client.profile``."""
+        return await self._learn("profile", {"worker": worker, "seconds": seconds, "rate": rate}, 0.1)
+
+    async def _learn(self, what: str, params: dict[str, Any], pause: float) -> dict[str, Any]:
+        number = (await self._ask(what, params))["number"]
+        while (found := await self._ask("look", {"number": number}))["pending"]:
+            await asyncio.sleep(pause)
+        del found["pending"]
+        return found
+
     async def breakers(self) -> dict[str, dict[str, Any]]:
         """The state of each tool's circuit, by the tool's name, with what it has counted."""
         return dict((await self._ask("breakers", {}))["breakers"])

@@ -354,6 +354,24 @@ class Client:
         free. Gives ``worker``, ``pid`` and ``rss``, bytes before, of each."""
         return list(self._ask("collect", {"worker": worker})["workers"])
 
+    def dump(self, worker: int) -> dict[str, Any]:
+        """What a worker does, by its number or its pid: ``threads``, each with its ``frames``, the innermost first, and
+        ``tasks`` of an async one. ``by`` tells how it was known: ``python``, or ``c`` if that didn't answer at once.
+        Raises WorkerSilent."""
+        return self._learn("dump", {"worker": worker}, 0.01)
+
+    def profile(self, worker: int, seconds: float = 10.0, rate: int = 100) -> dict[str, Any]:
+        """Where a worker's time goes: ``stacks``, each as names from the outermost on, and the seconds that it was seen
+        for. Its tools run on meanwhile. Raises WorkerSilent."""
+        return self._learn("profile", {"worker": worker, "seconds": seconds, "rate": rate}, 0.1)
+
+    def _learn(self, what: str, params: dict[str, Any], pause: float) -> dict[str, Any]:
+        number = self._ask(what, params)["number"]
+        while (found := self._ask("look", {"number": number}))["pending"]:
+            time.sleep(pause)
+        del found["pending"]
+        return found
+
     def breakers(self) -> dict[str, dict[str, Any]]:
         """The state of each tool's circuit, by the tool's name, with what it has counted."""
         return dict((self._ask("breakers", {}))["breakers"])

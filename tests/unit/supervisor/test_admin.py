@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from toolring.protocol import CALL
 from toolring.spec import INVALIDATE, ToolSpec
 from toolring.supervisor.admin import Admin
 from toolring.supervisor.catalogue import ServedTool
+from toolring.supervisor.looks import Looks
 from toolring.supervisor.memory import Memory
 from toolring.supervisor.services import Services
 from toolring.supervisor.sharing import OVERHEAD
@@ -45,6 +47,7 @@ def admin(node: Node) -> Admin:
         load(environment={}),
         Services({}, alone()),
         Memory(MemoryPolicy(), node.core, node.watch, lambda _pid: 7, lambda _event: None),
+        Looks(node.core.fleet, Path(), lambda _pid, _number: None, lambda _pid: False),
     )
 
 

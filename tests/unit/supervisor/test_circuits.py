@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -18,6 +19,7 @@ from toolring.spec import ToolSpec
 from toolring.supervisor.admin import Admin
 from toolring.supervisor.catalogue import ServedTool
 from toolring.supervisor.circuits import DEATHS
+from toolring.supervisor.looks import Looks
 from toolring.supervisor.memory import Memory
 from toolring.supervisor.services import Services
 
@@ -205,6 +207,7 @@ def test_orders_are_obeyed_and_told(node: Node, client: SimClient) -> None:
         load(environment={}),
         Services({}, alone()),
         Memory(MemoryPolicy(), node.core, node.watch, lambda _pid: 7, lambda _event: None),
+        Looks(node.core.fleet, Path(), lambda _pid, _number: None, lambda _pid: False),
     )
 
     def told(order: str, name: str = "plain") -> dict[str, Any]:

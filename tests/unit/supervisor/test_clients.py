@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from toolring.supervisor.admin import Admin
 from toolring.supervisor.clients import GONE_SECONDS, OUTBOX_BYTES, PROBE_SECONDS, Clients
 from toolring.supervisor.errands import Errands
 from toolring.supervisor.ledger import Session
+from toolring.supervisor.looks import Looks
 from toolring.supervisor.memory import Memory
 from toolring.supervisor.services import Services
 
@@ -44,6 +46,7 @@ class Wire(Node):
             Loaded(Config(), {}),
             Services({}, alone()),
             Memory(MemoryPolicy(), self.core, self.watch, lambda _pid: 7, lambda _event: None),
+            Looks(self.core.fleet, Path(), lambda _pid, _number: None, lambda _pid: False),
         )
         self.errands = Errands(lambda why: None)
         self.served = Clients(self.core, self.watch.endings, self.admin, self.errands, "here", self.post)
