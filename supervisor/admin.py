@@ -21,6 +21,7 @@ from toolring.supervisor.looks import Looks
 from toolring.supervisor.memory import Memory
 from toolring.supervisor.metrics import Exporter
 from toolring.supervisor.refusals import unknown_tool
+from toolring.supervisor.results import Results
 from toolring.supervisor.services import Services
 from toolring.supervisor.summary import MOST_TOOLS, WINDOWS, in_window
 from toolring.supervisor.waiting import place, summary
@@ -40,6 +41,7 @@ QUESTIONS: Final = (
     "reloads",
     "memory",
     "metrics",
+    "result",
     "collect",
     "trace",
     "breakers",
@@ -65,11 +67,13 @@ class Admin:
         services: Services,
         memory: Memory,
         looks: Looks,
+        results: Results,
     ) -> None:
         self._core = core
         self._services = services
         self.memory = memory
         self._looks = looks
+        self.results = results
         self._watch = watch
         self._node = node
         self._about = about
@@ -112,6 +116,8 @@ class Admin:
                 return self._recycle(params.get("worker"), params.get("group"))
             if what == "memory":
                 return {"history": self.memory.history(now), "workers": self._memories()}
+            if what == "result":
+                return self.results.read(params.get("handle"), params.get("offset", 0), params.get("length", 0))
             if what == "trace":
                 return self.memory.trace(params.get("worker"), params.get("seconds"), params.get("most"), now)
             if what == "collect":
@@ -168,6 +174,7 @@ class Admin:
             },
             "tools": {tool.name: tool.figures() for tool in tools},
             "cache": self._cache(),
+            "results": self.results.figures(),
             "services": self._services.figures(self.loads.values()),
             "resources": _pooled(load.get("resources", {}) for load in self.loads.values()),
             "sinks": {s.name: {"sent": s.sent, "dropped": s.dropped, "failed": s.failed} for s in self.exporters},

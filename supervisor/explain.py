@@ -17,6 +17,7 @@ _NODE_WIDE: Final = {
     "cache_local": "cache.local",
     "cache_early": "cache.early",
     "cache_namespace": "cache.namespace",
+    "store_over": "results.store_over",
 }
 """Settings that decide where the tool itself says nothing."""
 

@@ -20,7 +20,8 @@ from toolring.config import Config, Loaded, decided, overrides
 from toolring.errors import AddressError
 from toolring.heap import keep_freed
 from toolring.lane import Lanes
-from toolring.settings import CacheSettings, WorkerSettings
+from toolring.settings import CacheSettings, ResultSettings, WorkerSettings
+from toolring.supervisor.results import Home, home
 from toolring.supervisor.zygotes import Zygotes
 
 BUNDLED: Final = "toolring.plugins.tools.code"
@@ -59,8 +60,9 @@ class Ground:
         self.looks.mkdir(0o700)
         self.lanes = Lanes(self.most_workers * SPARE_LANES)
         cache = self._cache_settings(settings.targets)
+        self.results = self._results_home()
         settings = settings._replace(cache=cache, node=self.address, address=self.back, lanes=self.lanes.path)
-        settings = settings._replace(looks=str(self.looks))
+        settings = settings._replace(looks=str(self.looks), results=self._results())
         self._files = settings.cache.directory
         self.zygotes = Zygotes(settings, self.lanes.memory)
         keep_freed()
@@ -71,21 +73,38 @@ class Ground:
         self.zygotes.close()
         self.lanes.close()
         shutil.rmtree(self.looks, ignore_errors=True)
+        if self.results is not None:
+            self.results.close()
         if self._any_port:  # nobody will ever come back to this address
             shutil.rmtree(self._files, ignore_errors=True)
         self._unlock()
+
+    def _results_home(self) -> Home | None:
+        section = self.config.results
+        base = os.path.join(os.path.abspath(section.directory or _files_of_user()), "results")
+        return home(base, self.node, bool(section.store_over or section.directory))
+
+    def _results(self) -> ResultSettings:
+        section = self.config.results
+        return ResultSettings(
+            directory="" if self.results is None else self.results.directory,
+            life=self.node,
+            secret=secrets.token_bytes(32),
+            over=section.store_over,
+            preview=section.preview,
+            max_bytes=section.max_bytes,
+        )
 
     def _cache_settings(self, targets: tuple[str, ...]) -> CacheSettings:
         """What a result may depend on beside its arguments is in the namespace: where the node was started, and what
         it serves."""
         cache = self.config.cache
-        home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
         return CacheSettings(
             strategy=cache.strategy,
             entries=cache.max_entries,
             bytes=cache.max_bytes,
             layers=cache.layers,
-            directory=os.path.join(os.path.abspath(cache.directory or f"{home}/toolring"), self._place()),
+            directory=os.path.join(os.path.abspath(cache.directory or _files_of_user()), self._place()),
             url=cache.url,
             store_bytes=cache.store_bytes,
             timeout=cache.timeout,
@@ -152,6 +171,10 @@ def stale(directory: Path) -> Iterator[Path]:
             pass
 
 
+def _files_of_user() -> str:
+    return os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "toolring")
+
+
 def _inode(path: str) -> int | None:
     try:
         return os.stat(path).st_ino
@@ -180,6 +203,7 @@ def worker_settings(config: Config) -> WorkerSettings:
         memory=config.memory,
         resources={name: decided(section) for name, section in config.resources.items()},
         processes={name: section.process for name, section in config.groups.items()},
+        results=ResultSettings(),
         max_result=config.limits.max_body,
         plugins=config.plugins.load,
         allow=config.plugins.allow,

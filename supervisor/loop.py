@@ -198,6 +198,7 @@ class Loop:
             self.core.spans.flush(now)
         if self.usage is not None:
             self.usage.look(self._processes, now)
+        self.admin.results.look(now)
         for kill in watch.kills:
             if kill.worker.pid:
                 signal_to(kill.worker.pid, kill.signal, kill.group)

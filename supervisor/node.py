@@ -14,6 +14,7 @@ import msgspec
 
 from toolring import __version__, logs
 from toolring.address import host_and_port
+from toolring.blobs import Blobs
 from toolring.lane import shared_calls
 from toolring.plugins.registry import load_plugins
 from toolring.plugins.specs import NodeEvent
@@ -35,6 +36,7 @@ from toolring.supervisor.memory import Memory
 from toolring.supervisor.metrics import exporters
 from toolring.supervisor.observer import Observer
 from toolring.supervisor.renewals import Renewals
+from toolring.supervisor.results import Results
 from toolring.supervisor.services import Services
 from toolring.supervisor.sources import Sources
 from toolring.supervisor.spans import Spans
@@ -113,7 +115,8 @@ class Node:
         services = Services(config.services, calls)
         memory = Memory(config.memory, core, watch, resident, observer.memory_alert)
         looks = Looks(fleet, ground.looks, partial(signal_to, group=False), stopped)
-        admin = Admin(core, watch, ground.node, about, ground.loaded, services, memory, looks)
+        results = self._results()
+        admin = Admin(core, watch, ground.node, about, ground.loaded, services, memory, looks, results)
         sources = Sources()
         sources.follow(zygote.files)
         loop = Loop(
@@ -165,6 +168,13 @@ class Node:
                 sink.close()
             if core.spans is not None:
                 core.spans.close()
+            results.close()
+
+    def _results(self) -> Results:
+        """What is kept for its key may be asked for as long as that, so its result is there as long, too."""
+        config, home = self.config, self.ground.results
+        blobs = None if home is None else Blobs(home.directory, config.results.max_bytes)
+        return Results(blobs, self.ground.node, max(config.results.keep, config.limits.keep_seconds))
 
     def _limits(self) -> Limits:
         config = self.config

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from toolring.client.feed import Progress as Progress
     from toolring.client.handles import Handle as Handle
     from toolring.client.handles import Stream as Stream
+    from toolring.client.stored import AsyncStoredResult as AsyncStoredResult
+    from toolring.client.stored import StoredResult as StoredResult
     from toolring.client.sync import Client as Client
     from toolring.context import Context as Context
     from toolring.context import remaining as remaining
@@ -47,6 +49,7 @@ _HOMES = {
     "AsyncHandle": "toolring.client.aio",
     "AsyncService": "toolring.workers.services.service",
     "AsyncPool": "toolring.workers.pools.aio",
+    "AsyncStoredResult": "toolring.client.stored",
     "AsyncStream": "toolring.client.aio",
     "BufferPool": "toolring.workers.pools.buffers",
     "Client": "toolring.client.sync",
@@ -59,6 +62,7 @@ _HOMES = {
     "Progress": "toolring.client.feed",
     "Retry": "toolring.errors",
     "Service": "toolring.workers.services.service",
+    "StoredResult": "toolring.client.stored",
     "Stream": "toolring.client.handles",
     "Tool": "toolring.declare",
     "ToolSpec": "toolring.spec",

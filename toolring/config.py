@@ -111,6 +111,21 @@ class CacheSection(Section, frozen=True):
     """Nodes share results in stores only if they have the same; empty: the working directory and the targets."""
 
 
+class ResultsSection(Section, frozen=True):
+    """Results that are kept in files, and answered by a handle."""
+
+    store_over: int = 0
+    """Bytes of a result beyond which it is, unless its tool says something else; 0: none is."""
+    preview: int = 1000
+    """The most bytes of it that come with the handle."""
+    keep: float = 600.0
+    """Seconds since it was given last, at least as long as ``limits.keep_seconds``."""
+    max_bytes: int = 1 << 30
+    """Of all of them; the oldest leave for new ones."""
+    directory: str = ""
+    """Where a node makes a directory of its own for them; empty: ``toolring`` in the user's cache directory."""
+
+
 class ToolSection(Section, frozen=True):
     """Policy of one tool, by its name, in place of what it declares itself."""
 
@@ -139,6 +154,7 @@ class ToolSection(Section, frozen=True):
     retry_on: tuple[str, ...] | None = None
     retry_delay: float | None = None
     breaker: bool | dict[str, Any] | None = None
+    store_over: int | None = None
 
 
 class GroupSection(Section, frozen=True):
@@ -266,6 +282,7 @@ class Config(Section, frozen=True):
     limits: Limits = Limits()
     restarts: Restarts = Restarts()
     cache: CacheSection = CacheSection()
+    results: ResultsSection = ResultsSection()
     groups: dict[str, GroupSection] = {}
     tools: dict[str, ToolSection] = {}
     callers: dict[str, CallerSection] = {}
@@ -505,6 +522,8 @@ def _check(config: Config, sources: Mapping[str, str]) -> None:
         "cache.max_bytes": 1,
         "cache.hot_bytes": 0,
         "cache.early": 0,
+        "results.store_over": 0,
+        "results.preview": 0,
         "restarts.intensity": 0,
         "timeouts.cooperate": 0,
         "timeouts.shield": 0,

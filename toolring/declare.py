@@ -164,6 +164,7 @@ def tool(
     retry_on: Sequence[str] = ...,
     retry_delay: float = ...,
     breaker: bool | Mapping[str, Any] = ...,
+    store_over: int | None = ...,
 ) -> Callable[[Callable[P, R]], Tool[P, R]]: ...
 def tool(
     function: Callable[..., Any] | None = None,
@@ -201,6 +202,7 @@ def tool(
     retry_on: Sequence[str] = (),
     retry_delay: float = 0.1,
     breaker: bool | Mapping[str, Any] = False,
+    store_over: int | None = None,
 ) -> Any:
     """Declare a function as a tool.
 
@@ -239,6 +241,8 @@ def tool(
         retry_delay: seconds before the first of them, on average; doubled each time, up to 30 s.
         breaker: a circuit breaker of its own: True, or what differs from the defaults, as ``{"failure_rate": 0.3,
             "slow": 2.0, "wait": 10.0}`` (see BreakerPolicy). While it is open calls are refused with CIRCUIT_OPEN.
+        store_over: bytes beyond which a result is kept by the node, and the call returns a ``StoredResult``: a preview,
+            and a handle to read it by; 0: never. The node's ``results.store_over`` by default.
 
     Raises:
         LoadError: the declaration makes no sense; the message names the tool and what to change.
@@ -273,6 +277,7 @@ def tool(
         "retry_on": retry_on,
         "retry_delay": retry_delay,
         "breaker": breaker,
+        "store_over": store_over,
     }
 
     def declare(target: Callable[..., Any]) -> Tool[Any, Any]:

@@ -111,6 +111,13 @@ class UnknownJob(ToolringError):
     exit_status = 2
 
 
+class ResultGone(ToolringError):
+    """No stored result has that handle: its time is over, it left for newer ones, or its node was started anew."""
+
+    code = "RESULT_GONE"
+    exit_status = 2
+
+
 class InvalidArguments(ToolringError):
     """The arguments don't fit the tool's schema; ``facts["argument"]`` names the culprit."""
 

@@ -29,6 +29,19 @@ class CacheSettings(NamedTuple):
     """What a result depends on beside tool and arguments: nodes with another one don't share it."""
 
 
+class ResultSettings(NamedTuple):
+    """Where and how results are stored. Without a directory none is."""
+
+    directory: str = ""
+    life: str = ""
+    """Names this life of the node, in handles."""
+    secret: bytes = b""
+    """What handles are made with, so that nobody can guess one who knows the result."""
+    over: int = 0
+    preview: int = 1000
+    max_bytes: int = 1 << 30
+
+
 class WorkerSettings(NamedTuple):
     targets: tuple[str, ...]
     node: str
@@ -48,6 +61,7 @@ class WorkerSettings(NamedTuple):
     """Settings that the configuration decides of a pool, by its name."""
     processes: Mapping[str, ProcessLimits]
     """What the processes of a group may have of the machine, by its name."""
+    results: ResultSettings
     max_result: int
     plugins: tuple[str, ...]
     allow: tuple[str, ...]

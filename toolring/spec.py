@@ -61,6 +61,8 @@ class ToolSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """It is a generator: what it yields can be had as it comes."""
     batch: int | None = None
     batch_delay: float = 0.005
+    store_over: int | None = None
+    """Bytes beyond which a result is kept in a file, and answered by a handle. None: as the node has it; 0: never."""
     version: str = ""
     asks: bool = False
     """It takes the Context, so it may notice by itself that its job was cancelled."""

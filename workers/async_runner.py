@@ -161,11 +161,13 @@ class AsyncRunner:
         finally:
             if runnable.changes is not None:
                 runnable.changes(arguments)
-        return value if isinstance(value, Raw) and runnable.streams else self._encoded(run, value)
+        if not (isinstance(value, Raw) and runnable.streams):
+            return self._encoded(run, value)
+        return value if runnable.store is None else Raw(runnable.store.instead_of(value))
 
     def _encoded(self, run: Run, value: Any) -> Raw:
         try:
-            return encoded(run.work, value, self._max_result)
+            return encoded(run.work, value, self._max_result, run.runnable.store)
         except ToolringError:
             raise
         except MemoryError as error:
@@ -298,7 +300,7 @@ class AsyncRunner:
                 raise Cancelled(f"{work.tool}: ended before all of its calls had run")
             try:
                 results = await self._guarded(run, (items,), self._extras(run))
-                spread(seq, work, batch, places, self._max_result, results)
+                spread(seq, work, batch, places, self._max_result, results, runnable.store)
             except MemoryError as error:
                 raise self._out_of_memory(work, error) from None
             except ToolringError as error:

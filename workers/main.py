@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from setproctitle import setproctitle
 
 from toolring import logs
+from toolring.blobs import Blobs
 from toolring.calls import Calls
 from toolring.context import at_hand
 from toolring.declare import Tool
@@ -40,6 +41,7 @@ from toolring.workers.resources import Resources
 from toolring.workers.runnable import Runnable
 from toolring.workers.runner import Runner
 from toolring.workers.services.configured import Services
+from toolring.workers.storing import ResultStore, is_there
 
 
 class Kit:
@@ -68,13 +70,16 @@ class Kit:
         self.runnables: dict[str, Runnable] = {}
         if any(tool.spec.cache or tool.spec.invalidates for tool in tools.values()):
             self.stores = [self._store(number, name) for number, name in enumerate(settings.cache.layers)]
+        self._results_in = settings.results
+        self._blobs = Blobs(settings.results.directory, settings.results.max_bytes)
         self.resources = Resources(tools)
         self.services = Services(settings.services, registry.balancers, calls)
         invalidate = Invalidation(stamps, self.stores)
         for name, declared in tools.items():
             tool = self.services.versioned(declared)
             cache = self._results(tool) if tool.spec.cache else None
-            self.runnables[name] = Runnable(tool, cache, invalidate.by(tool), self.services.given(tool))
+            given, store = self.services.given(tool), self._result_store(tool.spec)
+            self.runnables[name] = Runnable(tool, cache, invalidate.by(tool), given, store)
         own = operator_tool(invalidate, self.runnables)
         self.runnables[own.spec.name] = Runnable(own, None)
 
@@ -115,7 +120,15 @@ class Kit:
                 name = tool.spec.name
                 raise LoadError(f"tool {name!r}: no cache strategy {strategy!r}; there is {known}", tool=name)
             self.memories[strategy] = Cache(factory(self._cache.entries), self._cache.entries, self._cache.bytes)
-        return ResultCache(self.memories[strategy], tool.spec, self._cache, self._stamps, self.stores, _tell_broken)
+        memory, there = self.memories[strategy], partial(is_there, self._blobs, self._results_in.life)
+        return ResultCache(memory, tool.spec, self._cache, self._stamps, self.stores, _tell_broken, is_there=there)
+
+    def _result_store(self, spec: ToolSpec) -> ResultStore | None:
+        """What keeps a tool's large results, if anything does."""
+        over = self._results_in.over if spec.store_over is None else spec.store_over
+        if not over or not self._results_in.directory:
+            return None
+        return ResultStore(spec.name, over, self._results_in, self._blobs, _tell_results)
 
     def _store(self, number: int, name: str) -> Guarded:
         factory = self._registry.cache_stores.get(name)
@@ -166,6 +179,13 @@ class Title:
 
 def _tell_broken(tool: str, reason: str) -> None:
     logs.bound(tool=tool).error("cache_strategy_failed", reason=reason, effect="this worker caches it no more")
+
+
+def _tell_results(tool: str, reason: str) -> None:
+    if reason:
+        logs.bound(tool=tool).warning("results_not_stored", reason=reason, effect="they are sent, if they may be")
+    else:
+        logs.bound(tool=tool).info("results_stored_again")
 
 
 def _tell_store(name: str, reason: str) -> None:

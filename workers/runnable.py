@@ -19,6 +19,7 @@ from toolring.workers.cache.results import Found, Question, ResultCache
 from toolring.workers.failures import check_raw, failure, of_the_tool, refine
 from toolring.workers.interrupt import JobInterrupted
 from toolring.workers.resources import supplied
+from toolring.workers.storing import ResultStore
 
 _encode = protocol.encode
 
@@ -39,6 +40,7 @@ class Runnable:
         "given",
         "item",
         "positional",
+        "store",
         "streams",
         "tool",
     )
@@ -49,9 +51,10 @@ class Runnable:
         cache: ResultCache | None,
         changes: Callable[[msgspec.Struct], None] | None = None,
         given: Mapping[str, Any] = MappingProxyType({}),
+        store: ResultStore | None = None,
     ) -> None:
         """``changes`` is told the arguments of each run that has ended, however it ended. ``given``: what toolring
-        passes to each run itself, by its parameter."""
+        passes to each run itself, by its parameter. ``store`` keeps its large results."""
         self.tool = tool
         self.decode = tool.decode
         self.decode_all = msgspec.msgpack.Decoder(list[tool.arguments]).decode  # type: ignore[name-defined]
@@ -60,6 +63,7 @@ class Runnable:
         self.call = supplied(tool)
         self.changes = changes
         self.given = given
+        self.store = store
         self.concurrent = tool.spec.concurrent
         self.streams = tool.spec.streams
         self.item = tool.item
@@ -98,15 +102,15 @@ def _all_positional(tool: Tool[..., Any]) -> bool:
 # ---- results
 
 
-def encoded(work: Work, result: Any, limit: int) -> Raw:
+def encoded(work: Work, result: Any, limit: int, store: ResultStore | None = None) -> Raw:
     """A result as it travels. Raises TooLarge, InvalidResult, or what the encoder raises."""
     body = _encode(result)
     if type(result) is Raw:
         check_raw(work, body)
-    return within(work, body, limit)
+    return within(work, body if store is None else store.instead_of(body), limit)
 
 
-def within(work: Work, body: bytes, limit: int) -> Raw:
+def within(work: Work, body: bytes | Raw, limit: int) -> Raw:
     if len(body) > limit:
         text = f"{work.tool}: the result has {len(body)} bytes, the limit is {limit}"
         raise TooLarge(text, size=len(body), limit=limit)
@@ -215,7 +219,15 @@ def together(seq: int, work: Work, runnable: Runnable) -> Together:
     return found
 
 
-def spread(seq: int, work: Work, batch: Together, places: Sequence[int], limit: int, results: Any) -> None:
+def spread(
+    seq: int,
+    work: Work,
+    batch: Together,
+    places: Sequence[int],
+    limit: int,
+    results: Any,
+    store: ResultStore | None = None,
+) -> None:
     """Give each call of one run its result, or its error. Raises InvalidResult if there are not as many."""
     if not isinstance(results, list | tuple) or len(results) != len(places):
         got = f"{len(results)} results" if isinstance(results, list | tuple) else f"a {type(results).__name__}"
@@ -225,7 +237,7 @@ def spread(seq: int, work: Work, batch: Together, places: Sequence[int], limit: 
             batch.parts[place] = failed(seq, of_the_tool(work, result), work)
             continue
         try:
-            batch.parts[place] = succeeded(encoded(work, result, limit))
+            batch.parts[place] = succeeded(encoded(work, result, limit, store))
         except (JobInterrupted, MemoryError):
             raise
         except ToolringError as error:

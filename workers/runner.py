@@ -197,7 +197,8 @@ class Runner:
     def _plain_chunk(self, seq: int, work: Work, runnable: Runnable) -> list[bytes] | None:
         """The calls of a chunk in one sweep: the way for functions that take microseconds. None: it isn't for this
         tool, or some arguments don't fit; nothing has run then."""
-        if not runnable.positional or runnable.cache is not None or runnable.changes is not None:
+        alone = (runnable.cache, runnable.changes, runnable.store)
+        if not runnable.positional or alone != (None, None, None):
             return None
         try:
             calls = runnable.decode_all(work.args)
@@ -274,9 +275,8 @@ class Runner:
                 raise Cancelled(f"{work.tool}: ended before all of its calls had run")
             args, kwargs = (items,), self._extras(seq, work, runnable)
             try:
-                self._run(
-                    seq, work, runnable, args, kwargs, None, partial(spread, seq, work, batch, places, self._max_result)
-                )
+                finish = partial(spread, seq, work, batch, places, self._max_result, store=runnable.store)
+                self._run(seq, work, runnable, args, kwargs, None, finish)
             except ToolringError as error:
                 if self.retired:
                     raise
@@ -338,6 +338,8 @@ class Runner:
             kwargs = {**runnable.keywords(arguments), **self._extras(seq, work, runnable)}
             finish = partial(self._drain, seq, work) if runnable.streams else None
             body = self._run(seq, work, runnable, (), kwargs, arguments, finish)
+        if runnable.store is not None:
+            body = runnable.store.instead_of(body)
         return Raw(body) if len(body) <= self._max_result else within(work, body, self._max_result)
 
     def _run(

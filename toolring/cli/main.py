@@ -16,6 +16,7 @@ COMMANDS = {
     "serve": "start a node: a supervisor and its workers",
     "call": "run a tool and print its result",
     "map": "run a tool for each line of a file, or of standard input",
+    "result": "print a result that a node has stored, or a part of it",
     "list": "list the tools that a node serves",
     "inspect": "show a tool's description, arguments and policy",
     "queue": "show what waits, for which limit, and for how long",

@@ -7,9 +7,12 @@ import json
 import math
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from toolring.errors import ToolringError
+
+if TYPE_CHECKING:
+    from toolring.client.stored import StoredResult
 
 
 def plain(value: Any) -> Any:
@@ -24,7 +27,17 @@ def plain(value: Any) -> Any:
         return str(value)  # JSON has no number for it
     if value is None or isinstance(value, bool | int | float | str):
         return value
+    if (stored := _stored(value)) is not None:
+        about = {"stored": stored.handle, "size": stored.size, "media": stored.media}
+        return {**about, "preview": plain(stored.preview)}
     return str(value)
+
+
+def _stored(value: Any) -> StoredResult | None:
+    """The stored result that it is, if it is one."""
+    from toolring.client.stored import StoredResult
+
+    return value if isinstance(value, StoredResult) else None
 
 
 def as_line(value: Any) -> str:
@@ -36,11 +49,23 @@ def show(result: Any, to: TextIO) -> None:
     """A result for a person: text as it is, the rest as indented JSON."""
     if isinstance(result, str):
         print(result, file=to)
+    elif not isinstance(result, bytes | list | dict) and (stored := _stored(result)) is not None:
+        _show_stored(stored, to)
     elif isinstance(result, bytes):
         to.flush()
         to.buffer.write(result)
     else:
         print(json.dumps(plain(result), indent=2, ensure_ascii=False), file=to)
+
+
+def _show_stored(result: StoredResult, to: TextIO) -> None:
+    """How it begins; on standard error, so that it doesn't mix with that, how to read on."""
+    show(result.preview, to)
+    to.flush()
+    shown = result.preview if isinstance(result.preview, bytes) else result.preview.encode()
+    on = "" if result.media.endswith("msgpack") else f" --offset {len(shown)}"
+    text = f"toolring: that is how {result.size} bytes of {result.media} begin, which are stored; to read on:"
+    print(f"{text}\n  toolring result {result.handle}{on}", file=sys.stderr)
 
 
 def table(heading: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

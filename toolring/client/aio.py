@@ -18,10 +18,12 @@ from toolring.client.batches import Call, Plan
 from toolring.client.feed import WINDOW, Feed, OnProgress, Progress, checked
 from toolring.client.mapping import async_mapped
 from toolring.client.session import BEAT_SECONDS, GRACE_SECONDS, Conversation, Pending, broken, silence, unreachable
+from toolring.client.stored import AsyncStoredResult, about
 from toolring.client.transport import Transport
 from toolring.errors import Cancelled, ToolringError, Unreachable, from_wire
 from toolring.protocol import CALL, KEEP, Follow, Job
 from toolring.spec import INVALIDATE, ToolSpec
+from toolring.stored import decoder
 
 
 class AsyncHandle(Pending):
@@ -212,6 +214,7 @@ class AsyncClient:
         """When the node last said anything."""
         self._closed = False
         self._why_closed = ""
+        self._decode = decoder(partial(AsyncStoredResult, self._read_result))
 
     async def __aenter__(self) -> Self:
         await self._connect()
@@ -369,7 +372,14 @@ class AsyncClient:
 
     async def job(self, job: str) -> dict[str, Any]:
         """What the node knows of a job, by its id: ``state``, and ``value`` once it is done. Raises UnknownJob."""
-        return await self._ask("job", {"job": job})
+        return about(await self._ask("job", {"job": job}), partial(AsyncStoredResult, self._read_result))
+
+    async def open_result(self, handle: str) -> AsyncStoredResult:
+        """A stored result, by its handle; see ``Client.open_result``."""
+        return await AsyncStoredResult.opened(self._read_result, handle)
+
+    async def _read_result(self, handle: str, offset: int, length: int) -> dict[str, Any]:
+        return await self._ask("result", {"handle": handle, "offset": offset, "length": length})
 
     async def queue(self) -> dict[str, Any]:
         """Who waits, for what; see ``Client.queue``."""
@@ -539,7 +549,14 @@ class AsyncClient:
     def _add(self, job: Job) -> AsyncHandle:
         assert self._loop is not None
         deadline = self._conversation.deadline(job.timeout, time.monotonic())
-        handle = AsyncHandle(job, self._conversation.name, deadline, client=self, future=self._loop.create_future())
+        handle = AsyncHandle(
+            job,
+            self._conversation.name,
+            deadline,
+            decode=self._decode,
+            client=self,
+            future=self._loop.create_future(),
+        )
         self._conversation.add(handle)
         self._soon()
         return handle

@@ -18,6 +18,7 @@ from toolring.client.mapping import async_mapped
 from toolring.client.membership import Membership
 from toolring.client.nodes import Node, Nodes
 from toolring.client.routes import Key
+from toolring.client.stored import AsyncStoredResult, life_of
 from toolring.errors import ToolringError
 from toolring.protocol import CALL, KEEP
 from toolring.spec import ToolSpec
@@ -265,6 +266,14 @@ class AsyncCluster(Membership[AsyncClient]):
         nodes = [node for node, _ in self._nodes.all()]
         found = await asyncio.gather(*[told(node) for node in nodes])
         return {node.address: one for node, one in zip(nodes, found, strict=True)}
+
+    async def open_result(self, handle: str) -> AsyncStoredResult:
+        """A stored result of one of the nodes, by its handle. Raises ResultGone."""
+        life = life_of(handle)
+        await self._reach()
+        for pause in self._nodes.unheard(life, self._connect_timeout):
+            await asyncio.sleep(pause)
+        return await self._nodes.of_life(life).client.open_result(handle)
 
     async def tools(self) -> list[ToolSpec]:
         """What the nodes serve."""

@@ -25,6 +25,7 @@ from toolring.client.membership import Membership
 from toolring.client.nodes import Nodes
 from toolring.client.routes import Key
 from toolring.client.session import BEAT_SECONDS
+from toolring.client.stored import StoredResult, life_of
 from toolring.client.sync import Client
 from toolring.errors import ToolringError
 from toolring.protocol import CALL, KEEP
@@ -208,6 +209,14 @@ class Cluster(Membership[Client]):
             except ToolringError as error:
                 found[node.address] = {"error": error.to_wire()}
         return found
+
+    def open_result(self, handle: str) -> StoredResult:
+        """A stored result of one of the nodes, by its handle. Raises ResultGone."""
+        life = life_of(handle)
+        self._reach()
+        for pause in self._nodes.unheard(life, self._connect_timeout):
+            time.sleep(pause)
+        return self._nodes.of_life(life).client.open_result(handle)
 
     def tools(self) -> list[ToolSpec]:
         """What the nodes serve."""

@@ -19,7 +19,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 from toolring.client.arguments import encoded, route_of
 from toolring.client.routes import Key, factory_of, key_bytes, weight_of, weights_of
 from toolring.client.session import Conversation
-from toolring.errors import ConfigError, InvalidArguments, Unreachable
+from toolring.errors import ConfigError, InvalidArguments, ResultGone, Unreachable
 from toolring.policy.health import HealthPolicy
 from toolring.policy.health import State as Health
 from toolring.policy.pool import Pool
@@ -225,6 +225,27 @@ class Nodes(Generic[C]):
         with self._lock:
             states = [Health.DOWN if self.closed else member.state for member in self._pool.health.members]
             return list(zip(self._nodes.values(), states, strict=True))
+
+    def unheard(self, life: str, patience: float) -> Iterator[float]:
+        """Seconds to sleep, again and again, until the node that calls its present life so is known, or all are."""
+        end = self._clock() + patience
+        while self._clock() < end:
+            known = [node.client._conversation.node for node, _ in self.all()]
+            if life in known or all(known):
+                return
+            self.look()
+            yield WAIT_SECONDS
+
+    def of_life(self, life: str) -> Node[C]:
+        """The node that calls its present life so. Raises ResultGone; Unreachable if one isn't there that may be it."""
+        with self._lock:
+            nodes = list(self._nodes.values())
+        for node in nodes:
+            if node.client._conversation.node == life:
+                return node
+        if missing := [node.address for node in nodes if not node.client._conversation.node]:
+            raise Unreachable(f"no node that is there has stored it; {', '.join(missing)} can't be asked")
+        raise ResultGone("none of the nodes has stored it, or the one that had was started anew")
 
     @property
     def there(self) -> bool:

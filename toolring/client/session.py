@@ -81,6 +81,8 @@ class Pending(msgspec.Struct, eq=False, weakref=True):
     answer: Answer | None = None
     error: ToolringError | None = None
     cancelled: bool = False
+    decode: Callable[[Any], Any] = protocol.decode_value
+    """Decodes its result."""
     feed: Feed | None = None
     """What it tells before its answer; None: nobody wants to hear."""
 
@@ -132,7 +134,7 @@ class Pending(msgspec.Struct, eq=False, weakref=True):
         """The decoded result. Raises what the job ended in."""
         answer = self.answer
         if answer is not None and answer.status == OK:
-            return protocol.decode_value(answer.value)
+            return self.decode(answer.value)
         if answer is not None:
             raise from_wire(protocol.decode_value(answer.value))
         assert self.error is not None

@@ -26,10 +26,12 @@ from toolring.client.feed import WINDOW, Feed, OnProgress, checked
 from toolring.client.handles import Handle, Stream
 from toolring.client.mapping import mapped
 from toolring.client.session import BEAT_SECONDS, GRACE_SECONDS, Conversation, Pending, silence, unreachable
+from toolring.client.stored import StoredResult, about
 from toolring.client.transport import Transport
 from toolring.errors import Unreachable, from_wire
 from toolring.protocol import CALL, KEEP, PACK, Follow
 from toolring.spec import INVALIDATE, ToolSpec
+from toolring.stored import decoder
 
 CHUNKS: Final = 4
 """Chunks in one message: each is many calls."""
@@ -68,6 +70,7 @@ class Client:
         self._lingering = False
         self._keeper: threading.Thread | None = None
         self._abandoned: deque[Handle] = deque()
+        self._decode = decoder(partial(StoredResult, self._read_result))
         _clients.add(self)
 
     def __enter__(self) -> Self:
@@ -258,7 +261,8 @@ class Client:
             if self._closed:
                 raise Unreachable(self._why_closed)
             job = conversation.chunk(name, calls, timeout, partition, priority)
-            handle = Handle(job, conversation.name, conversation.deadline(job.timeout, moment), client=self)
+            until = conversation.deadline(job.timeout, moment)
+            handle = Handle(job, conversation.name, until, decode=self._decode, client=self)
             conversation.add(handle)
             self._flush(moment, CHUNKS)
         return handle
@@ -298,7 +302,14 @@ class Client:
 
     def job(self, job: str) -> dict[str, Any]:
         """What the node knows of a job, by its id: ``state``, and ``value`` once it is done. Raises UnknownJob."""
-        return self._ask("job", {"job": job})
+        return about(self._ask("job", {"job": job}), partial(StoredResult, self._read_result))
+
+    def open_result(self, handle: str) -> StoredResult:
+        """A stored result, by its handle, whoever was given it. Raises ResultGone."""
+        return StoredResult.opened(self._read_result, handle)
+
+    def _read_result(self, handle: str, offset: int, length: int) -> dict[str, Any]:
+        return self._ask("result", {"handle": handle, "offset": offset, "length": length})
 
     def queue(self) -> dict[str, Any]:
         """Who waits: ``waiting`` by what for, tool and caller; and the ``limits`` of the tools that have some."""
@@ -419,7 +430,8 @@ class Client:
             if self._closed:
                 raise Unreachable(self._why_closed)
             job = conversation.job(name, arguments, timeout, key, mode, partition, priority, queue_timeout, follow)
-            handle = Handle(job, conversation.name, conversation.deadline(job.timeout, moment), client=self)
+            until = conversation.deadline(job.timeout, moment)
+            handle = Handle(job, conversation.name, until, decode=self._decode, client=self)
             if feed is not None:
                 handle.feed = feed
             conversation.add(handle)

@@ -94,6 +94,8 @@ def _check_flow(name: str, policy: Mapping[str, Any]) -> None:
         raise refused(name, f"group={policy['group']!r}: a group's name has 1 to 64 letters, digits, '_' or '-'")
     if policy["memory"] < 0:
         raise refused(name, f"memory={policy['memory']!r} is not a number of bytes")
+    if policy["store_over"] is not None and policy["store_over"] < 0:
+        raise refused(name, f"store_over={policy['store_over']!r} is not a number of bytes")
     if policy["burst"] is not None and policy["rate"] is None:
         raise refused(name, "burst= does nothing without rate=")
     if not 0 <= policy["retries"] <= 100:
@@ -192,12 +194,14 @@ _KINDS: Final[dict[str, _Kind]] = {
     "rate": ("a number", _is_number),
     "breaker": ("True, False or a table of what differs from the defaults", _is_breaker),
     **dict.fromkeys(("concurrency", "burst", "backlog", "retries", "memory", "batch"), ("a whole number", _is_whole)),
+    "store_over": ("a whole number", _is_whole),
     **dict.fromkeys(("cache_strategy", "cache_scope", "affinity", "balancer", "group"), _TEXT),
     **dict.fromkeys(("tags", "invalidates", "retry_on"), _TEXTS),
 }
 _OPTIONAL: Final = (
     *("destructive", "timeout", "cache", "cache_strategy", "affinity", "balancer"),
     *("concurrency", "rate", "burst", "backlog", "queue_timeout", "idle_timeout", "batch"),
+    "store_over",
 )
 UNCACHED: Final[Mapping[str, Any]] = {
     "cache_strategy": None,

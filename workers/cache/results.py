@@ -20,6 +20,7 @@ from toolring.protocol import CACHED, LAYER_SHIFT, OK, REFRESH, STALE
 from toolring.settings import CacheSettings
 from toolring.spec import ToolSpec
 from toolring.stamps import ALL, Stamps, of_tool, place
+from toolring.stored import note_of
 from toolring.workers.cache import tags
 from toolring.workers.cache.base import OVERHEAD, Cache
 from toolring.workers.cache.guarded import Guarded
@@ -85,11 +86,14 @@ class ResultCache:
         on_broken: Callable[[str, str], None] = lambda *_: None,
         clock: Callable[[], float] = time.monotonic,
         rng: random.Random | None = None,
+        is_there: Callable[[bytes], bool] = lambda value: note_of(value) is None,
     ) -> None:
+        """``is_there``: is what this value tells of still to be had, if it is only a note of a stored result?"""
         self.memory = memory
         self.stores = stores
         self.broken = False
         """Set once the strategy has raised; ``on_broken`` is told the tool's name and the reason."""
+        self._is_there = is_there
         self._name = spec.name
         self._on_broken = on_broken
         self._clock = clock
@@ -186,7 +190,7 @@ class ResultCache:
         now = self._clock()
         flags = CACHED | layer << LAYER_SHIFT
         left = kept.expires - now
-        if kept.until <= now:
+        if kept.until <= now or not self._is_there(kept.value):
             return None
         if left <= 0:
             return Found(kept.value, kept.status, flags | STALE | REFRESH, left, 0.0)
@@ -195,7 +199,7 @@ class ResultCache:
 
     def _hold(self, kept: Kept, now: float) -> tuple[float, bool]:
         """For how many seconds others may give it without asking; and is it time to renew it?"""
-        if kept.status != OK:
+        if kept.status != OK or note_of(kept.value) is not None:  # others can't know whether it is still there
             return 0.0, False
         left = kept.expires - now
         if self._early:
@@ -219,8 +223,10 @@ class ResultCache:
         if fresh <= 0:
             return 0.0
         stored = Stored(value, status, fresh, self._stale if status == OK else 0.0, cost)
-        for number in range(len(self.stores)):
-            self._put(question, number, stored)
+        noted = note_of(value) is not None
+        for number, store in enumerate(self.stores):
+            if not (noted and store.shared):  # other nodes couldn't read what it tells of
+                self._put(question, number, stored)
         hold, _ = self._hold(self._remember(question, stored), self._clock())
         return max(0.0, hold)
 

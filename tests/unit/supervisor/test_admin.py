@@ -18,6 +18,7 @@ from toolring.supervisor.admin import Admin
 from toolring.supervisor.catalogue import ServedTool
 from toolring.supervisor.looks import Looks
 from toolring.supervisor.memory import Memory
+from toolring.supervisor.results import Results
 from toolring.supervisor.services import Services
 from toolring.supervisor.sharing import OVERHEAD
 
@@ -48,6 +49,7 @@ def admin(node: Node) -> Admin:
         Services({}, alone()),
         Memory(MemoryPolicy(), node.core, node.watch, lambda _pid: 7, lambda _event: None),
         Looks(node.core.fleet, Path(), lambda _pid, _number: None, lambda _pid: False),
+        Results(None, "here", 600.0),
     )
 
 

@@ -21,6 +21,7 @@ from toolring.supervisor.catalogue import ServedTool
 from toolring.supervisor.circuits import DEATHS
 from toolring.supervisor.looks import Looks
 from toolring.supervisor.memory import Memory
+from toolring.supervisor.results import Results
 from toolring.supervisor.services import Services
 
 PATIENT = msgspec.structs.replace(BREAKER, wait=60.0)
@@ -208,6 +209,7 @@ def test_orders_are_obeyed_and_told(node: Node, client: SimClient) -> None:
         Services({}, alone()),
         Memory(MemoryPolicy(), node.core, node.watch, lambda _pid: 7, lambda _event: None),
         Looks(node.core.fleet, Path(), lambda _pid, _number: None, lambda _pid: False),
+        Results(None, "here", 600.0),
     )
 
     def told(order: str, name: str = "plain") -> dict[str, Any]:

@@ -26,6 +26,7 @@ from toolring.supervisor.errands import Errands
 from toolring.supervisor.ledger import Session
 from toolring.supervisor.looks import Looks
 from toolring.supervisor.memory import Memory
+from toolring.supervisor.results import Results
 from toolring.supervisor.services import Services
 
 ROUTE = b"\0route"
@@ -47,6 +48,7 @@ class Wire(Node):
             Services({}, alone()),
             Memory(MemoryPolicy(), self.core, self.watch, lambda _pid: 7, lambda _event: None),
             Looks(self.core.fleet, Path(), lambda _pid, _number: None, lambda _pid: False),
+            Results(None, "here", 600.0),
         )
         self.errands = Errands(lambda why: None)
         self.served = Clients(self.core, self.watch.endings, self.admin, self.errands, "here", self.post)

@@ -10,7 +10,7 @@ from toolring.errors import LoadError
 from toolring.plugins.registry import load_plugins
 from toolring.policy.memory import MemoryPolicy
 from toolring.protocol import OK, encode
-from toolring.settings import CacheSettings, WorkerSettings
+from toolring.settings import CacheSettings, ResultSettings, WorkerSettings
 from toolring.stamps import BYTES, Stamps
 from toolring.workers.main import Kit
 
@@ -47,6 +47,7 @@ SETTINGS = WorkerSettings(
     processes={},
     memory=MemoryPolicy(),
     resources={},
+    results=ResultSettings(),
     max_result=1 << 20,
     plugins=(),
     allow=(),
