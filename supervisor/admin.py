@@ -143,13 +143,14 @@ class Admin:
         return {
             "node": self._node,
             **self._about,
-            "state": "draining" if core.draining else "healthy" if core.healthy else "unhealthy",
+            "state": core.state,
             "uptime": round(now - self._began, 3),
             "workers": [self._worker(slot, slot.worker) for slot in core.fleet.slots if not slot.parked],
             "groups": {
                 group.name: {
                     "workers": len(group.open),
                     "ready": len(group.ready),
+                    "failing": group.failing,
                     "least": group.plan.scaling.least if group.plan.scaling else len(group.slots),
                     "most": len(group.slots),
                 }
@@ -160,7 +161,7 @@ class Admin:
                 for w in core.fleet.workers.values()
                 if w.slot.worker is not w and w.slot.successor is not w
             ],
-            "restarts": self._watch.restarts,
+            "restarts": self._watch.exits,
             "renewed": self._watch.renewals.count,
             "reload": self._watch.reloads.report(),
             "clients": len(core.sessions),

@@ -82,8 +82,8 @@ class ServedTool:
         """Its own limits, if it has any, and then those of its group."""
         self.circuit = Circuit(spec.breaker)
         self.guarded = False
-        """Its jobs need more than to be placed and answered: it has valves, a circuit that is armed, or a balancer that
-        learns."""
+        """Its jobs need more than to be placed and answered: it has valves, a circuit that is armed, a balancer that
+        learns, or a group that is failing."""
         self.always = True
         """Has its code said so ever since the start, that it may be repeated?"""
         self.becomes(spec, balancer)
@@ -107,7 +107,9 @@ class ServedTool:
         self.guard()
 
     def guard(self) -> None:
-        self.guarded = bool(self.valves) or self.circuit.armed or self.learn is not None
+        group = self.group
+        failing = group is not _NOWHERE and group.failing
+        self.guarded = bool(self.valves) or self.circuit.armed or self.learn is not None or failing
 
     @property
     def runs(self) -> int:

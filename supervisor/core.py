@@ -70,7 +70,8 @@ class Core:
         self.bytes = 0
         self.next_deadline = float("inf")
         self.draining = False
-        self.healthy = True
+        self.broken = False
+        """The code that is to serve can't be loaded."""
         self.accepted = 0
         self.refused: dict[str, int] = {}
         self.sends: list[Send] = []
@@ -110,6 +111,20 @@ class Core:
         """All there are, those of groups last, since a job passes its tool's first."""
         own = [valve for tool in self.tools.values() for valve in tool.valves if valve is not tool.group.valve]
         self.valves: list[Valve] = own + [group.valve for group in self.fleet.groups if group.valve is not None]
+
+    @property
+    def healthy(self) -> bool:
+        """Can any of its groups work?"""
+        return not self.broken and any(group.healthy for group in self.fleet.groups)
+
+    @property
+    def state(self) -> str:
+        """draining, healthy, degraded (a group is failing), or unhealthy."""
+        if self.draining:
+            return "draining"
+        if not self.healthy:
+            return "unhealthy"
+        return "degraded" if any(group.failing for group in self.fleet.groups) else "healthy"
 
     def in_hand(self) -> int:
         """Jobs that were accepted and have no answer yet."""

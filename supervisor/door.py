@@ -124,7 +124,7 @@ class Door:
         """
         core = self._core
         limits = core.limits
-        if core.bytes > limits.backlog_bytes or core.draining or not core.healthy:
+        if core.bytes > limits.backlog_bytes or core.draining or core.broken:
             return 0
         free = limits.backlog - core.backlog.count
         room = min((free - account.waiting + 1) // 2, limits.per_client - len(session.jobs))

@@ -6,15 +6,18 @@ Each of these ends a job wherever it is: waiting for another's answer, in line, 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from toolring.errors import Cancelled, OutcomeUnknown, Poisoned, ToolringError, Unhealthy
+from toolring.errors import Cancelled, OutcomeUnknown, Poisoned, ToolringError
 from toolring.lane import CANCEL, DONE, STEP
 from toolring.protocol import NIL, Halt
 from toolring.supervisor.core import Core
 from toolring.supervisor.fleet import Change, Leftover, Life, Worker
 from toolring.supervisor.ledger import Entry, Event, Session, State
 from toolring.supervisor.placing import STUCK_COST
+
+ZYGOTE_LOST: Final = "its zygote was lost"
+"""Why a worker ended that died with all others of its code: no job of theirs is more to blame than the others."""
 
 
 class Grace(NamedTuple):
@@ -50,12 +53,9 @@ class Endings:
         """End a job whose time is up, wherever it is. Its caller hears it now."""
         self._stop(entry, Event.EXPIRE, error, now)
 
-    def abandon(self, entry: Entry, now: float) -> None:
+    def abandon(self, entry: Entry, error: ToolringError, now: float) -> None:
         """Give up a job that waits, because no worker can be had."""
         core = self._core
-        error = Unhealthy(
-            f"{entry.tool.name}: the node's workers keep dying; see its log", limit="unhealthy", retry_after=1.0
-        )
         core.settle(entry, Event.FAIL, core.error_answer(entry, error), now)
 
     def _stop(self, entry: Entry, event: Event, error: ToolringError, now: float) -> None:
@@ -213,7 +213,7 @@ class Endings:
             touched, begun = seq <= at, worker.begun(seq)
             any_begun = any_begun or begun
             doubt = doubt or (begun and entry.invalidates)
-            fault = not blamed or blamed == seq
+            fault = (not blamed or blamed == seq) and worker.reason != ZYGOTE_LOST
             if touched and fault and worker.reason is None and (blamed or entry.alone or not worker.many):
                 core.circuits.died(entry, now)
             if touched and not self._survives(entry, worker, begun, fault, cause, facts, now):
@@ -264,7 +264,8 @@ class Endings:
             core.settle(entry, Event.LOSE, core.error_answer(entry, OutcomeUnknown(text, **known)), now)
             return False
         if entry.deaths >= core.limits.deaths:
-            text = f"{name}: {entry.deaths} workers died of it ({cause}); it is not tried again"
+            lost = f"{entry.deaths} workers died of it" if fault else f"{entry.losses} workers were lost with it"
+            text = f"{name}: {lost} ({cause}); it is not tried again"
             core.settle(
                 entry, Event.POISON, core.error_answer(entry, Poisoned(text, deaths=entry.deaths, **known)), now
             )

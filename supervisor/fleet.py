@@ -275,7 +275,20 @@ class Slot:
 class Group:
     """The workers that run the same tools, and the line of those that any of them may run."""
 
-    __slots__ = ("apart", "balancer", "line", "many", "name", "plan", "ready", "renewal", "share", "slots", "valve")
+    __slots__ = (
+        "apart",
+        "balancer",
+        "failing",
+        "line",
+        "many",
+        "name",
+        "plan",
+        "ready",
+        "renewal",
+        "share",
+        "slots",
+        "valve",
+    )
 
     def __init__(self, plan: policy.Group, numbers: Iterator[int], backlog: Backlog) -> None:
         self.plan = plan
@@ -293,6 +306,8 @@ class Group:
         self.line = backlog.line()
         self.apart = backlog.line()
         """Those that may have killed workers that ran many at once: each of them is to be alone in one."""
+        self.failing = False
+        """Its workers die before they can do anything, and nobody who came since has lived."""
         self.renewal = plan.renewal
         self.balancer = plan.balancer
         """Of its tools that don't name one."""
@@ -307,6 +322,11 @@ class Group:
     def open(self) -> list[Slot]:
         """Those of its slots that are in use."""
         return [slot for slot in self.slots if not slot.parked]
+
+    @property
+    def healthy(self) -> bool:
+        """Does anybody work here, or will soon?"""
+        return not self.failing or bool(self.ready)
 
     @property
     def width(self) -> int:
@@ -399,5 +419,5 @@ class Fleet:
 
     @property
     def whole(self) -> bool:
-        """Is there a worker that is ready in each slot that is in use?"""
-        return len(self.ready) >= sum(not slot.parked for slot in self.slots)
+        """Is there a worker that is ready in each slot that is in use, of groups that aren't failing?"""
+        return all(group.failing or len(group.ready) >= len(group.open) for group in self.groups)

@@ -34,6 +34,7 @@ from toolring.supervisor.admin import Admin
 from toolring.supervisor.clients import GONE_SECONDS_TCP, Clients
 from toolring.supervisor.core import Core
 from toolring.supervisor.desk import Desk
+from toolring.supervisor.endings import ZYGOTE_LOST
 from toolring.supervisor.errands import Errands
 from toolring.supervisor.fleet import IllegalChange, Slot, Worker
 from toolring.supervisor.ground import cores
@@ -348,12 +349,12 @@ class Loop:
         self.zygotes.let_go(code, now)
         if code == self.core.fleet.code:
             self.observer.note("zygote_lost", {"pid": spawner.pid})
-            reloads.replace(now, self.watch.budget.delay())
+            reloads.replace(now, self.watch.restarts.load_delay)
         elif code == reloads.code and reloads.stage is not Stage.IDLE:
             when = "while it imported the tools' modules" if reloads.stage is Stage.LOADING else "before it could serve"
             reloads.failed(LoadError(f"the process of the new code {describe(spawner.exitcode)} {when}"), now)
         for worker in lost:
-            worker.reason = worker.reason or "its zygote was lost"
+            worker.reason = worker.reason or ZYGOTE_LOST
             self.watch.exited(worker, -9, now)
             self.admin.loads.pop(worker.identity, None)
 

@@ -36,6 +36,7 @@ from toolring.supervisor.memory import Memory
 from toolring.supervisor.metrics import exporters
 from toolring.supervisor.observer import Observer
 from toolring.supervisor.renewals import Renewals
+from toolring.supervisor.restarts import Restarts
 from toolring.supervisor.results import Results
 from toolring.supervisor.services import Services
 from toolring.supervisor.sources import Sources
@@ -48,6 +49,9 @@ from toolring.supervisor.web import Web
 DESCRIPTORS: Final = 65_536
 GOODBYE_SECONDS: Final = 0.3
 """For so long a node that has drained goes on to refuse what comes, so that callers know to go elsewhere."""
+
+
+OnReady = Callable[[str, int, list[str], list[str]], None]
 
 
 class Node:
@@ -70,9 +74,10 @@ class Node:
         if soft < wanted:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
-    def run(self, on_ready: Callable[[str, int, list[str]], None]) -> None:
-        """Serve until a signal ends it. ``on_ready`` hears the address, the number of workers and the tools' names.
+    def run(self, on_ready: OnReady) -> None:
+        """Serve until a signal ends it.
 
+        ``on_ready`` hears the address, how many workers are ready, and the names of the tools and of failing groups.
         Raises a ToolringError if it can't start; nothing is left running then.
         """
         self._catch_signals()
@@ -81,7 +86,7 @@ class Node:
         finally:
             self.ground.close()
 
-    def _serve(self, on_ready: Callable[[str, int, list[str]], None]) -> None:
+    def _serve(self, on_ready: OnReady) -> None:
         config, ground = self.config, self.ground
         logs.configure(config.log.format, config.log.level)
         self._raise_descriptors()
@@ -105,7 +110,7 @@ class Node:
         watch = Watch(
             core,
             endings,
-            RestartBudget(restarts.intensity, restarts.period),
+            Restarts(core, endings, lambda: RestartBudget(restarts.intensity, restarts.period)),
             stopped,
             Renewals(core, endings, resident),
             lineup,
@@ -156,7 +161,8 @@ class Node:
             self._until_ready(loop, core)
             if not self._signals:
                 observer.node_started(event)
-                on_ready(address, len(core.fleet.ready), names)
+                failing = [group.name for group in fleet.groups if group.failing]
+                on_ready(address, len(core.fleet.ready), names, failing)
             self._until_signal(loop, admin, sinks)
             observer.node_stopping(event)
             self._drain(loop, core)
@@ -188,8 +194,8 @@ class Node:
     # ---- the life of a node
 
     def _until_ready(self, loop: Loop, core: Core) -> None:
-        """All workers are ready, or the node is unhealthy and says so, or somebody wants it to end."""
-        while not core.fleet.whole and core.healthy and not self._signals:
+        """All workers are ready, or can't be in a group that says so, or somebody wants it to end."""
+        while not (core.broken or core.fleet.whole) and not self._signals:
             loop.turn()
             self._drain_wake()
             self._hang_up(loop)

@@ -27,6 +27,7 @@ _WARNINGS: Final = frozenset(
         "balancer_failed",
         "renewal_failed",
         "memory_alert",
+        "group_failing",
     }
 )
 _ERRORS: Final = frozenset({"start_failed", "node_unhealthy", "load_failed", "sink_failed"})

@@ -48,8 +48,8 @@ def why_full(core: Core, session: Session, account: Account, now: float) -> Tool
     limits = core.limits
     if core.draining:
         return Draining("the node is shutting down", limit="draining", retry_after=1.0)
-    if not core.healthy:
-        return Unhealthy("the node's workers keep dying; see its log", limit="unhealthy", retry_after=1.0)
+    if core.broken:
+        return broken()
     who = f"the caller {account.name!r}" if account.name else "this client"
     if account.rate is not None and account.rate.available(now) <= 0:
         text = f"{who} has submitted as many jobs as its rate allows"
@@ -74,7 +74,9 @@ def why_full(core: Core, session: Session, account: Account, now: float) -> Tool
 
 
 def refused_by(tool: ServedTool, job: Job, now: float) -> ToolringError | None:
-    """Why a tool's own limits refuse a job: its backlog is full, or a chunk would pass for one start."""
+    """Why a tool can't have a job: nobody could run it, its backlog is full, or a chunk would pass for one start."""
+    if not tool.group.healthy:
+        return unhealthy(tool)
     for valve in tool.valves:
         if job.chunk and valve.rate is not None:
             text = f"{tool.name} has a rate, so its calls are jobs of their own: chunk=1"
@@ -85,6 +87,18 @@ def refused_by(tool: ServedTool, job: Job, now: float) -> ToolringError | None:
             limit = f"{valve.of.partition(' ')[0]}_backlog"
             return Busy(text, limit=limit, tool=tool.name, retry_after=_rounded(after))
     return None
+
+
+def broken() -> Unhealthy:
+    """Nobody works anywhere."""
+    return Unhealthy("the tools can't be loaded; see the node's log", limit="unhealthy", retry_after=1.0)
+
+
+def unhealthy(tool: ServedTool) -> Unhealthy:
+    """Nobody works where this runs, and nobody will soon."""
+    group = tool.group.name
+    text = f"{tool.name}: the workers of group {group!r} keep dying before they can do anything; see the node's log"
+    return Unhealthy(text, tool=tool.name, group=group, limit="unhealthy", retry_after=1.0)
 
 
 def _work(core: Core) -> float:

@@ -169,6 +169,7 @@ class Reloads:
                 watch.renewals.retire(worker, now)
         changes = turn_over(core, self._lineup, self._specs, self._groups, now)
         watch.scaling.forget()
+        watch.restarts.forget()
         fleet.code, self.lost = self.code, False
         for slot in fleet.slots:
             slot.hand_over()
@@ -181,8 +182,7 @@ class Reloads:
         """The new code can't be loaded, doesn't fit, or can't work. Where nothing serves it is tried again."""
         self._end(error, now)
         if self.lost and not self._watch.stopping:
-            self._watch.died_young(error.message, now)
-            self.replace(now, max(RETRY_SECONDS, self._watch.budget.delay()))
+            self.replace(now, max(RETRY_SECONDS, self._watch.restarts.load_failed(error.message, now)))
 
     def _end(self, error: ToolringError, now: float) -> None:
         self._step(Step.FAIL)

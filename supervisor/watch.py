@@ -12,7 +12,6 @@ from typing import Final, NamedTuple
 
 from toolring.errors import Expired
 from toolring.lane import AT, DONE, STARTED
-from toolring.policy.restart import RestartBudget
 from toolring.supervisor.core import Core
 from toolring.supervisor.endings import Endings
 from toolring.supervisor.fleet import Change, Life, Slot, Worker
@@ -21,6 +20,7 @@ from toolring.supervisor.lineup import Lineup
 from toolring.supervisor.placing import STUCK_COST
 from toolring.supervisor.reloads import Reloads, Stage
 from toolring.supervisor.renewals import Renewals
+from toolring.supervisor.restarts import Restarts
 from toolring.supervisor.scaling import Scaling
 
 BUSY_TICK: Final = 0.01
@@ -40,7 +40,6 @@ BEGIN_SECONDS: Final = 2.0
 """A worker that doesn't even begin what it was sent is lost after so long."""
 VACANT_SECONDS: Final = 0.25
 """How long jobs wait for the next worker of their slot while others could take them."""
-LIVED_SECONDS: Final = 1.0
 LEAVE_SECONDS: Final = 1.0
 """How long a worker that said goodbye may take to be gone."""
 KILL_NOW: Final = 1000
@@ -60,7 +59,7 @@ class Watch:
         self,
         core: Core,
         endings: Endings,
-        budget: RestartBudget,
+        restarts: Restarts,
         is_stopped: Callable[[int], bool],
         renewals: Renewals,
         lineup: Lineup,
@@ -68,7 +67,7 @@ class Watch:
         self.core = core
         self.renewals = renewals
         self.endings = endings
-        self.budget = budget
+        self.restarts = restarts
         self.grace = endings.grace
         self.reloads = Reloads(self, lineup, self.grace.start)
         self.scaling = Scaling(core, renewals)
@@ -76,7 +75,8 @@ class Watch:
         self._next_scan = 0.0
         self.kills: list[Kill] = []
         self.on_exit: Callable[[Worker, str], None] | None = None
-        self.restarts = 0
+        self.exits = 0
+        """Ends of workers, for whatever reason."""
         self.stopping = False
         """No worker is started any more."""
 
@@ -119,8 +119,7 @@ class Watch:
             self.scaling.look(now, may_park=not core.draining and self.reloads.stage is Stage.IDLE)
         self.reloads.look(now)
         core.joining.keyring.expire(now)
-        if not core.healthy and any(now - w.ready_since > LIVED_SECONDS for w in core.fleet.ready):
-            self._recover()
+        self.restarts.look(now)
         if busy or core.retries.delayed or core.backlog.count or self.reloads.stage is not Stage.IDLE:
             return BUSY_TICK
         return min(IDLE_TICK, max(BUSY_TICK, core.next_deadline - now))
@@ -289,7 +288,7 @@ class Watch:
         slot = worker.slot
         succeeds = slot.successor is worker
         young = worker.answered == 0 and not began and not outside and worker.life <= Life.READY and not succeeds
-        self.restarts += 1
+        self.exits += 1
         core.notes.append(
             (
                 "worker_exited",
@@ -300,20 +299,11 @@ class Watch:
             core.figures.exited(worker, cause)
         if self.on_exit is not None:
             self.on_exit(worker, cause)
-        if young:
-            self.died_young(cause, now)
-        core.fleet.change(worker, Change.EXIT, now, self.budget.delay() if young else 0.0)
+        core.fleet.change(worker, Change.EXIT, now, self.restarts.died(worker, cause, now) if young else 0.0)
+        if slot.group.failing or core.broken:
+            self.restarts.refuse(cause, now)
         if succeeds:
             self._successor_lost(worker, cause, now)
-
-    def died_young(self, cause: str, now: float) -> None:
-        """A worker died before it could do anything: too many of those, and nobody can work here."""
-        core = self.core
-        self.budget.died(now)
-        if self.budget.exhausted(now) and core.healthy:
-            core.healthy = False
-            core.notes.append(("node_unhealthy", {"cause": cause}))
-            self._refuse_waiting(now)
 
     def ready(self, worker: Worker, pid: int, now: float) -> None:
         worker.pid = pid
@@ -337,19 +327,6 @@ class Watch:
             due += self.renewals.due(now)
         serving = [] if reloads.lost else [(slot, fleet.code) for slot in due]
         return serving + [(slot, reloads.code) for slot in reloads.due()]
-
-    def _refuse_waiting(self, now: float) -> None:
-        """Nobody will come for those who wait: tell them, rather than let them run into their deadlines."""
-        core = self.core
-        for session in [core.house, *core.sessions.values()]:
-            for entry in list(session.jobs.values()):
-                if entry.state is State.QUEUED:
-                    self.endings.abandon(entry, now)
-
-    def _recover(self) -> None:
-        self.budget.lived()
-        self.core.healthy = True
-        self.core.notes.append(("node_healthy", {}))
 
 
 def _due(entry: Entry) -> float:

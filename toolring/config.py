@@ -82,7 +82,7 @@ class Limits(Section, frozen=True):
 
 class Restarts(Section, frozen=True):
     intensity: int = 5
-    """More workers than this that die within ``period`` before they did anything: the node is unhealthy."""
+    """More workers than this that die within ``period`` before they did anything: their group is failing."""
     period: float = 10.0
 
 

@@ -48,12 +48,13 @@ from toolring.spec import ToolSpec
 from toolring.stamps import ALL, Stamps, of_tool, place
 from toolring.supervisor.catalogue import ServedTool
 from toolring.supervisor.core import Core, Limits
-from toolring.supervisor.endings import Endings, Grace
+from toolring.supervisor.endings import ZYGOTE_LOST, Endings, Grace
 from toolring.supervisor.figures import Figures
 from toolring.supervisor.fleet import BUSY_SECONDS, Fleet, Life, Worker
 from toolring.supervisor.ledger import Entry, Session, State
 from toolring.supervisor.reloads import Stage
 from toolring.supervisor.renewals import Renewals
+from toolring.supervisor.restarts import Restarts
 from toolring.supervisor.sharing import Flight
 from toolring.supervisor.valves import Valve
 from toolring.supervisor.watch import SCAN_SECONDS, Watch
@@ -366,7 +367,8 @@ class Node:
         self.turnovers = 0
         self.carried: dict[int, tuple[int, int, int]] = {}
         """Of a valve, what ran and waited at the last turnover: limits that are new find it there."""
-        watch = Watch(self.core, endings, RestartBudget(5, 10.0), self._is_stopped, renewals, cast("Any", self.lineup))
+        restarts = Restarts(self.core, endings, lambda: RestartBudget(5, 10.0))
+        watch = Watch(self.core, endings, restarts, self._is_stopped, renewals, cast("Any", self.lineup))
         self.watch = watch
         self.workers: dict[bytes, Any] = {}
         """Each a SimWorker, or a SimAsyncWorker."""
@@ -375,6 +377,7 @@ class Node:
         self.runs: list[Run] = []
         self.starts: dict[str, list[float]] = {}
         self.pids = 0
+        self.notes: list[tuple[str, dict[str, Any]]] = []
         self.shut = False
         self.impatient = False
         """Some callers wait no longer than a moment until their jobs are begun."""
@@ -467,7 +470,7 @@ class Node:
         self.exits = deque(exit for exit in self.exits if exit[0] not in {record.identity for record in lost})
         self.watch.reloads.replace(self.now, 0.0)
         for record in lost:
-            record.reason = record.reason or "its zygote was lost"
+            record.reason = record.reason or ZYGOTE_LOST
             self.exits.appendleft((record.identity, -9))
             self.hear_exit()
 
@@ -547,6 +550,7 @@ class Node:
                     found.inbox.append((encode(Stop()), None))
                 found.signal(signal.SIGUSR1)
         core.signals.clear()
+        self.notes += core.notes
         core.notes.clear()
 
     def tell(self, session: Session) -> None:

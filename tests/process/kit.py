@@ -6,6 +6,7 @@ Nothing here sleeps for a result: ``eventually`` polls a condition, and a genero
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -75,6 +76,10 @@ def bystanders(mark: str) -> list[str]:
     return found
 
 
+UP = re.compile(r"toolring is (?:ready|up, .*) at (\S+) with ")
+"""What serve says once it listens, and has workers or knows that there are none."""
+
+
 class Background(threading.Thread):
     """A call in a thread of its own; ``join`` it, then read ``value`` or ``error``."""
 
@@ -128,10 +133,12 @@ class Node:
     def until_ready(self) -> Node:
         def ready() -> bool:
             assert self.process.poll() is None, f"serve ended with {self.process.returncode}: {self.err.read_text()}"
-            return "toolring is ready at " in self.out.read_text()
+            return UP.search(self.out.read_text()) is not None
 
         eventually(ready, "the node is ready")
-        self.address = self.out.read_text().split("toolring is ready at ")[1].split()[0]
+        found = UP.search(self.out.read_text())
+        assert found is not None
+        self.address = found[1]
         return self
 
     @property

@@ -166,8 +166,36 @@ def test_workers_that_die_at_birth_make_the_node_unhealthy() -> None:
             assert error.facts["retry_after"] > 0
             assert run_cli("call", "echo", "x=1", address=node.address).returncode == 5
             assert len(node.log.splitlines()) < 100
+            assert "toolring is up, but can't work yet, at " in node.out.read_text()
             node.signal(signal.SIGTERM)
             assert node.wait() == 0
+
+
+HEAVY = """
+from toolring import tool
+
+@tool(read_only=True, group="heavy")
+def heavy() -> int:
+    return 1
+"""
+
+
+def test_a_group_whose_workers_can_not_live_is_nothing_to_the_others() -> None:
+    with kit.place() as directory:
+        path = module(directory, HEAVY)
+        (directory / "toolring.toml").write_text("[groups.heavy]\nworkers = 2\naddress_space = 60_000_000\n")
+        with kit.running(path, directory=directory) as node, node.client() as client:
+            eventually(lambda: client.status()["state"] == "degraded")
+            assert client.status()["groups"]["heavy"]["failing"]
+            assert [client.call("echo", {"x": n}) for n in range(50)] == list(range(50))
+            error = failure(lambda: client.call("heavy"))
+            assert isinstance(error, Unhealthy)
+            assert error.facts["group"] == "heavy"
+            restarts = client.status()["restarts"]
+            assert restarts < 40
+            assert node.log.count('"group_failing"') == 1
+            assert "node_unhealthy" not in node.log
+            assert "toolring is ready at" in node.out.read_text()
 
 
 def test_a_node_recovers_once_its_workers_live() -> None:

@@ -51,8 +51,11 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _ready(address: str, workers: int, tools: list[str]) -> None:
+def _ready(address: str, workers: int, tools: list[str], failing: list[str]) -> None:
     shown = ", ".join(tools[:8]) + (f" and {len(tools) - 8} more" if len(tools) > 8 else "")
-    print(f"toolring is ready at {address} with {workers} workers: {shown}", flush=True)
+    if failing:
+        print(f"the workers of {', '.join(failing)} die before they can do anything; see the log", flush=True)
+    up = "up, but can't work yet," if failing and not workers else "ready"
+    print(f"toolring is {up} at {address} with {workers} workers: {shown}", flush=True)
     if sys.stdout.isatty():
         print(f"try: toolring list --address {address}   (Ctrl-C drains and stops)", flush=True)

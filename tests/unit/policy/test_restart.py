@@ -43,6 +43,18 @@ def test_no_delay_after_one_crash_then_doubling_up_to_the_longest() -> None:
     assert delays == [0.0, 0.05, 0.1, 0.2, 0.4, 0.5, 0.5]
 
 
+def test_the_delay_grows_even_if_it_is_longer_than_the_period() -> None:
+    budget = RestartBudget(2, 1.0, first_delay=0.5, longest_delay=4.0)
+    now, delays = 0.0, []
+    for _ in range(8):
+        budget.died(now)
+        delays.append(budget.delay())
+        now += delays[-1] + 0.1
+    assert delays == [0.0, 0.5, 1.0, 2.0, 4.0, 4.0, 4.0, 4.0]
+    budget.died(now + 5.0)
+    assert budget.delay() == 0.0, "it is another fault"
+
+
 def test_intensity_zero_allows_no_death() -> None:
     budget = RestartBudget(0, 10.0)
     assert not budget.exhausted(0.0)

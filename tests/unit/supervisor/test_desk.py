@@ -75,9 +75,9 @@ def test_a_page_that_can_not_be_made_is_answered_all_the_same(front: Front, monk
 def test_ready_is_who_may_be_sent_jobs_and_alive_is_whoever_answers(front: Front) -> None:
     core = front.node.core
     assert front.ask("/readyz")[0].status == 200
-    core.healthy = False
+    core.broken = True
     assert front.ask("/readyz")[0].body == ["unhealthy: workers keep dying; see the node's log\n"]
-    core.healthy, core.draining = True, True
+    core.broken, core.draining = False, True
     assert front.ask("/readyz")[0].status == 503
     assert front.ask("/healthz")[0].status == 200
     core.draining = False

@@ -195,6 +195,63 @@ def test_workers_that_die_young_end_in_an_unhealthy_node_that_recovers(client: S
     node.close()
 
 
+def test_what_fails_in_one_group_is_nothing_to_the_others() -> None:
+    node = Node(served=grouped_tools(), groups=GROUPS)
+    client = node.clients[0]
+    for worker in workers(node):
+        if worker.record.slot.group.name != "heavy":
+            worker.step()
+    ask(client, "large")
+    for _ in range(40):
+        node.now += 0.5
+        node.tick()
+        for worker in [one for one in workers(node) if one.record.slot.group.name == "heavy"]:
+            worker.die(1)
+        while node.exits:
+            node.hear_exit()
+    assert (node.core.state, node.core.healthy) == ("degraded", True)
+    assert codes(client) == ["UNHEALTHY"]
+    ask(client, "large", "read", "wait")
+    finish(node)
+    assert sorted(codes(client)) == ["", "", "UNHEALTHY", "UNHEALTHY"]
+    names = [name for name, _ in node.notes]
+    assert names.count("group_failing") == 1
+    assert "node_unhealthy" not in names
+    node.close()
+
+
+def test_who_came_before_proves_nothing_of_those_that_die(node: Node, client: SimClient) -> None:
+    """One of three serves all the time; the others' starts come later and later all the same."""
+    serving = workers(node)[0]
+    starts = []
+    for other in workers(node)[1:]:
+        other.die(-9)
+    for _ in range(400):
+        node.now += 0.1
+        while node.exits:
+            node.hear_exit()
+        node.tick()
+        for worker in workers(node):
+            if worker is not serving:
+                starts.append(node.now)
+                worker.die(1)
+    assert node.core.state == "degraded"
+    ask(client, "read")
+    finish(node)
+    assert codes(client) == [""], "one is there"
+    assert len([one for one in starts if one > starts[0] + 20]) <= 6, "40 s later it is every ten seconds"
+    notes = [name for name, _ in node.notes]
+    assert notes.count("group_failing") == 1
+    assert "group_recovered" not in notes
+    for _ in range(300):
+        node.now += 0.1
+        node.tick()
+        for worker in workers(node):
+            worker.step()
+    assert node.core.state == "healthy"
+    assert [name for name, _ in node.notes].count("group_recovered") == 1
+
+
 def test_kills_from_outside_do_not_make_a_node_unhealthy(node: Node) -> None:
     for _ in range(30):
         workers(node)[0].die(-9)
@@ -203,7 +260,7 @@ def test_kills_from_outside_do_not_make_a_node_unhealthy(node: Node) -> None:
         for worker in workers(node):
             worker.step()
     assert node.core.healthy
-    assert node.watch.restarts == 30
+    assert node.watch.exits == 30
 
 
 def test_the_wait_is_short_while_something_may_happen(node: Node, client: SimClient) -> None:
