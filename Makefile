@@ -11,7 +11,7 @@ INSTALLED := $(VENV)/.installed
 INSTALLED_BENCH := $(VENV)/.installed-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-services lint format types house check docs bench bench-cache bench-flow bench-live bench-nodes bench-services bench-simulate bench-traces clean bench-pools bench-renewal
+.PHONY: help demo test test-services lint format types house check docs bench bench-cache bench-flow bench-live bench-nodes bench-services bench-simulate bench-traces clean bench-pools bench-renewal bench-bodies
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
@@ -58,6 +58,9 @@ bench-nodes: $(INSTALLED_BENCH) ## what routing costs, what a killed node costs:
 
 bench-renewal: $(INSTALLED_BENCH) ## how soon successors are ready, a tool that leaks: docs/renewal-benchmarks.md
 	@$(PY) -m benchmarks.renewal --docs docs/renewal-benchmarks.md
+
+bench-bodies: $(INSTALLED_BENCH) ## large arguments and results, and other ways to carry them: docs/body-benchmarks.md
+	@$(PY) -m benchmarks.bodies --docs docs/body-benchmarks.md
 
 bench-services: $(INSTALLED_BENCH) ## balancers before real workers and HTTP endpoints: docs/service-benchmarks.md
 	@$(PY) -m benchmarks.services --docs docs/service-benchmarks.md

@@ -119,7 +119,8 @@ class Admin:
             if what == "result":
                 return self.results.read(params.get("handle"), params.get("offset", 0), params.get("length", 0))
             if what == "trace":
-                return self.memory.trace(params.get("worker"), params.get("seconds"), params.get("most"), now)
+                worker, native = params.get("worker"), params.get("native", False)
+                return self.memory.trace(worker, params.get("seconds"), params.get("most"), now, native)
             if what == "collect":
                 return {"workers": self.memory.collect(params.get("worker"), now)}
             if what == "breakers":

@@ -112,17 +112,19 @@ class Memory:
             for name, size in self._sizes().items()
         }
 
-    def trace(self, which: Any, seconds: Any, most: Any, now: float) -> dict[str, Any]:
+    def trace(self, which: Any, seconds: Any, most: Any, now: float, native: Any = False) -> dict[str, Any]:
         """Have a worker find out which allocations grow. Raises InvalidArguments."""
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= MOST_TRACED:
             why = f"seconds={seconds!r:.100} is not a number of seconds, up to {MOST_TRACED:.0f}"
             raise InvalidArguments(why, argument="seconds")
         if type(most) is not int or not 0 < most <= MOST_LINES:
             raise InvalidArguments(f"most={most!r:.100} is not a number of lines, 1 to {MOST_LINES}", argument="most")
+        if type(native) is not bool:
+            raise InvalidArguments(f"native={native!r:.100} is neither true nor false", argument="native")
         worker = self._chosen(which if type(which) is int else -1)[0]
         self._traces += 1
         worker.patience = now + seconds + PATIENCE_SECONDS
-        self._core.says.append((worker, Trace(self._traces, float(seconds), most)))
+        self._core.says.append((worker, Trace(self._traces, float(seconds), most, native)))
         return {"worker": worker.slot.index, "pid": worker.pid, "number": self._traces}
 
     def collect(self, which: Any, now: float) -> list[dict[str, int]]:

@@ -267,6 +267,8 @@ class Trace(msgspec.Struct, array_like=True, tag="trace"):
     """Of this request, for whoever waits for what comes of it."""
     seconds: float
     most: int
+    native: bool = False
+    """Those of C code too."""
 
 
 class Halt(msgspec.Struct, array_like=True, tag="halt"):

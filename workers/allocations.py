@@ -17,6 +17,8 @@ class Growth(NamedTuple):
     line: int
     bytes: int
     blocks: int
+    native: tuple[str, ...] = ()
+    """The C functions that the line had called, the outermost first, where these are traced."""
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}: {self.bytes:+,} bytes in {self.blocks:+,} blocks"

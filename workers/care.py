@@ -5,16 +5,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
+from toolring.errors import LoadError
 from toolring.policy.memory import Action, MemoryPolicy, Warden
-from toolring.workers.allocations import Allocations
+from toolring.workers.allocations import Allocations, Growth
 from toolring.workers.cache.base import Cache
 from toolring.workers.memory import Probe, trim
+from toolring.workers.native import NativeAllocations
 
 THOROUGH_SECONDS: Final = 30.0
 TRIM_SHARE: Final = 0.5
 """Of what its caches hold: so much they keep."""
+
+
+class Tracer(Protocol):
+    """Finds out which allocations grow."""
+
+    def start(self) -> None: ...
+
+    def top(self, most: int) -> list[Growth]: ...
+
+    def stop(self) -> None: ...
 
 
 class Care:
@@ -36,7 +48,7 @@ class Care:
         self._began_with = self._probe.snapshot().rss
         """What it shares with its siblings, and what a successor would have, too."""
         self._trims = self._collections = self._returned = 0
-        self._allocations = Allocations()
+        self._allocations: Tracer = Allocations()
         self._trace: tuple[int, float, float, int] | None = None
         """The number of the request, since when allocations are traced, until when, and how many lines are wanted."""
         self._grown: dict[str, Any] | None = None
@@ -82,9 +94,18 @@ class Care:
     def traces(self) -> bool:
         return self._trace is not None
 
-    def trace(self, number: int, seconds: float, most: int) -> None:
-        """Find out which allocations grow from now on; tools are some times slower meanwhile."""
-        self._allocations.start()
+    def trace(self, number: int, seconds: float, most: int, native: bool = False) -> None:
+        """Find out which allocations grow from now on, with ``native`` those of C code too; tools are some times
+        slower meanwhile."""
+        self._allocations.stop()
+        self._trace = None
+        try:
+            self._allocations = NativeAllocations() if native else Allocations()
+            self._allocations.start()
+        except LoadError as error:
+            self._allocations = Allocations()
+            self._grown = {"number": number, "error": error.to_wire()}
+            return
         now = self._clock()
         self._trace = number, now, now + seconds, most
 

@@ -97,7 +97,7 @@ class Kit:
     def tend(self, message: Collect | Trace) -> None:
         """Do what the supervisor asks for."""
         if isinstance(message, Trace):
-            self.care.trace(message.number, message.seconds, message.most)
+            self.care.trace(message.number, message.seconds, message.most, message.native)
         else:
             self.care.collect()
 

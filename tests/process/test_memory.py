@@ -155,6 +155,26 @@ def test_what_grows_is_found(tmp_path: Path) -> None:
             assert run_cli("memory", *words, address=node.address).returncode == 2
 
 
+def test_what_grows_in_c_code_is_found_too(tmp_path: Path) -> None:
+    with serving("", workers=1) as (node, directory), node.client() as client:
+        pid = client.call("leak", {"size": 4096})
+        slot = next(worker["id"] for worker in node.status()["workers"] if worker["pid"] == pid)
+        asked = client.trace(slot, 1.0, 3, native=True)
+        for _ in range(10):
+            client.call("leak", {"size": 1 << 20})
+        told = eventually(lambda: client.memory()["workers"][str(slot)]["allocations"], "it is told, though it is idle")
+        assert told["number"] == asked["number"]
+        first = told["top"][0]
+        assert first["file"] == str(directory / "leaky.py")
+        assert first["bytes"] >= 10 << 20
+        assert first["native"]
+        assert client.call("leak", {"size": 1}) == pid, "it goes on"
+        shown = run_cli("memory", "--top", str(slot), "--native", "--seconds", "0.2", address=node.address)
+        assert shown.returncode == 0, shown.stderr
+        assert "NATIVE" in shown.stdout
+        assert run_cli("memory", "--native", address=node.address).returncode == 2
+
+
 def test_an_async_worker_traces_too() -> None:
     with serving("", workers=1) as (node, _), node.client() as client:
         pid = client.call("look")
@@ -162,6 +182,12 @@ def test_an_async_worker_traces_too() -> None:
         asked = client.trace(slot, 0.2)
         told = eventually(lambda: client.memory()["workers"].get(str(slot), {}).get("allocations"))
         assert told["number"] == asked["number"]
+        again = client.trace(slot, 0.2, native=True)
+        told = eventually(
+            lambda: (one := client.memory()["workers"][str(slot)]["allocations"])["number"] == again["number"] and one
+        )
+        assert told["top"]
+        assert client.call("look") == pid
 
 
 def test_thresholds_that_make_no_sense(tmp_path: Path) -> None:

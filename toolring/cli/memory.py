@@ -1,7 +1,8 @@
 """Show the memory of a node's workers and of its supervisor: what each has, how that went in the last hour, and whether
 it grows. The charts go from the least of a process to its most.
 
-With --top: which lines of a worker's code allocate what isn't given back, for as long as --seconds says.
+With --top: which lines of a worker's code allocate what isn't given back, for as long as --seconds says. With --native
+that of C code is seen, too: by memray, if the worker has it (pip install 'toolring[memray]').
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any, Final
 
 from toolring.cli.options import add_address
 from toolring.cli.output import paint, table
-from toolring.errors import Expired
+from toolring.errors import Expired, InvalidArguments, from_wire
 
 WIDTH: Final = 40
 PATIENCE_SECONDS: Final = 20.0
@@ -23,6 +24,7 @@ _BARS: Final = " ▁▂▃▄▅▆▇█"
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--top", metavar="WORKER", type=int, help="trace this worker's allocations, by number or pid")
+    parser.add_argument("--native", action="store_true", help="with --top: allocations of C code, too, by memray")
     parser.add_argument("--seconds", type=float, default=10.0, help="for so long (10)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     add_address(parser)
@@ -31,6 +33,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from toolring.client.sync import Client
 
+    if options.native and options.top is None:
+        raise InvalidArguments("--native does nothing without --top WORKER", argument="native")
     with Client(options.address) as client:
         if options.top is not None:
             return _top(client, options)
@@ -63,7 +67,7 @@ def _show(found: dict[str, Any]) -> None:
 
 def _top(client: Any, options: argparse.Namespace) -> int:
     """Its tools run on meanwhile; a worker that does nothing looks only every few seconds."""
-    chosen = client.trace(options.top, options.seconds)
+    chosen = client.trace(options.top, options.seconds, native=options.native)
     until = time.monotonic() + options.seconds + PATIENCE_SECONDS
     while True:
         workers = client.status()["workers"]
@@ -73,13 +77,20 @@ def _top(client: Any, options: argparse.Namespace) -> int:
         if time.monotonic() > until:
             raise Expired(f"worker {chosen['worker']} told nothing in time: it is busy with one job, or was replaced")
         time.sleep(0.1)
+    if "error" in found:
+        raise from_wire(found["error"])
     if options.json:
         print(json.dumps({**chosen, **found}))
         return 0
     print(f"worker {chosen['worker']}, pid {chosen['pid']}: what grew within {found['seconds']:.1f} s")
-    rows = [(mib(one["bytes"]), one["blocks"], f"{one['file']}:{one['line']}") for one in found["top"]]
-    print(table(("MIB", "BLOCKS", "LINE"), rows))
+    rows = [(mib(one["bytes"]), one["blocks"], *_place(one, options.native)) for one in found["top"]]
+    print(table(("MIB", "BLOCKS", "LINE", *(("NATIVE",) if options.native else ())), rows))
     return 0
+
+
+def _place(grown: dict[str, Any], native: bool) -> tuple[str, ...]:
+    line = f"{grown['file']}:{grown['line']}" if grown["file"] else None
+    return (line or "-", " > ".join(grown["native"])) if native else (line or "-",)
 
 
 def _is(worker: dict[str, Any], chosen: dict[str, Any]) -> bool:

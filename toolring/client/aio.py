@@ -417,9 +417,10 @@ class AsyncClient:
         """The memory of a node's processes; see ``Client.memory``."""
         return await self._ask("memory", {})
 
-    async def trace(self, worker: int, seconds: float = 10.0, most: int = 10) -> dict[str, int]:
+    async def trace(self, worker: int, seconds: float = 10.0, most: int = 10, native: bool = False) -> dict[str, int]:
         """Have a worker find out which of its allocations grow; see ``Client.trace``."""
-        return await self._ask("trace", {"worker": worker, "seconds": seconds, "most": most})
+        params = {"worker": worker, "seconds": seconds, "most": most, "native": native}
+        return await self._ask("trace", params)
 
     async def collect(self, worker: int | None = None) -> list[dict[str, int]]:
         """Have workers collect their garbage between two jobs; see ``Client.collect``."""

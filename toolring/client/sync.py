@@ -355,10 +355,11 @@ class Client:
         ``supervisor``; ``workers``, what each last told of its own."""
         return self._ask("memory", {})
 
-    def trace(self, worker: int, seconds: float = 10.0, most: int = 10) -> dict[str, int]:
+    def trace(self, worker: int, seconds: float = 10.0, most: int = 10, native: bool = False) -> dict[str, int]:
         """Have a worker find out which of its allocations grow, for so many seconds; ``memory`` tells what came of it
-        as ``allocations``. Tools are some times slower there meanwhile."""
-        return self._ask("trace", {"worker": worker, "seconds": seconds, "most": most})
+        as ``allocations``. Tools are some times slower there meanwhile. ``native``: those of C code too, by memray."""
+        params = {"worker": worker, "seconds": seconds, "most": most, "native": native}
+        return self._ask("trace", params)
 
     def collect(self, worker: int | None = None) -> list[dict[str, int]]:
         """Have a worker, by its number or its pid, or all, collect their garbage between two jobs and give back what is

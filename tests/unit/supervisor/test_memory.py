@@ -108,6 +108,10 @@ def test_who_is_asked_to_look_has_time_for_it(world: World) -> None:
     told = world.memory.trace(0, 10.0, 5, world.node.now)
     assert told == {"worker": 0, "pid": worker.pid, "number": 1}
     assert worker.patience >= world.node.now + 40
+    world.memory.trace(0, 10.0, 5, world.node.now, True)
+    assert [message.native for _, message in world.node.core.says] == [False, True]
+    with pytest.raises(InvalidArguments, match="neither true nor false"):
+        world.memory.trace(0, 10.0, 5, world.node.now, "yes")
     for which, seconds, most in ((0, 0, 5), (0, True, 5), (0, 1e9, 5), (0, 1.0, 0), (99, 1.0, 5)):
         with pytest.raises(InvalidArguments):
             world.memory.trace(which, seconds, most, world.node.now)

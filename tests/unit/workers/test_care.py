@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 import tracemalloc
 from collections.abc import Iterator
 
@@ -110,6 +111,32 @@ def test_allocations_are_traced_for_a_while(clock: Clock) -> None:
     assert told["top"][0]["blocks"] >= len(kept)
     assert not care.traces
     assert not tracemalloc.is_tracing()
+
+
+def test_those_of_c_code_are_traced_too(clock: Clock) -> None:
+    care = Care(MemoryPolicy(), 1, list, clock)
+    care.trace(6, 10.0, 5)
+    care.trace(7, 10.0, 5, native=True)
+    assert not tracemalloc.is_tracing(), "one after the other"
+    kept = [bytearray(1000) for _ in range(2000)]
+    clock.now += 10.0
+    told = care.figures()["allocations"]
+    assert told["number"] == 7
+    assert (told["top"][0]["file"], told["top"][0]["native"] != ()) == (__file__, True)
+    assert told["top"][0]["bytes"] >= 1000 * len(kept)
+
+
+def test_without_memray_it_says_what_to_install(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "memray", None)
+    care = Care(MemoryPolicy(), 1, list, clock)
+    care.trace(7, 10.0, 5, native=True)
+    assert not care.traces
+    told = care.figures()["allocations"]
+    assert told["error"]["code"] == "LOAD"
+    assert "pip install 'toolring[memray]'" in told["error"]["message"]
+    care.trace(8, 10.0, 5)
+    clock.now += 10.0
+    assert care.figures()["allocations"]["number"] == 8
 
 
 def test_somebody_may_want_a_collection(clock: Clock) -> None:
