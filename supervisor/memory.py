@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from toolring.errors import InvalidArguments
+from toolring.heap import Rest
 from toolring.plugins.specs import MemoryEvent
 from toolring.policy.memory import MemoryPolicy
 from toolring.protocol import Collect, Trace
@@ -47,6 +48,7 @@ class Memory:
         self._watch = watch
         self._measure = measure
         self._tell = tell
+        self._rest = Rest(lambda: measure(os.getpid()))
         self._next = self._next_look = 0.0
         self._traces = 0
         self._evicted: dict[bytes, float] = {}
@@ -81,6 +83,8 @@ class Memory:
             self._history = {name: past for name, past in self._history.items() if name in there}
             for name, size in self._sizes().items():
                 self._history.setdefault(name, deque(maxlen=SAMPLES)).append((now, size))
+            if not self._core.in_hand():
+                self._rest()
         if now < self._next_look:
             return
         self._next_look = now + LOOK_SECONDS

@@ -15,6 +15,7 @@ import msgspec
 from toolring import __version__, logs
 from toolring.address import host_and_port
 from toolring.blobs import Blobs
+from toolring.heap import one_heap
 from toolring.lane import shared_calls
 from toolring.plugins.registry import load_plugins
 from toolring.plugins.specs import NodeEvent
@@ -90,6 +91,7 @@ class Node:
         config, ground = self.config, self.ground
         logs.configure(config.log.format, config.log.level)
         self._raise_descriptors()
+        one_heap()  # before there are the threads of the sockets; the zygote was forked before
         registry = load_plugins(config.plugins.load, config.plugins.allow, config.plugins.block)
         observer = Observer(registry)
         zygote = ground.zygotes[1]

@@ -33,7 +33,8 @@ _NAME: Final = re.compile(r"[0-9a-f]{40}[tbm]")
 _HANDLE: Final = re.compile(rf"([0-9a-f]{{8}})-({_NAME.pattern})")
 _HEAD: Final = {0xD9: 2, 0xDA: 3, 0xDB: 5, 0xC4: 2, 0xC5: 3, 0xC6: 5}
 """Bytes before those of a text, or of bytes, by msgpack's first one."""
-_EXTENSIONS: Final = frozenset({0xC7, 0xC8, 0xC9, 0xD4, 0xD5, 0xD6, 0xD7, 0xD8})
+EXTENSIONS: Final = frozenset({b"\xc7", b"\xc8", b"\xc9", b"\xd4", b"\xd5", b"\xd6", b"\xd7", b"\xd8"})
+"""With one of these begins what may be a note, and nearly nothing else."""
 
 
 class Note(msgspec.Struct, array_like=True, frozen=True):
@@ -93,7 +94,7 @@ _note = msgspec.msgpack.Decoder(Note).decode
 
 def note_of(body: bytes) -> Note | None:
     """The note that an encoded result is; None: it is the result itself."""
-    if body[0] not in _EXTENSIONS:
+    if body[:1] not in EXTENSIONS:
         return None
     found = decode_value(body)
     return _read(found.code, found.data) if isinstance(found, msgspec.msgpack.Ext) else None

@@ -67,6 +67,8 @@ class AsyncLoop:
         self._make_logger = make_logger
         self._reports = reports
         self._report_at: asyncio.TimerHandle | None = None
+        self._answered = 0.0
+        """When the last answers left."""
         self._answers: list[Answer] = []
         self._parts: list[Part] = []
         self._count = 0
@@ -193,6 +195,7 @@ class AsyncLoop:
             count += len(some)
             say(self._socket, Done(some, count), large)
         if answers:
+            self._answered = self._loop.time()
             self._report_within(REPORT_SECONDS)
         if has_arrived(self._socket):
             self._loop.call_soon(self._readable)
@@ -210,8 +213,14 @@ class AsyncLoop:
         if self._report_at is not None:
             self._report_at.cancel()
             self._report_at = None
+        idle = not self._runner.runs
+        rests = idle and self._loop.time() - self._answered >= REPORT_SECONDS
+        if rests:
+            self._reports.rest()
         say(self._socket, Loads(self._reports.figures()))
-        if self._reports.lively:
+        if idle and not rests:
+            self._report_within(REPORT_SECONDS)
+        elif self._reports.lively:
             self._report_within(IDLE_REPORT_SECONDS)
 
 

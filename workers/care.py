@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection
 from typing import Any, Final, Protocol
 
 from toolring.errors import LoadError
+from toolring.heap import Rest
 from toolring.policy.memory import Action, MemoryPolicy, Warden
 from toolring.workers.allocations import Allocations, Growth
 from toolring.workers.cache.base import Cache
@@ -47,6 +48,7 @@ class Care:
         self._thorough = clock()
         self._began_with = self._probe.snapshot().rss
         """What it shares with its siblings, and what a successor would have, too."""
+        self._rest = Rest(self._probe.resident)
         self._trims = self._collections = self._returned = 0
         self._allocations: Tracer = Allocations()
         self._trace: tuple[int, float, float, int] | None = None
@@ -117,6 +119,10 @@ class Care:
         self._grown = {"number": number, "seconds": round(now - since, 1), "top": lines}
         self._trace = None
         self._allocations.stop()
+
+    def rest(self) -> None:
+        """There is nothing to do."""
+        self._rest()
 
     def collect(self) -> None:
         """Collect garbage, and give what is free back to the system."""

@@ -100,6 +100,10 @@ class Reports(Protocol):
 
     def figures(self) -> dict[str, Any]: ...
 
+    def rest(self) -> None:
+        """It has had nothing to do for a while."""
+        ...
+
     def tend(self, message: Collect | Trace) -> None: ...
 
 
@@ -210,7 +214,8 @@ def serve(
 ) -> None:
     """Run batches until told to stop, or until this process must not run another tool.
 
-    Figures are sent now and then after work: an idle worker's don't change, unless they are lively.
+    Figures are sent now and then, and once there was nothing to do for a while: an idle worker's don't change, unless
+    they are lively.
     """
     outbox, figures = Outbox(socket, lane), reports.figures
     run, add, flush = runner.run, outbox.add, outbox.flush
@@ -222,6 +227,7 @@ def serve(
         while (stale or reports.lively) and not messages.held:
             if socket.poll(int((REPORT_SECONDS if stale else IDLE_REPORT_SECONDS) * 1000)):
                 break
+            reports.rest()
             reported, stale = monotonic(), False
             say(socket, Loads(figures()))
         message, body = messages.next()
@@ -247,10 +253,11 @@ def serve(
         if runner.retired:
             say(socket, Leaving())
             return
-        stale = flushed - reported <= REPORT_SECONDS
-        if not stale:
+        if flushed - reported > REPORT_SECONDS:
             reported = flushed
             say(socket, Loads(figures()))
+        stale = True
+        del message, body, works, work  # the last may be large, and the next late
 
 
 def _decode_deep(head: bytes) -> protocol.FromSupervisor:

@@ -101,6 +101,9 @@ class Kit:
         else:
             self.care.collect()
 
+    def rest(self) -> None:
+        self.care.rest()
+
     def figures(self) -> dict[str, Any]:
         """What ``toolring status`` shows of a worker beside its jobs."""
         return {

@@ -128,6 +128,10 @@ class Probe:
             **self._rest,
         )
 
+    def resident(self) -> int:
+        """Bytes of this process, at the least cost."""
+        return self._rss()
+
     def close(self) -> None:
         self.collections.uninstall()
         self._rss.close()

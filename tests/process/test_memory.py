@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.process.kit import Background, Node, eventually, place, run_cli, running
@@ -153,6 +154,22 @@ def test_what_grows_is_found(tmp_path: Path) -> None:
         assert again.returncode == 0, again.stderr
         for words in (("--top", "99"), ("--top", str(slot), "--seconds", "0")):
             assert run_cli("memory", *words, address=node.address).returncode == 2
+
+
+def test_what_is_kept_for_the_next_large_body_is_given_back_in_the_end() -> None:
+    size = 16 << 20
+    with running(workers=1) as node, node.client() as client:
+        client.call("echo", {"x": 1})
+        processes = [psutil.Process(pid) for pid in (node.pid, *node.workers())]
+        before = [process.memory_info().rss for process in processes]
+        for _ in range(3):
+            assert len(client.call("echo", {"x": b"x" * size})) == size
+
+        def small() -> bool:
+            grown = [one.memory_info().rss - old for one, old in zip(processes, before, strict=True)]
+            return grown[0] < size and max(grown) < 2 * size  # a worker's socket may keep one that it received
+
+        eventually(small, "it is given back once there is nothing to do")
 
 
 def test_what_grows_in_c_code_is_found_too(tmp_path: Path) -> None:

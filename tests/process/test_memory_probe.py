@@ -8,7 +8,10 @@ import subprocess
 import sys
 from typing import Any
 
+import pytest
+
 from tests.process import kit
+from toolring.heap import KEPT_BYTES, LARGEST_KEPT, SPARE_BYTES, give_back
 from toolring.workers.memory import descendants, unshared
 
 MB = 1 << 20
@@ -95,3 +98,26 @@ def test_children_and_theirs_are_found_with_what_they_hold() -> None:
 def both(pid: int) -> list[int] | None:
     below = descendants(pid)
     return [pid, *below] if below and set(below) < set(descendants(os.getpid())) else None
+
+
+@pytest.mark.skipif(not give_back(), reason="malloc isn't glibc's")
+def test_a_large_block_is_found_again_and_given_back_in_the_end() -> None:
+    code = f"""
+import os
+from toolring.heap import give_back, keep_freed
+from toolring.workers.memory import Resident
+assert keep_freed()
+resident = Resident()
+before = resident()
+for _ in range(3):
+    block = bytearray(b"x") * {LARGEST_KEPT - 4096}
+    del block
+assert resident() - before > {LARGEST_KEPT // 2}, "it is kept"
+block = bytearray(b"x") * {KEPT_BYTES * 2}
+del block
+assert resident() - before < {KEPT_BYTES + LARGEST_KEPT}, "one that is larger isn't"
+give_back()
+assert resident() - before < {SPARE_BYTES}
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

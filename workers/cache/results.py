@@ -20,7 +20,7 @@ from toolring.protocol import CACHED, LAYER_SHIFT, OK, REFRESH, STALE
 from toolring.settings import CacheSettings
 from toolring.spec import ToolSpec
 from toolring.stamps import ALL, Stamps, of_tool, place
-from toolring.stored import note_of
+from toolring.stored import EXTENSIONS, note_of
 from toolring.workers.cache import tags
 from toolring.workers.cache.base import OVERHEAD, Cache
 from toolring.workers.cache.guarded import Guarded
@@ -190,7 +190,7 @@ class ResultCache:
         now = self._clock()
         flags = CACHED | layer << LAYER_SHIFT
         left = kept.expires - now
-        if kept.until <= now or not self._is_there(kept.value):
+        if kept.until <= now or (kept.value[:1] in EXTENSIONS and not self._is_there(kept.value)):
             return None
         if left <= 0:
             return Found(kept.value, kept.status, flags | STALE | REFRESH, left, 0.0)
@@ -199,7 +199,7 @@ class ResultCache:
 
     def _hold(self, kept: Kept, now: float) -> tuple[float, bool]:
         """For how many seconds others may give it without asking; and is it time to renew it?"""
-        if kept.status != OK or note_of(kept.value) is not None:  # others can't know whether it is still there
+        if kept.status != OK or kept.value[:1] in EXTENSIONS:  # a note: others can't know whether it is still there
             return 0.0, False
         left = kept.expires - now
         if self._early:

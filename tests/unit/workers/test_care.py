@@ -40,6 +40,9 @@ class Growing:
     def snapshot(self, thorough: bool = False) -> Snapshot:
         return Snapshot(self._clock(), Growing.rss)
 
+    def resident(self) -> int:
+        return Growing.rss
+
 
 def filled() -> Cache:
     cache = Cache(LRU(100), 100, 1 << 20)

@@ -19,6 +19,7 @@ from toolring.plugins.specs import Stored
 from toolring.protocol import CACHED, ERROR, LAYER_SHIFT, OK, REFRESH, STALE, encode
 from toolring.settings import CacheSettings
 from toolring.stamps import BYTES, Stamps, of_tool
+from toolring.stored import Note, told
 from toolring.workers.cache import tags
 from toolring.workers.cache.base import Cache
 from toolring.workers.cache.guarded import Guarded
@@ -186,6 +187,47 @@ def aged(a: int) -> None: ...
 
 @tool(cache=50, cache_writes=True)
 def writes(a: int) -> None: ...
+
+
+NOTE = told(Note(f"00aa11bb-{'0' * 40}t", 7, "how it begins"))
+
+
+def test_a_note_is_given_while_what_it_tells_of_is_there() -> None:
+    place = Place(look, stores=2)
+    there = {NOTE}
+    for cache in place.caches:
+        cache._is_there = there.__contains__
+    assert place.load(0, NOTE) == 0.0, "nobody else may give it, who can't ask"
+    assert place.value(0) == NOTE
+    _, found = place.ask(0)
+    assert found is not None
+    assert found.hold == 0.0
+    assert place.value(1) == NOTE, "by a store of this node"
+    there.clear()
+    assert place.value(0) is place.value(1) is None
+    assert place.load(0, b"v") == pytest.approx(60), "it is made anew"
+    assert place.value(0) == b"v"
+
+
+def test_a_note_is_nothing_for_stores_that_other_nodes_share() -> None:
+    place = Place(look, stores=2)
+    place.shelves[1].shared = True
+    place.caches = [place._cache(0.0, {}) for _ in range(2)]
+    for cache in place.caches:
+        cache._is_there = lambda _: True
+    place.load(0, NOTE)
+    assert [len(shelf.entries) for shelf in place.shelves] == [1, 0]
+    place.load(0, b"v", n=2)
+    assert [len(shelf.entries) for shelf in place.shelves] == [2, 1]
+
+
+def test_without_anybody_who_knows_no_note_is_given() -> None:
+    place = Place(look)
+    place.load(0, NOTE)
+    assert place.value(0) is None
+    assert place.value(1) is None
+    place.load(1, b"", n=2)
+    assert place.value(1, n=2) == b""
 
 
 def test_results_are_kept_for_the_tools_time() -> None:
