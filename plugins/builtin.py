@@ -15,8 +15,7 @@ from toolring.plugins.caches.s3fifo import S3FIFO
 from toolring.plugins.caches.sieve import SIEVE
 from toolring.plugins.caches.wtinylfu import WTinyLFU
 from toolring.plugins.markers import hookimpl
-from toolring.plugins.sinks.log import LogSink
-from toolring.plugins.specs import CacheStore, CacheStrategy, MetricsSink, SpanSink, StoreSettings
+from toolring.plugins.specs import CacheStore, CacheStrategy, MetricsSink, SinkSettings, SpanSink, StoreSettings
 from toolring.policy.balance import (
     Balancer,
     LeastOutstanding,
@@ -105,5 +104,21 @@ def _otlp_spans() -> SpanSink:
 
 
 @hookimpl
-def toolring_metrics_sinks() -> Mapping[str, Callable[[], MetricsSink]]:
-    return {"structlog": LogSink}
+def toolring_metrics_sinks() -> Mapping[str, Callable[[SinkSettings], MetricsSink]]:
+    return {
+        "jsonlines": Sink("toolring.plugins.sinks.jsonlines", "JsonLines"),
+        "statsd": Sink("toolring.plugins.sinks.statsd", "Statsd"),
+        "structlog": Sink("toolring.plugins.sinks.log", "LogSink"),
+    }
+
+
+@dataclass(frozen=True)
+class Sink:
+    """The factory of a metrics sink that is imported by the supervisor that wants it, and by no worker."""
+
+    module: str
+    name: str
+
+    def __call__(self, settings: SinkSettings) -> MetricsSink:
+        sink: MetricsSink = getattr(import_module(self.module), self.name)(settings)
+        return sink

@@ -82,8 +82,25 @@ class StoreSettings:
     """Seconds that one operation may take."""
 
 
+@dataclass(frozen=True, slots=True)
+class SinkSettings:
+    """What a metrics sink is made with: ``[metrics]`` of the configuration."""
+
+    interval: float
+    """Seconds between two sets of figures."""
+    file: str
+    """For one that writes a file; empty: none is named."""
+    statsd: str
+    """HOST:PORT of a StatsD server; empty: none is named."""
+
+
 class MetricsSink(Protocol):
-    """Takes the node's figures now and then, in a thread of its own: it may be slow, and late figures are dropped."""
+    """Takes the node's figures now and then, in a thread of its own: it may be slow, and late figures are dropped.
+
+    ``figures`` is what ``Client.status`` gives, with two more: ``metrics``, the last minute as ``Client.metrics`` gives
+    it, and ``counts``, by tool since the start. All of it is plain data, shared by all sinks: not to be changed. A sink
+    that keeps failing gets nothing for a while.
+    """
 
     def emit(self, figures: Mapping[str, Any]) -> None: ...
     def close(self) -> None: ...
@@ -184,8 +201,9 @@ def toolring_balancers() -> Mapping[str, Callable[[Members], Balancer]]:  # type
 
 
 @hookspec
-def toolring_metrics_sinks() -> Mapping[str, Callable[[], MetricsSink]]:  # type: ignore[empty-body]
-    """Metrics sinks by name. Those named in ``[metrics] sinks`` are made, in the supervisor."""
+def toolring_metrics_sinks() -> Mapping[str, Callable[[SinkSettings], MetricsSink]]:  # type: ignore[empty-body]
+    """Metrics sinks by name: factories that take the settings. Those named in ``[metrics] sinks`` are made, in the
+    supervisor."""
 
 
 @hookspec

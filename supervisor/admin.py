@@ -10,6 +10,7 @@ from typing import Any, Final
 from toolring.config import Loaded
 from toolring.errors import ConfigError, InvalidArguments, ProtocolError, ToolringError, UnknownJob
 from toolring.policy.breaker import ORDERS
+from toolring.policy.series import Window
 from toolring.protocol import OK
 from toolring.supervisor.catalogue import ServedTool
 from toolring.supervisor.collector import Collector
@@ -23,7 +24,7 @@ from toolring.supervisor.metrics import Exporter
 from toolring.supervisor.refusals import unknown_tool
 from toolring.supervisor.results import Results
 from toolring.supervisor.services import Services
-from toolring.supervisor.summary import MOST_TOOLS, WINDOWS, in_window
+from toolring.supervisor.summary import MOST_TOOLS, WINDOWS, counts, in_window
 from toolring.supervisor.waiting import place, summary
 from toolring.supervisor.watch import Watch
 
@@ -179,9 +180,21 @@ class Admin:
             "results": self.results.figures(),
             "services": self._services.figures(self.loads.values()),
             "resources": _pooled(load.get("resources", {}) for load in self.loads.values()),
-            "sinks": {s.name: {"sent": s.sent, "dropped": s.dropped, "failed": s.failed} for s in self.exporters},
+            "sinks": {
+                one.name: {"sent": one.sent, "dropped": one.dropped, "failed": one.failed, "state": one.state}
+                for one in self.exporters
+            },
             "tracing": {} if core.spans is None else core.spans.report(),
         }
+
+    def figures(self, now: float) -> Generator[None, None, dict[str, Any]]:
+        """What sinks get: the status, the last minute, and counts by tool since the start."""
+        found = self.status(now)
+        yield
+        if self.collector is not None:
+            found["metrics"] = yield from in_window(self.collector, Window.MINUTE, MOST_TOOLS, now)
+            found["counts"] = yield from counts(self.collector.figures)
+        return found
 
     def _served(self) -> list[ServedTool]:
         return [tool for tool in self._core.tools.values() if not tool.spec.internal]

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from toolring.errors import PluginError
+from toolring.policy.breaker import Breaker, BreakerPolicy
+
+BREAKER: Final = BreakerPolicy(window=5, minimum=3, wait=30.0, probes=1)
+"""A sink that fails most of the time is tried again after half a minute, with one set of figures."""
 
 
 class Sink(Protocol):
@@ -21,11 +26,19 @@ class Sink(Protocol):
 class Exporter:
     """A sink with its thread and a queue of one: figures that come while it is busy are dropped, and counted."""
 
-    def __init__(self, name: str, sink: Sink, on_error: Callable[[str, str], None]) -> None:
+    def __init__(
+        self,
+        name: str,
+        sink: Sink,
+        on_error: Callable[[str, str], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.name = name
         self.sent = 0
         self.dropped = 0
         self.failed = 0
+        self._breaker = Breaker(BREAKER)
+        self._clock = clock
         self._sink = sink
         self._on_error = on_error
         self._queue: queue.Queue[Any] = queue.Queue(1)
@@ -36,6 +49,11 @@ class Exporter:
     def idle(self) -> bool:
         """Would it take something now?"""
         return self._queue.empty()
+
+    @property
+    def state(self) -> str:
+        """Of its circuit: closed, or open while it gets nothing because it has kept failing."""
+        return self._breaker.state.name.lower()
 
     def offer(self, figures: Any) -> None:
         try:
@@ -60,13 +78,27 @@ class Exporter:
                 if figures is None:
                     self._sink.close()
                     return
-                self._sink.emit(figures)
-                self.sent += 1
+                self._emit(figures)
             except Exception as error:
                 self.failed += 1
                 self._on_error(self.name, f"{type(error).__name__}: {error}")
                 if figures is None:
                     return
+
+    def _emit(self, figures: Any) -> None:
+        began = self._clock()
+        permit = self._breaker.permit(began)
+        if permit is None:
+            self.dropped += 1
+            return
+        failed = True
+        try:
+            self._sink.emit(figures)
+            self.sent += 1
+            failed = False
+        finally:
+            now = self._clock()
+            self._breaker.record(permit, failed, now - began, now)
 
 
 def exporters(

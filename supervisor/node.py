@@ -6,9 +6,9 @@ import os
 import resource
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -18,7 +18,7 @@ from toolring.blobs import Blobs
 from toolring.heap import one_heap
 from toolring.lane import shared_calls
 from toolring.plugins.registry import load_plugins
-from toolring.plugins.specs import NodeEvent
+from toolring.plugins.specs import NodeEvent, SinkSettings
 from toolring.policy.restart import RestartBudget
 from toolring.spec import ToolSpec
 from toolring.stamps import Stamps
@@ -34,7 +34,7 @@ from toolring.supervisor.lineup import Lineup
 from toolring.supervisor.looks import Looks
 from toolring.supervisor.loop import Loop
 from toolring.supervisor.memory import Memory
-from toolring.supervisor.metrics import exporters
+from toolring.supervisor.metrics import Exporter, exporters
 from toolring.supervisor.observer import Observer
 from toolring.supervisor.renewals import Renewals
 from toolring.supervisor.restarts import Restarts
@@ -129,10 +129,11 @@ class Node:
         loop = Loop(
             core, watch, ground.zygotes, sources, admin, observer, ground.node, self._wake_read, config.node.watch
         )
+        settings = SinkSettings(config.metrics.interval, config.metrics.file, config.metrics.statsd)
         sinks = exporters(
             "metrics",
             config.metrics.sinks,
-            registry.metrics_sinks,
+            {name: partial(factory, settings) for name, factory in registry.metrics_sinks.items()},
             lambda name, why: observer.note("sink_failed", {"sink": name, "reason": why}),
         )
         admin.exporters = sinks
@@ -202,7 +203,7 @@ class Node:
             self._drain_wake()
             self._hang_up(loop)
 
-    def _until_signal(self, loop: Loop, admin: Admin, sinks: list[Any]) -> None:
+    def _until_signal(self, loop: Loop, admin: Admin, sinks: list[Exporter]) -> None:
         interval = self.config.metrics.interval
         due = time.monotonic() + interval
         while not self._signals:
@@ -211,9 +212,7 @@ class Node:
             self._hang_up(loop)
             if sinks and (now := time.monotonic()) >= due:
                 due = now + interval
-                figures = admin.status(now)
-                for sink in sinks:
-                    sink.offer(figures)
+                loop.errands.add(_feed(admin, sinks, now))
 
     def _drain(self, loop: Loop, core: Core) -> None:
         """Finish what was accepted, refuse what comes; a second signal or the time limit ends it."""
@@ -272,3 +271,9 @@ class Node:
             os.read(self._wake_read, 512)
         except BlockingIOError:
             pass
+
+
+def _feed(admin: Admin, sinks: list[Exporter], now: float) -> Iterator[None]:
+    figures = yield from admin.figures(now)
+    for sink in sinks:
+        sink.offer(figures)

@@ -14,6 +14,16 @@ WINDOWS: Final = {"1m": Window.MINUTE, "5m": Window.FIVE_MINUTES, "start": Windo
 MOST_TOOLS: Final = 100
 """So many are told of by default, the busiest."""
 TIMES: Final = ("response", "queue", "run", "overhead")
+COUNTS: Final = {
+    "jobs": "jobs",
+    "operations": "operations",
+    "failed": "failed",
+    "cached": "cached",
+    "retried": "retried",
+    "argument_bytes": "bytes_in",
+    "result_bytes": "bytes_out",
+}
+"""By the names that sinks know them by."""
 _SHARES: Final = (0.5, 0.95, 0.99)
 
 
@@ -54,6 +64,20 @@ def in_window(
     }
     if tool is None:
         found.update(_of_node(figures, collector, window, now))
+    return found
+
+
+def counts(figures: Figures) -> Generator[None, None, dict[str, dict[str, Any]]]:
+    """Of each tool since the start, over all groups that it was in; what has once been counted is never less."""
+    found: dict[str, dict[str, Any]] = {}
+    for key, series in list(figures.tools.items()):
+        one = found.setdefault(key.tool, {**dict.fromkeys(COUNTS, 0), "errors": {}})
+        for tally in series.since_start:
+            for name, attribute in COUNTS.items():
+                one[name] += getattr(tally, attribute)
+            for code, count in tally.errors.items():
+                one["errors"][code] = one["errors"].get(code, 0) + count
+        yield
     return found
 
 

@@ -259,6 +259,10 @@ class Metrics(Section, frozen=True):
     """HOST:PORT where /metrics, /healthz and /readyz are served over HTTP; empty: nowhere."""
     sinks: tuple[str, ...] = ()
     interval: float = 10.0
+    file: str = ""
+    """Where the sink ``jsonlines`` writes."""
+    statsd: str = ""
+    """HOST:PORT of a StatsD server, for the sink ``statsd``."""
 
 
 class TracingSection(Section, frozen=True):
@@ -554,11 +558,11 @@ def _check(config: Config, sources: Mapping[str, str]) -> None:
             bad = f"must be one of {', '.join(choices)}"
         if bad:
             raise ConfigError(f"{sources[name]}: {name} = {value!r} {bad}", key=name)
-    if config.metrics.listen:
+    for name in ("metrics.listen", "metrics.statsd"):
         try:
-            host_and_port(config.metrics.listen)
+            host_and_port(getattr(config.metrics, name.partition(".")[2]) or "127.0.0.1:0")
         except AddressError as error:
-            raise ConfigError(f"{sources['metrics.listen']}: metrics.listen: {error}", key="metrics.listen") from None
+            raise ConfigError(f"{sources[name]}: {name}: {error}", key=name) from None
     for group, section in config.groups.items():
         if wrong := section.process.wrong():
             key = f"groups.{group}.{wrong.split()[0].rstrip(':')}"

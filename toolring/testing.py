@@ -16,15 +16,17 @@ Needs hypothesis, which toolring itself does not install: ``pip install pytest h
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
 import random
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
-from toolring.plugins.specs import CacheStore, CacheStrategy, Stored, StoreSettings
+from toolring.plugins.specs import CacheStore, CacheStrategy, MetricsSink, SinkSettings, Stored, StoreSettings
 from toolring.policy.balance import REQUESTS, SECONDS, Balancer, Members
 from toolring.policy.ring import hash64
 from toolring.workers.cache.base import OVERHEAD, Cache
@@ -35,7 +37,7 @@ try:
 except ImportError as error:  # pragma: no cover - whoever tests toolring has it
     raise ImportError("toolring.testing needs hypothesis: pip install pytest hypothesis") from error
 
-__all__ = ["BalancerContract", "CacheStoreContract", "CacheStrategyContract"]
+__all__ = ["FIGURES", "BalancerContract", "CacheStoreContract", "CacheStrategyContract", "MetricsSinkContract"]
 
 _NOTHING: Any = object()
 _KEYS = [b"a", b"b", b"c", b"dd", b"eee", b"ffff"]
@@ -383,3 +385,125 @@ class CacheStoreContract:
                         assert (None if found is None else found.value) == model.get(key)
 
         check()
+
+
+_TIMES = {"count": 2, "mean": 0.0015, "p50": 0.001, "p95": 0.002, "p99": 0.002}
+_TALLY: dict[str, Any] = {
+    "jobs": 3,
+    "failed": 1,
+    "errors": {"TOOL_ERROR": 1},
+    "retried": 0,
+    "cached": 0,
+    "jobs_per_second": 0.05,
+    "operations_per_second": 0.05,
+    "argument_bytes_per_second": 1.5,
+    "result_bytes_per_second": 2.5,
+    "response": _TIMES,
+    "queue": _TIMES,
+    "run": _TIMES,
+    "overhead": {"count": 0, "mean": None, "p50": None, "p95": None, "p99": None},
+}
+_COUNTS = {
+    "jobs": 3,
+    "operations": 3,
+    "failed": 1,
+    "cached": 0,
+    "retried": 0,
+    "argument_bytes": 90,
+    "result_bytes": 150,
+}
+FIGURES: dict[str, Any] = {
+    "node": "0123456789abcdef",
+    "address": "ipc:///run/user/1000/toolring/node.sock",
+    "pid": 4711,
+    "start_method": "fork",
+    "state": "healthy",
+    "uptime": 61.25,
+    "clients": 1,
+    "restarts": 0,
+    "renewed": 0,
+    "workers": [
+        {"id": 0, "group": "default", "pid": 4713, "state": "ready", "generation": 1, "jobs": 0, "answered": 3}
+    ],
+    "ending": [],
+    "groups": {"default": {"workers": 1, "ready": 1, "least": 1, "most": 1}},
+    "jobs": {"accepted": 3, "answered": 3, "waiting": 0, "running": 0, "kept": 0, "refused": {"BUSY": 2}},
+    "tools": {"echo": {"answered": 3, "cached": 0, "errors": {"TOOL_ERROR": 1}, "retried": 0}},
+    "sinks": {"mine": {"sent": 6, "dropped": 0, "failed": 0, "state": "closed"}},
+    "counts": {"echo": {**_COUNTS, "errors": {"TOOL_ERROR": 1}}},
+    "metrics": {
+        "window": "1m",
+        "seconds": 58.5,
+        "total": _TALLY,
+        "tools": {"echo": {"group": "default", **_TALLY}},
+        "left_out": 0,
+        "groups": {"default": _TALLY},
+        "workers": {"0": {key: value for key, value in _TALLY.items() if key != "response"}},
+        "refused": {"BUSY": 2},
+        "exits": [{"during": "ready", "cause": "killed by SIGKILL", "count": 1}],
+        "processes": {"supervisor": {"cpu_seconds": 1.5, "resident_bytes": 40_000_000, "open_fds": 30}},
+        "network": {"received_bytes": 0, "sent_bytes": 0},
+    },
+}
+"""A sink is given such figures, and more."""
+
+
+class MetricsSinkContract:
+    """What a node asks of a metrics sink. ``factory`` takes the SinkSettings, as ``toolring_metrics_sinks`` offers it;
+    ``settings`` gives those for a sink of the test's own, in an empty directory.
+    """
+
+    factory: ClassVar[Any]
+
+    def settings(self, directory: str) -> SinkSettings:
+        return SinkSettings(interval=0.1, file=f"{directory}/figures.jsonl", statsd="127.0.0.1:9")
+
+    @contextmanager
+    def _sink(self) -> Iterator[MetricsSink]:
+        make: Callable[[SinkSettings], MetricsSink] = inspect.getattr_static(type(self), "factory")
+        with tempfile.TemporaryDirectory() as directory:
+            sink = make(self.settings(directory))
+            try:
+                yield sink
+            finally:
+                sink.close()
+
+    def test_it_takes_figures_again_and_again_and_changes_nothing_in_them(self) -> None:
+        with self._sink() as sink:
+            for number in range(3):
+                figures = copy.deepcopy(FIGURES)
+                figures["uptime"] = before = 61.25 + number
+                sink.emit(figures)
+                assert figures == {**FIGURES, "uptime": before}, "other sinks get the same figures"
+
+    def test_it_takes_figures_of_a_node_that_has_done_nothing_and_counts_nothing(self) -> None:
+        figures = {key: value for key, value in FIGURES.items() if key not in ("metrics", "counts")}
+        figures.update(workers=[], groups={}, tools={}, sinks={})
+        with self._sink() as sink:
+            sink.emit(figures)
+
+    def test_it_takes_any_name_and_figures_that_it_does_not_know(self) -> None:
+        names = ["with space", "a.b/c:d|e#f", "naïve-é", "x" * 200, "{}", '"']
+        figures = copy.deepcopy(FIGURES)
+        figures["something_new"] = {"deep": [1, None, {"er": 2.5}]}
+        for name in names:
+            figures["counts"][name] = figures["counts"]["echo"]
+            figures["metrics"]["tools"][name] = figures["metrics"]["tools"]["echo"]
+        with self._sink() as sink:
+            sink.emit(figures)
+
+    def test_it_may_be_used_in_another_thread_than_it_was_made_in(self) -> None:
+        failed: list[BaseException] = []
+
+        def use() -> None:
+            try:
+                sink.emit(FIGURES)
+            except BaseException as error:
+                failed.append(error)
+
+        with self._sink() as sink:
+            thread = threading.Thread(target=use)
+            thread.start()
+            thread.join(10)
+            assert not thread.is_alive(), "emit() hangs"
+        assert failed == []

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from toolring import logs
+from toolring.plugins.specs import SinkSettings
 
 
 class LogSink:
     """Figures to structlog, in the format that the node logs in."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: SinkSettings) -> None:
         self._log = logs.bound(sink="structlog")
 
     def emit(self, figures: Mapping[str, Any]) -> None:

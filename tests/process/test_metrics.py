@@ -21,6 +21,7 @@ from tests.process.kit import FAULTS, Background, Node, eventually, failure, kil
 from toolring import Client
 from toolring.errors import OutcomeUnknown, ToolError
 from toolring.supervisor.web import MOST_CONNECTIONS, MOST_REQUEST
+from toolring.testing import FIGURES
 
 OPEN = {"Accept": "application/openmetrics-text; version=1.0.0"}
 ANY = "127.0.0.1:0"
@@ -225,6 +226,39 @@ def test_a_question_that_makes_no_sense_is_refused(shared: Node, words: tuple[st
     done = run_cli("metrics", *words, address=shared.address)
     assert done.returncode == 2
     assert why in done.stderr
+
+
+def test_sinks_get_the_figures_and_one_that_is_broken_holds_up_nobody() -> None:
+    with place() as directory, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        server.settimeout(20)
+        (directory / "toolring.toml").write_text(
+            f"""[metrics]
+            sinks = ["jsonlines", "statsd"]
+            interval = 0.05
+            file = "{directory}/figures.jsonl"
+            statsd = "127.0.0.1:{server.getsockname()[1]}"
+            """
+        )
+        with running(directory=directory) as node, node.client() as client:
+            client.call("square", {"x": 2})
+            heard: set[str] = set()
+            while "toolring.tool.square.jobs:1|c" not in heard:
+                heard.update(server.recv(65536).decode().split("\n"))
+            file = directory / "figures.jsonl"
+            told = json.loads(eventually(lambda: [line for line in lines(file) if '"square":{"jobs":1' in line])[0])
+            assert set(told) >= set(FIGURES)
+            assert set(told["metrics"]) >= set(FIGURES["metrics"])
+            assert set(told["metrics"]["total"]) == set(FIGURES["metrics"]["total"])
+            assert set(told["counts"]["square"]) == set(FIGURES["counts"]["echo"])
+            file.unlink()
+            file.mkdir()  # nothing can be written there
+
+            def given_up() -> bool:
+                return bool(client.status()["sinks"]["jsonlines"]["state"] == "open")
+
+            eventually(given_up, "it is left alone")
+            assert client.call("square", {"x": 3}) == 9
 
 
 def test_without_figures_the_page_says_so() -> None:

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
 
 from toolring.errors import PluginError
-from toolring.supervisor.metrics import Exporter, exporters
+from toolring.supervisor.metrics import BREAKER, Exporter, exporters
 
 
 class Sink:
@@ -35,6 +36,12 @@ class Sink:
 @pytest.fixture
 def sink() -> Sink:
     return Sink()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < end
 
 
 errors: list[tuple[str, str]] = []
@@ -78,6 +85,27 @@ def test_a_sink_that_fails_is_counted_told_of_and_asked_again(exporter: Exporter
     exporter.close()
     assert (exporter.sent, exporter.failed) == (1, 1)
     assert errors == [("mine", "ValueError: no disk")]
+
+
+def test_a_sink_that_keeps_failing_gets_nothing_for_a_while(sink: Sink) -> None:
+    now = 100.0
+    exporter = Exporter("mine", sink, lambda name, why: None, lambda: now)
+    sink.error = OSError("no disk")
+    while exporter.failed < BREAKER.minimum:
+        failed = exporter.failed
+        exporter.offer({"n": failed})
+        until(lambda before=failed: exporter.failed > before)  # type: ignore[misc]
+    assert exporter.state == "open"
+    sink.error = None
+    exporter.offer({"n": 4})
+    until(lambda: exporter.dropped == 1)
+    assert exporter.sent == 0
+    now += BREAKER.wait
+    exporter.offer({"n": 5})
+    until(lambda: exporter.sent == 1)
+    assert exporter.state == "closed"
+    exporter.close()
+    assert sink.got == [{"n": 5}]
 
 
 def test_a_sink_that_never_returns_does_not_hold_up_the_end(exporter: Exporter, sink: Sink) -> None:

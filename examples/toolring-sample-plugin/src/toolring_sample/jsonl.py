@@ -7,13 +7,15 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from toolring.plugins.specs import SinkSettings
+
 VARIABLE = "SAMPLE_SINK_FILE"
 
 
 class JSONLines:
     """Made once, in the supervisor, if ``[metrics] sinks`` names it. What is raised here ends the start, by name."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: SinkSettings) -> None:
         path = os.environ.get(VARIABLE)
         if not path:
             raise RuntimeError(f"{VARIABLE} must name the file to write to")

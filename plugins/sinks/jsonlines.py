@@ -1,0 +1,49 @@
+"""A metrics sink that appends one JSON object an interval to a file. The file may be rotated under it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from toolring.errors import ConfigError
+from toolring.plugins.specs import SinkSettings
+
+
+class JsonLines:
+    """Each line is written whole or not at all: what a full disk leaves of one is taken away again."""
+
+    def __init__(self, settings: SinkSettings) -> None:
+        if not settings.file:
+            raise ConfigError("metrics.sinks names jsonlines, but metrics.file names no file", key="metrics.file")
+        self._path = settings.file
+        self._fd = self._open()
+
+    def emit(self, figures: Mapping[str, Any]) -> None:
+        line = json.dumps(figures, separators=(",", ":")).encode() + b"\n"
+        if self._moved():
+            os.close(self._fd)
+            self._fd = self._open()
+        size = os.fstat(self._fd).st_size
+        written = os.write(self._fd, line)
+        if written < len(line):
+            os.ftruncate(self._fd, size)
+            raise OSError(f"{self._path}: only {written} of {len(line)} bytes could be written; is the disk full?")
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _open(self) -> int:
+        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+
+    def _moved(self) -> bool:
+        """Is the path another file's by now, or nobody's?"""
+        ours = os.fstat(self._fd)
+        try:
+            there = os.stat(self._path)
+        except FileNotFoundError:
+            return True
+        return (ours.st_dev, ours.st_ino) != (there.st_dev, there.st_ino)

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from toolring.errors import ConfigError
+from toolring.plugins.sinks.statsd import MOST_BYTES, Statsd
+from toolring.plugins.specs import SinkSettings
+from toolring.testing import FIGURES
+
+
+class Wire:
+    """In place of a socket."""
+
+    def __init__(self) -> None:
+        self.packets: list[bytes] = []
+        self.broken = False
+
+    def sendto(self, data: bytes, _address: Any) -> None:
+        if self.broken:
+            raise ConnectionRefusedError
+        self.packets.append(data)
+
+    def lines(self) -> dict[str, str]:
+        found = dict(line.rsplit(":", 1) for packet in self.packets for line in packet.decode().split("\n"))
+        self.packets.clear()
+        return found
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def wire(sink: Statsd) -> Wire:
+    sink.close()
+    wire = Wire()
+    sink._socket = wire  # type: ignore[assignment]
+    return wire
+
+
+@pytest.fixture
+def sink() -> Iterator[Statsd]:
+    sink = Statsd(SinkSettings(1.0, "", "127.0.0.1:9"))
+    yield sink
+    sink.close()
+
+
+def test_counts_are_what_they_grew_by_and_times_are_milliseconds(sink: Statsd, wire: Wire) -> None:
+    sink.emit(FIGURES)
+    lines = wire.lines()
+    assert lines["toolring.tool.echo.jobs"] == "3|c"
+    assert lines["toolring.tool.echo.errors.TOOL_ERROR"] == "1|c"
+    assert lines["toolring.tool.echo.response.p95"] == "2|g"
+    assert lines["toolring.refused.BUSY"] == "2|c"
+    assert lines["toolring.workers"] == "1|g"
+    assert "toolring.tool.echo.overhead.p95" not in lines
+    more = copy.deepcopy(FIGURES)
+    more["counts"]["echo"]["jobs"] = 10
+    sink.emit(more)
+    lines = wire.lines()
+    assert lines["toolring.tool.echo.jobs"] == "7|c"
+    assert "toolring.tool.echo.errors.TOOL_ERROR" not in lines
+
+
+def test_what_could_not_be_sent_is_counted_the_next_time(sink: Statsd, wire: Wire) -> None:
+    wire.broken = True
+    with pytest.raises(ConnectionRefusedError):
+        sink.emit(FIGURES)
+    wire.broken = False
+    sink.emit(FIGURES)
+    assert wire.lines()["toolring.tool.echo.jobs"] == "3|c"
+
+
+def test_packets_are_small_and_names_have_no_meaning_to_the_server(sink: Statsd, wire: Wire) -> None:
+    many = copy.deepcopy(FIGURES)
+    many["counts"] = {f"a.b:c|d {number}": FIGURES["counts"]["echo"] for number in range(200)}
+    sink.emit(many)
+    assert max(map(len, wire.packets)) <= MOST_BYTES
+    assert "toolring.tool.a_b_c_d_7.jobs" in wire.lines()
+
+
+def test_without_a_server_it_says_which_setting_is_missing() -> None:
+    with pytest.raises(ConfigError, match=r"metrics\.statsd"):
+        Statsd(SinkSettings(1.0, "", ""))
