@@ -84,6 +84,7 @@ class Collector:
         yield from self._of_caches()
         yield from self._of_pools()
         yield from self._of_machine()
+        yield from self._of_tools_own()
 
     # ---- the node
 
@@ -197,6 +198,13 @@ class Collector:
         yield _family("pool_waiting"), [Sample(key, count) for key, count in waiting.items()]
         for name in _POOL_COUNTS:
             yield BY_NAME[name], [Sample(key, count) for key, count in self._grown.of(name).items()]
+
+    def _of_tools_own(self) -> Iterator[Samples]:
+        for family, values in self.figures.measured.families():
+            yield (
+                family,
+                [Sample(key, (one,) if isinstance(one, Histogram) else one) for key, one in list(values.items())],
+            )
 
     # ---- the machine
 

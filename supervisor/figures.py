@@ -19,6 +19,7 @@ from toolring.errors import ToolError
 from toolring.policy.series import Series, Tally
 from toolring.protocol import CACHED, ERROR, LAYER_SHIFT, Answer
 from toolring.supervisor.ledger import Entry
+from toolring.supervisor.measured import Measured
 
 if TYPE_CHECKING:
     from toolring.supervisor.catalogue import ServedTool
@@ -108,6 +109,7 @@ class Figures:
         """Its errors are the refusals."""
         self.exits: dict[tuple[str, str], int] = {}
         """Ends of workers: by what each was doing (starting, ready, retiring, ending), and how its process ended."""
+        self.measured = Measured()
         self.passed_over = 0
         """Series that the cap left out."""
         self._began = now
@@ -212,6 +214,7 @@ class Figures:
     def forget_workers(self, slots: Iterable[int]) -> None:
         """There are only these slots any more; their numbers never come again."""
         there = set(slots)
+        self.measured.forget_workers(there)
         for slot in self.workers.keys() - there:
             del self.workers[slot]
 

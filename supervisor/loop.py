@@ -22,6 +22,7 @@ from toolring.lane import ACK, INTERRUPT
 from toolring.protocol import (
     INLINE,
     Batch,
+    Counted,
     Done,
     Leaving,
     Loads,
@@ -289,6 +290,9 @@ class Loop:
                 elif type(message) is Loads:
                     self.admin.loads[identity] = message.figures
                     self._hear_of_memory(worker, message.figures, now)
+                elif type(message) is Counted:
+                    if core.figures is not None:
+                        core.figures.measured.heard(worker.slot.index, message)
                 else:
                     self._life_of(worker, message, now)
             except (ValueError, RecursionError, ProtocolError, IllegalChange) as error:

@@ -9,6 +9,7 @@ from toolring.policy.histogram import Histogram
 from toolring.policy.series import Tally, Window
 from toolring.supervisor.collector import Collector
 from toolring.supervisor.figures import Figures, Of
+from toolring.supervisor.measured import PREFIX
 
 WINDOWS: Final = {"1m": Window.MINUTE, "5m": Window.FIVE_MINUTES, "start": Window.START}
 MOST_TOOLS: Final = 100
@@ -116,6 +117,21 @@ def _of_node(figures: Figures, collector: Collector, window: Window, now: float)
         "exits": [{"during": during, "cause": cause, "count": n} for (during, cause), n in figures.exits.items()],
         "processes": {name: one._asdict() for name, one in collector.usage.figures().items()},
         "network": collector.usage.network._asdict(),
+        "user": _of_tools_own(figures),
+    }
+
+
+def _of_tools_own(figures: Figures) -> dict[str, list[dict[str, Any]]]:
+    """What tools' own code counted and timed since the start, by name: each with its labels."""
+    return {
+        family.name.removeprefix(PREFIX).removesuffix("_seconds"): [
+            {
+                "labels": dict(zip(family.labels, key, strict=True)),
+                **(of_times(one) if isinstance(one, Histogram) else {"value": one}),
+            }
+            for key, one in values.items()
+        ]
+        for family, values in figures.measured.families()
     }
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from toolring.declare import tool as tool
     from toolring.errors import Retry as Retry
     from toolring.errors import ToolringError as ToolringError
+    from toolring.metrics import monitor as monitor
     from toolring.plugins.markers import hookimpl as hookimpl
     from toolring.spec import ToolSpec as ToolSpec
     from toolring.tracing import trace_headers as trace_headers
@@ -68,6 +69,7 @@ _HOMES = {
     "ToolSpec": "toolring.spec",
     "ToolringError": "toolring.errors",
     "hookimpl": "toolring.plugins.markers",
+    "monitor": "toolring.metrics",
     "remaining": "toolring.context",
     "resource": "toolring.workers.pools.resource",
     "tool": "toolring.declare",

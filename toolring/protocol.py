@@ -297,10 +297,20 @@ class Loads(msgspec.Struct, array_like=True, tag="loads"):
     figures: dict[str, Any]
 
 
+class Counted(msgspec.Struct, array_like=True, tag="counted"):
+    """What tools' own code counted and timed in a worker since the last time."""
+
+    series: list[tuple[str, str, list[tuple[str, str]], float, dict[int, int]]]
+    """Kind (counter, gauge, timer), name and labels of each; its amount, of a timer the microseconds in all; a timer's
+    counts by bucket."""
+    left_out: int = 0
+    """Observations for which there were too many names and labels."""
+
+
 FromClient = Hello | Submit | Cancel | More | Ping | Ask | Bye
 FromNode = Welcome | Tools | Answers | Parts | Pong | Told | Refused | Probe
 FromSupervisor = Batch | Halt | More | Collect | Trace | Stop
-FromWorker = Ready | Done | Parts | Loads | Leaving
+FromWorker = Ready | Done | Parts | Loads | Counted | Leaving
 
 encode = msgspec.msgpack.Encoder().encode
 """Bytes of any of the structs above, or of arguments and results."""

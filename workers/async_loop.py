@@ -26,7 +26,6 @@ from toolring.protocol import (
     Done,
     Halt,
     Leaving,
-    Loads,
     More,
     Part,
     Parts,
@@ -35,7 +34,17 @@ from toolring.protocol import (
 )
 from toolring.workers.async_runner import AsyncRunner
 from toolring.workers.journal import LARGEST, Journal
-from toolring.workers.loop import IDLE_REPORT_SECONDS, Reports, Socket, descriptor, has_arrived, receive, say
+from toolring.workers.loop import (
+    IDLE_REPORT_SECONDS,
+    Reports,
+    Socket,
+    descriptor,
+    has_arrived,
+    receive,
+    report,
+    report_counted,
+    say,
+)
 from toolring.workers.resources import Resources
 from toolring.workers.runnable import Runnable
 
@@ -92,6 +101,7 @@ class AsyncLoop:
         await self._over.wait()
         loop.remove_reader(self._fd)
         self._flush()
+        report_counted(self._socket, self._reports)
         say(self._socket, Leaving())
 
     def _stray(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -217,7 +227,7 @@ class AsyncLoop:
         rests = idle and self._loop.time() - self._answered >= REPORT_SECONDS
         if rests:
             self._reports.rest()
-        say(self._socket, Loads(self._reports.figures()))
+        report(self._socket, self._reports)
         if idle and not rests:
             self._report_within(REPORT_SECONDS)
         elif self._reports.lively:

@@ -16,7 +16,22 @@ from msgspec import Raw
 
 from toolring import protocol
 from toolring.lane import AT, DONE, Lane
-from toolring.protocol import INLINE, NIL, Answer, Batch, Collect, Done, Leaving, Loads, More, Part, Parts, Ready, Trace
+from toolring.protocol import (
+    INLINE,
+    NIL,
+    Answer,
+    Batch,
+    Collect,
+    Counted,
+    Done,
+    Leaving,
+    Loads,
+    More,
+    Part,
+    Parts,
+    Ready,
+    Trace,
+)
 from toolring.workers.journal import LARGEST, Journal
 from toolring.workers.runner import Runner
 
@@ -104,7 +119,24 @@ class Reports(Protocol):
         """It has had nothing to do for a while."""
         ...
 
+    def counted(self) -> Counted | None:
+        """What tools' own code counted since the last time; None: nothing."""
+        ...
+
     def tend(self, message: Collect | Trace) -> None: ...
+
+
+def report(socket: Socket, reports: Reports) -> None:
+    """Tell the figures."""
+    say(socket, Loads(reports.figures()))
+    report_counted(socket, reports)
+
+
+def report_counted(socket: Socket, reports: Reports) -> None:
+    """Tell what must not be lost when this worker ends."""
+    counted = reports.counted()
+    if counted is not None:
+        say(socket, counted)
 
 
 class Outbox:
@@ -217,7 +249,7 @@ def serve(
     Figures are sent now and then, and once there was nothing to do for a while: an idle worker's don't change, unless
     they are lively.
     """
-    outbox, figures = Outbox(socket, lane), reports.figures
+    outbox = Outbox(socket, lane)
     run, add, flush = runner.run, outbox.add, outbox.flush
     monotonic = time.monotonic
     say(socket, Ready(pid))
@@ -229,15 +261,16 @@ def serve(
                 break
             reports.rest()
             reported, stale = monotonic(), False
-            say(socket, Loads(figures()))
+            report(socket, reports)
         message, body = messages.next()
         if isinstance(message, More):
             continue  # of a job that is over
         if isinstance(message, Collect | Trace):
             reports.tend(message)
-            say(socket, Loads(figures()))
+            report(socket, reports)
             continue
         if not isinstance(message, Batch):
+            report_counted(socket, reports)
             return
         seq, works = message.first, message.work
         if len(body):
@@ -251,11 +284,12 @@ def serve(
                 flushed = now
         flush()
         if runner.retired:
+            report_counted(socket, reports)
             say(socket, Leaving())
             return
         if flushed - reported > REPORT_SECONDS:
             reported = flushed
-            say(socket, Loads(figures()))
+            report(socket, reports)
         stale = True
         del message, body, works, work  # the last may be large, and the next late
 

@@ -22,10 +22,11 @@ from toolring.errors import LoadError
 from toolring.guard import die_with
 from toolring.heap import keep_freed
 from toolring.lane import INTERRUPT, Lane, register_for_fence, shared_calls
+from toolring.metrics import measured
 from toolring.plugins.registry import Registry
 from toolring.plugins.specs import StoreSettings
 from toolring.process import ProcessLimits
-from toolring.protocol import Collect, Trace
+from toolring.protocol import Collect, Counted, Trace
 from toolring.settings import WorkerSettings
 from toolring.spec import ToolSpec
 from toolring.stamps import Stamps
@@ -113,6 +114,9 @@ class Kit:
             "services": self.services.figures(),
             "resources": self.resources.figures(),
         }
+
+    def counted(self) -> Counted | None:
+        return measured.drain()
 
     def _results(self, tool: Tool[..., Any]) -> ResultCache:
         strategy = tool.spec.cache_strategy or self._cache.strategy

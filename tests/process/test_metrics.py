@@ -261,6 +261,56 @@ def test_sinks_get_the_figures_and_one_that_is_broken_holds_up_nobody() -> None:
             assert client.call("square", {"x": 3}) == 9
 
 
+OWN = """
+import asyncio, os
+from toolring import metrics, monitor, tool
+
+metrics.count("loaded")  # before the workers are forked: nobody's
+
+@tool
+@monitor
+def parse(text: str) -> int:
+    metrics.count("words", len(text.split()), kind=text[:1])
+    metrics.gauge("longest", max(map(len, text.split())))
+    if text == "bad":
+        raise ValueError(text)
+    return os.getpid()
+
+@tool
+async def fetch(n: int) -> int:
+    with metrics.timer("wait"):
+        await asyncio.sleep(0.01)
+    return os.getpid()
+"""
+
+
+def test_what_tools_count_and_time_themselves_adds_up_over_workers_that_come_and_go() -> None:
+    with place() as directory:
+        file = directory / "own.py"
+        file.write_text(OWN)
+        with running(file, directory=directory, TOOLRING_METRICS_LISTEN=ANY) as node, node.client() as client:
+            for text in ("a b", "a c d", "bad"):
+                try:
+                    client.call("parse", {"text": text})
+                except ToolError:
+                    assert text == "bad"
+            client.call("fetch", {"n": 1})
+            words = ("toolring_user_words_total", "a")
+            eventually(lambda: values(node).get(words) == 5, "the words are counted")
+            eventually(lambda: ("toolring_user_wait_seconds_count",) in values(node), "the wait is timed")
+            found = values(node)
+            assert found["toolring_user_parse_seconds_count", ""] == 2
+            assert found["toolring_user_parse_seconds_count", "ValueError"] == 1
+            assert found["toolring_user_wait_seconds_sum",] >= 0.01
+            assert ("toolring_user_loaded_total",) not in found
+            assert "toolring_user_longest" in {key[0] for key in found}
+            client.call("parse", {"text": "a"})
+            client.recycle()  # whoever has counted that tells of it before it ends
+            eventually(lambda: values(node).get(words) == 6, "nothing is lost with a worker that leaves")
+            shown = run_cli("metrics", address=node.address).stdout
+            assert re.search(r"^words +kind=a +6", shown, re.M), shown
+
+
 def test_without_figures_the_page_says_so() -> None:
     with running(TOOLRING_METRICS_FIGURES="false", TOOLRING_METRICS_LISTEN=ANY) as node:
         status, _, text = fetch(url(node))

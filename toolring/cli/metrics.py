@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from toolring.cli.options import add_address
-from toolring.cli.output import paint, table
+from toolring.cli.output import harmless, paint, table
 
 if TYPE_CHECKING:
     from toolring.client.sync import Client
@@ -67,6 +67,8 @@ def _text(found: dict[str, Any]) -> str:
     if refused := found.get("refused"):
         told = ", ".join(f"{count:,} {code}" for code, count in refused.items())
         lines.append(paint(f"refused at the door: {told}", "33"))
+    if own := found.get("user"):
+        lines.append(table(("MEASURED BY TOOLS", "LABELS", "COUNT", "MEAN", "P50", "P95", "P99"), _own(own)))
     if processes := found.get("processes"):
         heads = ("PROCESS", "CPU S", "MIB", "THREADS", "FILES", "READ BYTES", "WRITTEN")
         lines.append(table(heads, [_used(name, one) for name, one in sorted(processes.items())]))
@@ -82,6 +84,16 @@ def _row(one: dict[str, Any]) -> tuple[Any, ...]:
 
 def _ms(seconds: float | None) -> float | None:
     return None if seconds is None else seconds * 1e3
+
+
+def _own(own: dict[str, list[dict[str, Any]]]) -> list[tuple[Any, ...]]:
+    rows: list[tuple[Any, ...]] = []
+    for name, series in own.items():
+        for one in series:
+            labels = ", ".join(f"{label}={harmless(value)}" for label, value in one["labels"].items()) or "-"
+            times = [_ms(one.get(key)) for key in ("mean", "p50", "p95", "p99")]
+            rows.append((name, labels, one.get("value", one.get("count")), *times))
+    return rows
 
 
 def _used(name: str, one: dict[str, Any]) -> tuple[Any, ...]:

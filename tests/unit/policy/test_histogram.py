@@ -25,6 +25,7 @@ def same(one: Histogram, other: Histogram) -> bool:
     return (one.counts, one.total) == (other.counts, other.total)
 
 
+@settings(deadline=None)
 @given(times)
 def test_a_time_lies_within_its_bucket_and_buckets_follow_each_other(micros: int) -> None:
     bucket = bucket_of(micros)
@@ -34,6 +35,7 @@ def test_a_time_lies_within_its_bucket_and_buckets_follow_each_other(micros: int
     assert (first + last) / 2 == pytest.approx(micros, rel=0.008)
 
 
+@settings(deadline=None)
 @given(many.filter(bool))
 def test_a_quantile_is_within_one_percent_of_the_nearest_rank(values: list[int]) -> None:
     ordered = sorted(values)
@@ -41,6 +43,7 @@ def test_a_quantile_is_within_one_percent_of_the_nearest_rank(values: list[int])
         assert found == pytest.approx(ordered[max(1, ceil(share * len(values))) - 1], rel=0.01)
 
 
+@settings(deadline=None)
 @given(many, many, many)
 def test_merging_is_the_same_as_recording_it_all_in_one_in_any_order(a: list[int], b: list[int], c: list[int]) -> None:
     one = filled(a)
@@ -54,6 +57,7 @@ def test_merging_is_the_same_as_recording_it_all_in_one_in_any_order(a: list[int
     assert same(one, filled(a + b + c))
 
 
+@settings(deadline=None)
 @given(many)
 def test_many_at_once_count_as_one_by_one(values: list[int]) -> None:
     at_once = Histogram()
@@ -63,12 +67,13 @@ def test_many_at_once_count_as_one_by_one(values: list[int]) -> None:
     assert at_once.mean == (sum(values) / len(values) if values else None)
 
 
-@settings(max_examples=50)
+@settings(deadline=None)
 @given(many, st.lists(st.integers(1, 34).map(lambda octave: 2**octave - 1), unique=True).map(sorted))
 def test_counts_below_the_end_of_an_octave_are_exact(values: list[int], bounds: list[int]) -> None:
     assert filled(values).below(bounds) == [sum(value <= bound for value in values) for bound in bounds]
 
 
+@settings(deadline=None)
 @given(many, st.lists(st.integers(1, HOUR), min_size=1, unique=True).map(sorted))
 def test_counts_below_anything_grow_and_are_off_by_a_bucket_at_most(values: list[int], bounds: list[int]) -> None:
     found = filled(values).below(bounds)

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from toolring.policy.series import SLICE_SECONDS, Series, Tally, Window
@@ -31,6 +31,7 @@ def test_a_window_spans_no_more_than_there_was() -> None:
     assert 270 <= series.window(Window.FIVE_MINUTES, 5003.0)[1] <= 300
 
 
+@settings(deadline=None)
 @given(_steps)
 def test_every_window_holds_what_a_list_of_all_that_happened_does(steps: list[tuple[float, int]]) -> None:
     now = began = 1003.0
@@ -48,6 +49,7 @@ def test_every_window_holds_what_a_list_of_all_that_happened_does(steps: list[tu
             assert seconds <= (window or now - began)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from(["A", "B"])), max_size=20))
 def test_tallies_add_up_in_any_order(happened: list[tuple[int, str]]) -> None:
     parts = [Tally() for _ in range(4)]

@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_open
 from prometheus_client.parser import text_string_to_metric_families as parse_plain
@@ -98,6 +98,7 @@ def test_a_histogram_is_cumulative_and_agrees_with_its_count(collector: Collecto
             assert len(buckets) == len(BOUNDS) + 1
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 10**9)))
 def test_coarse_buckets_hold_what_lies_below_their_bounds(micros: list[int]) -> None:
     made = Histogram()
@@ -111,6 +112,7 @@ def test_coarse_buckets_hold_what_lies_below_their_bounds(micros: list[int]) -> 
             assert one.value <= sum(micro <= bound for micro in micros)
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_any_label_is_read_as_it_was_written(value: str) -> None:
     family = Family("x", Kind.GAUGE, ("name",), "X.")

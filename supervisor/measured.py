@@ -1,0 +1,87 @@
+"""What tools' own code counts and times, of all workers together: counts and times add up, gauges stand by worker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+from toolring.metrics import Kind
+from toolring.policy.histogram import Histogram
+from toolring.protocol import Counted
+from toolring.supervisor.families import Family
+from toolring.supervisor.families import Kind as Exposed
+
+MOST_SERIES: Final = 2_000
+PREFIX: Final = "toolring_user_"
+_EXPOSED: Final = {Kind.COUNTER: Exposed.COUNTER, Kind.GAUGE: Exposed.GAUGE, Kind.TIMER: Exposed.HISTOGRAM}
+
+
+class _Shape(NamedTuple):
+    kind: Kind
+    labels: tuple[str, ...]
+
+
+class Measured:
+    """By name, and then by the values of the labels."""
+
+    def __init__(self, most: int = MOST_SERIES) -> None:
+        self._most = most
+        self._shapes: dict[str, _Shape] = {}
+        self._values: dict[str, dict[tuple[str, ...], float | Histogram]] = {}
+        self._size = 0
+        self.left_out = 0
+        """Observations for which there were too many names and labels, or that were something else elsewhere."""
+
+    def heard(self, slot: int, told: Counted) -> None:
+        """What a worker tells. Raises ValueError for what no worker of ours would."""
+        self.left_out += told.left_out
+        for kind_name, name, labels, amount, buckets in told.series:
+            kind = Kind(kind_name)
+            shape = _Shape(kind, tuple(label for label, _ in labels))
+            values = tuple(value for _, value in labels)
+            if kind is Kind.GAUGE:
+                shape, values = shape._replace(labels=(*shape.labels, "worker")), (*values, str(slot))
+            if self._shapes.setdefault(name, shape) != shape or not self._room(name, values):
+                self.left_out += sum(buckets.values()) or 1
+            elif kind is Kind.TIMER:
+                self._time(name, values, Histogram(buckets, int(amount)))
+            else:
+                self._count(name, values, amount, kind)
+
+    def forget_workers(self, slots: Iterable[int]) -> None:
+        """There are only these slots any more: the others' gauges stand for nothing."""
+        there = {str(slot) for slot in slots}
+        for name, shape in self._shapes.items():
+            values = self._values.get(name, {})
+            for key in [key for key in values if shape.kind is Kind.GAUGE and key[-1] not in there]:
+                del values[key]
+                self._size -= 1
+
+    def families(self) -> list[tuple[Family, dict[tuple[str, ...], float | Histogram]]]:
+        """For the page, and what each holds."""
+        found = []
+        for name, values in sorted(self._values.items()):
+            kind, labels = self._shapes[name]
+            unit = "_seconds" if kind is Kind.TIMER else ""
+            family = Family(f"{PREFIX}{name}{unit}", _EXPOSED[kind], labels, "Measured by tools.")
+            found.append((family, values))
+        return found
+
+    def _time(self, name: str, values: tuple[str, ...], more: Histogram) -> None:
+        known = self._values[name].setdefault(values, Histogram())
+        assert isinstance(known, Histogram)
+        known.add(more)
+
+    def _count(self, name: str, values: tuple[str, ...], amount: float, kind: Kind) -> None:
+        known = self._values[name].get(values, 0.0)
+        assert not isinstance(known, Histogram)
+        self._values[name][values] = amount if kind is Kind.GAUGE else known + amount
+
+    def _room(self, name: str, values: tuple[str, ...]) -> bool:
+        known = self._values.setdefault(name, {})
+        if values in known:
+            return True
+        if self._size >= self._most:
+            return False
+        self._size += 1
+        return True

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from toolring.policy.histogram import Histogram
+from toolring.protocol import Counted
+from toolring.supervisor.measured import Measured
+
+SITE = [("site", "a")]
+
+
+def shown(measured: Measured) -> dict[tuple[str, ...], Any]:
+    return {
+        (family.name, *key): (one.n, one.total) if isinstance(one, Histogram) else one
+        for family, values in measured.families()
+        for key, one in values.items()
+    }
+
+
+def test_counts_and_times_of_all_workers_add_up_and_gauges_stand_by_worker() -> None:
+    measured = Measured()
+    for slot in (0, 1):
+        measured.heard(
+            slot,
+            Counted(
+                [
+                    ("counter", "pages", SITE, 2.0, {}),
+                    ("gauge", "depth", [], 5.0 + slot, {}),
+                    ("timer", "parse", SITE, 300.0, {100: 1, 200: 1}),
+                ]
+            ),
+        )
+    measured.heard(1, Counted([("gauge", "depth", [], 9.0, {})]))
+    assert shown(measured) == {
+        ("toolring_user_pages", "a"): 4.0,
+        ("toolring_user_depth", "0"): 5.0,
+        ("toolring_user_depth", "1"): 9.0,
+        ("toolring_user_parse_seconds", "a"): (4, 600),
+    }
+    measured.forget_workers([1])
+    assert ("toolring_user_depth", "0") not in shown(measured)
+    assert shown(measured)["toolring_user_pages", "a"] == 4.0
+
+
+def test_a_name_that_is_something_else_elsewhere_is_left_out_and_counted() -> None:
+    measured = Measured()
+    measured.heard(0, Counted([("counter", "pages", SITE, 1.0, {})]))
+    measured.heard(1, Counted([("counter", "pages", [], 1.0, {}), ("timer", "pages", SITE, 9.0, {1: 3})], 2))
+    assert measured.left_out == 6
+    assert shown(measured) == {("toolring_user_pages", "a"): 1.0}
+
+
+def test_there_is_an_end_to_the_series() -> None:
+    measured = Measured(most=3)
+    for number in range(5):
+        measured.heard(0, Counted([("counter", "users", [("user", str(number))], 1.0, {})]))
+    measured.heard(0, Counted([("counter", "users", [("user", "1")], 1.0, {})]))
+    assert shown(measured) == {("toolring_user_users", str(number)): 1.0 + (number == 1) for number in range(3)}
+    assert measured.left_out == 2
+
+
+def test_a_kind_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(ValueError, match="weather"):
+        Measured().heard(0, Counted([("weather", "x", [], 1.0, {})]))

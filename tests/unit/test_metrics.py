@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+from toolring import metrics, monitor
+from toolring.metrics import MOST_CHARACTERS, MOST_SERIES, measured
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> Iterator[None]:
+    measured.clear()
+    yield
+    measured.clear()
+
+
+def told() -> dict[tuple[Any, ...], tuple[float, int]]:
+    """By name and labels: the amount, and how many times."""
+    drained = measured.drain()
+    if drained is None:
+        return {}
+    return {
+        (name, *(value for _, value in labels)): (amount, sum(buckets.values()))
+        for _, name, labels, amount, buckets in drained.series
+    }
+
+
+def test_counters_add_up_and_gauges_stand_where_they_were_put() -> None:
+    metrics.count("unit_pages", site="a")
+    metrics.count("unit_pages", 2.5, site="a")
+    metrics.count("unit_pages", site="b")
+    metrics.gauge("unit_depth", 7)
+    metrics.gauge("unit_depth", 3)
+    assert told() == {("unit_pages", "a"): (3.5, 0), ("unit_pages", "b"): (1, 0), ("unit_depth",): (3.0, 0)}
+    assert measured.drain() is None
+
+
+def test_a_block_is_timed_however_it_ends() -> None:
+    with metrics.timer("unit_block", part="x"):
+        pass
+    with pytest.raises(ZeroDivisionError), metrics.timer("unit_block", part="x"):
+        _ = 1 / 0
+    metrics.observe("unit_block", 0.5, part="x")
+    amount, times = told()["unit_block", "x"]
+    assert times == 3
+    assert amount >= 500_000
+
+
+@monitor
+def plain(x: int) -> int:
+    """Doc."""
+    return 10 // x
+
+
+@monitor
+async def waits(x: int) -> int:
+    return 10 // x
+
+
+@monitor(name="unit_generated", kind="plain")
+def generates(x: int) -> Iterator[int]:
+    yield 1
+    yield 10 // x
+
+
+@monitor
+async def streams(x: int) -> AsyncIterator[int]:
+    yield 1
+    yield 10 // x
+
+
+def test_each_kind_of_function_is_timed_and_its_errors_are_told_apart() -> None:
+    async def use() -> None:
+        assert await waits(5) == 2
+        assert [part async for part in streams(5)] == [1, 2]
+        with pytest.raises(ZeroDivisionError):
+            await waits(0)
+
+    assert plain(5) == 2
+    assert list(generates(5)) == [1, 2]
+    asyncio.run(use())
+    with pytest.raises(ZeroDivisionError):
+        plain(0)
+    with pytest.raises(ZeroDivisionError):
+        list(generates(0))
+    found = {key: times for key, (_, times) in told().items()}
+    assert found == {
+        ("plain", ""): 1,
+        ("plain", "ZeroDivisionError"): 1,
+        ("waits", ""): 1,
+        ("waits", "ZeroDivisionError"): 1,
+        ("unit_generated", "", "plain"): 1,
+        ("unit_generated", "ZeroDivisionError", "plain"): 1,
+        ("streams", ""): 1,
+    }
+    assert plain.__doc__ == "Doc."
+
+
+@pytest.mark.parametrize("name", ["", "Upper", "1st", "with-dash", "a__b", "x_total", "y_seconds", "z" * 101])
+def test_a_name_that_can_not_be_one_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="can't name a metric"):
+        metrics.count(name)
+
+
+@pytest.mark.parametrize("labels", [{"le": 1}, {"worker": 1}, {"Site": 1}, {f"l{n}": n for n in range(6)}])
+def test_labels_that_can_not_be_some_are_refused(labels: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="can't be its labels"):
+        metrics.count("unit_labels", **labels)
+
+
+def test_a_name_is_one_thing_only() -> None:
+    metrics.count("unit_thing", site="a")
+    with pytest.raises(ValueError, match="is a counter with site"):
+        metrics.gauge("unit_thing", 1.0, site="a")
+    with pytest.raises(ValueError, match="can't be a counter with page as well"):
+        metrics.count("unit_thing", page="a")
+    with pytest.raises(ValueError, match="only grows"):
+        metrics.count("unit_thing", -1, site="a")
+
+
+def test_there_is_an_end_to_the_labels_values_and_what_is_left_out_is_counted() -> None:
+    for number in range(MOST_SERIES + 5):
+        metrics.count("unit_many", user=number)
+    metrics.count("unit_many", user=3)
+    drained = measured.drain()
+    assert drained is not None
+    assert len(drained.series) == MOST_SERIES
+    assert drained.left_out == 5
+    metrics.count("unit_many", user="x" * 1000)
+    assert list(told()) == [("unit_many", "x" * MOST_CHARACTERS)]
+
+
+def test_threads_lose_nothing() -> None:
+    def work() -> None:
+        for _ in range(2000):
+            metrics.count("unit_threads")
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert told() == {("unit_threads",): (8000, 0)}
