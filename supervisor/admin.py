@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping
-from heapq import nsmallest
+from heapq import nlargest, nsmallest
 from typing import Any, Final
 
 from toolring.config import Loaded
@@ -17,13 +17,15 @@ from toolring.supervisor.collector import Collector
 from toolring.supervisor.core import Core
 from toolring.supervisor.explain import explained
 from toolring.supervisor.fleet import Life, Slot, Worker
-from toolring.supervisor.ledger import Entry, State
+from toolring.supervisor.history import Held
+from toolring.supervisor.ledger import Entry
 from toolring.supervisor.looks import Looks
 from toolring.supervisor.memory import Memory
 from toolring.supervisor.metrics import Exporter
 from toolring.supervisor.refusals import unknown_tool
 from toolring.supervisor.results import Results
 from toolring.supervisor.services import Services
+from toolring.supervisor.story import joined, row, seconds, state_of, story
 from toolring.supervisor.summary import MOST_TOOLS, WINDOWS, counts, in_window
 from toolring.supervisor.waiting import place, summary
 from toolring.supervisor.watch import Watch
@@ -47,6 +49,7 @@ QUESTIONS: Final = (
     "trace",
     "breakers",
     "breaker",
+    "why",
     "dump",
     "profile",
     "look",
@@ -104,7 +107,11 @@ class Admin:
             if what == "queue":
                 return {"waiting": summary(self._core, now), "limits": self._limits()}
             if what == "jobs":
+                if params.get("failed") or params.get("slow"):
+                    return self._kept(params, now)
                 return self._jobs(params.get("tool"), params.get("limit", 100), now)
+            if what == "why":
+                return {"story": self._why(str(params.get("job", "")), now)}
             if what == "cancel":
                 return self._cancel(str(params.get("job", "")), now)
             if what == "kill":
@@ -271,7 +278,7 @@ class Admin:
         entry = self._find(name)
         if entry is None:
             raise UnknownJob(f"no job {name!r} is in hand here", job=name)
-        state = self._state(entry.run)
+        state = state_of(entry.run)
         self._watch.endings.cancel(entry, now, "cancelled by an operator")
         return {"job": name, "was": state}
 
@@ -354,18 +361,42 @@ class Admin:
         entry = self._find(name)
         if entry is not None:
             runs = entry.run
-            return {"job": name, "state": self._state(runs), "attempt": runs.attempt, **place(core, runs, now)}
+            return {"job": name, "state": state_of(runs), "attempt": runs.attempt, **place(core, runs, now)}
         raise UnknownJob(f"no job {name!r} is in hand or kept here", job=name)
 
     def _jobs(self, tool: str | None, limit: Any, now: float) -> dict[str, Any]:
         """The jobs in hand, the oldest first."""
-        if type(limit) is not int or not 1 <= limit <= MOST_JOBS:
-            why = f"limit={limit!r:.100} is not a number of jobs, 1 to {MOST_JOBS}"
-            raise InvalidArguments(why, argument="limit")
+        _check_limit(limit)
         only = None if tool is None else self._tool(str(tool))
         found = [entry for entry in self._in_hand() if only is None or entry.tool is only]
         oldest = nsmallest(limit, found, key=lambda entry: entry.accepted)
         return {"jobs": [self._listed(entry, now) for entry in oldest], "total": len(found)}
+
+    def _kept(self, params: Mapping[str, Any], now: float) -> dict[str, Any]:
+        """Jobs that are over: those that failed, the latest first, or the slowest of them, or of all."""
+        limit, tool = params.get("limit", 100), params.get("tool")
+        _check_limit(limit)
+        only = None if tool is None else self._tool(str(tool))
+        history = self._core.history
+        found = [
+            one
+            for one in (() if history is None else history.latest(failed=bool(params.get("failed"))))
+            if not one.tool.spec.internal and (only is None or one.tool is only)
+        ]
+        first = nlargest(limit, found, key=seconds) if params.get("slow") else found[:limit]
+        return {"jobs": [row(one, now) for one in first], "total": len(found)}
+
+    def _why(self, name: str, now: float) -> dict[str, Any]:
+        core = self._core
+        entry: Entry | Held | None = self._find(name)
+        session, _, number = name.rpartition("-")
+        if entry is None and core.history is not None and number.isdecimal():
+            entry = core.history.find(session, int(number))
+        if entry is None:
+            text = f"no job {name!r:.100} is in hand, or among those that are kept ([jobs] keep and failures)"
+            raise UnknownJob(text, job=name)
+        layers = ("supervisor", "memory", *self._loaded.config.cache.layers)
+        return story(core, entry, now, time.time() - now, layers)
 
     def _in_hand(self) -> Iterator[Entry]:
         """What callers have submitted and wait for, and what runs on although its caller has left. What else the house
@@ -379,24 +410,23 @@ class Admin:
 
     def _listed(self, entry: Entry, now: float) -> dict[str, Any]:
         """Of those who wait for one run, the first stands for it."""
-        runs, record = entry.run, entry.record
-        joined = entry.state is State.JOINED and record is not None and record.waiting[0] is not entry
-        runner = None if joined else runs.worker
+        runs, waits = entry.run, joined(entry)
+        runner = None if waits else runs.worker
         return {
             "job": entry.name,
             "tool": entry.tool.name,
             "caller": entry.account.name,
-            "state": "joined" if joined else self._state(runs),
+            "state": "joined" if waits else state_of(runs),
             "attempt": runs.attempt,
             "age": round(now - entry.accepted, 3),
             "worker": None if runner is None else runner.pid or None,
         }
 
-    def _state(self, entry: Entry) -> str:
-        worker = entry.worker
-        if entry.state is State.DISPATCHED and worker is not None:
-            return "running" if worker.begun(worker.number_of(entry)) else "dispatched"
-        return State(entry.state).name.lower()
+
+def _check_limit(limit: Any) -> None:
+    if type(limit) is not int or not 1 <= limit <= MOST_JOBS:
+        why = f"limit={limit!r:.100} is not a number of jobs, 1 to {MOST_JOBS}"
+        raise InvalidArguments(why, argument="limit")
 
 
 def _pooled(figures: Iterable[Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, float]]:

@@ -25,6 +25,7 @@ from toolring.supervisor.door import Door
 from toolring.supervisor.figures import Figures
 from toolring.supervisor.fleet import Fleet, Group, Worker
 from toolring.supervisor.gathering import Gathering
+from toolring.supervisor.history import History
 from toolring.supervisor.joining import Joining
 from toolring.supervisor.ledger import Entry, Event, Session, State, step
 from toolring.supervisor.placing import Placing, Send
@@ -84,6 +85,8 @@ class Core:
         self.notes: list[tuple[str, dict[str, Any]]] = []
         self.figures: Figures | None = None
         """None: nothing is counted beyond what decisions need."""
+        self.history: History | None = None
+        """None: nothing is kept of jobs that are over."""
         self.on_finished: Callable[[Entry, Answer], None] | None = None
         """Bound once, when somebody listens."""
         self.spans: Spans | None = None
@@ -173,12 +176,17 @@ class Core:
             self.on_finished(entry, answer)
         if self.spans is not None and entry.trace:
             self.spans.settled(entry, before, answer, now)
-        if session is not self.house:
+        house = session is self.house
+        if not house:
             self.tell(session, answer)
         elif entry.members is not None:
             self.gathering.deal(entry, event, answer, now)
         else:
             self.joining.settled(entry, before, event, answer, now)
+        if house:
+            entry.first = None  # that holds this one by now; the garbage collector sees neither
+        if self.history is not None:
+            self.history.settled(entry, answer, now, house)
 
     def attempt_over(self, entry: Entry, outcome: str, now: float) -> None:
         """One attempt has ended, and there will be another."""

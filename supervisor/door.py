@@ -33,6 +33,7 @@ class Door:
         default = core.limits.default_timeout
         account = session.account or core.accounts.of(session)
         room = self._room(session, account, now)
+        backlog = core.backlog
         accepted = paid = 0
         for job in jobs:
             tool = tools.get(job.tool)
@@ -73,7 +74,7 @@ class Door:
             core.next_deadline = min(core.next_deadline, until)
             args = job.args
             core.bytes += len(args)
-            entry = Entry(session, job.id, tool, args, deadline, now, account, until)
+            entry = Entry(session, job.id, tool, args, deadline, now, account, until, backlog.count)
             if job.priority:
                 entry.priority = job.priority
             if job.chunk:

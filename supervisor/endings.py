@@ -13,6 +13,7 @@ from toolring.lane import CANCEL, DONE, STEP
 from toolring.protocol import NIL, Halt
 from toolring.supervisor.core import Core
 from toolring.supervisor.fleet import Change, Leftover, Life, Worker
+from toolring.supervisor.history import note_attempt
 from toolring.supervisor.ledger import Entry, Event, Session, State
 from toolring.supervisor.placing import STUCK_COST
 
@@ -61,8 +62,8 @@ class Endings:
     def _stop(self, entry: Entry, event: Event, error: ToolringError, now: float) -> None:
         core = self._core
         if entry.state is State.JOINED:
-            core.settle(entry, event, core.error_answer(entry, error), now)
             record = entry.record
+            core.settle(entry, event, core.error_answer(entry, error), now)
             if record is not None:
                 record.waiting = [other for other in record.waiting if other is not entry]
                 runs = record.entry
@@ -249,6 +250,7 @@ class Endings:
                     core.gathering.by_itself(member)
             return False
         entry.losses += 1
+        note_attempt(entry, "worker_lost", ended=now, cause=cause, begun=begun)
         if fault or entry.losses > core.limits.deaths:  # a thread of it may do it while another's code runs
             entry.deaths += 1
             blamed = worker.many and worker.lane.words[STEP]

@@ -13,6 +13,7 @@ from toolring.stamps import Stamps
 from toolring.supervisor.accounts import Account
 from toolring.supervisor.catalogue import ServedTool
 from toolring.supervisor.fleet import Worker
+from toolring.supervisor.history import Held, note
 from toolring.supervisor.keyring import Keyring, Record, digest
 from toolring.supervisor.ledger import Entry, Event, Session, State
 from toolring.supervisor.sharing import Flight, Name, Sharing
@@ -63,7 +64,9 @@ class Joining:
             core.spans.held(session, job.id, tool, trace, now)
         if core.on_finished is not None:
             account = session.account or core.accounts.of(session)
-            core.on_finished(Entry(session, job.id, tool, NIL, now, now, account, now, State.DONE), answer)
+            core.on_finished(Entry(session, job.id, tool, NIL, now, now, account, now, state=State.DONE), answer)
+        if core.history is not None:
+            core.history.remember(Held(session, job.id, tool, now))
         core.tell(session, answer)
         return True
 
@@ -192,6 +195,9 @@ class Joining:
             self.keyring.forget(record)
         waiting, record.waiting = record.waiting, []
         for caller in waiting:
+            caller.carrier = entry
+            if caller is not entry.first:
+                note(caller, "joined", job=entry.name)
             self._hear(caller, answer, now, replayed=not shared and caller is not entry.first)
 
     def _hear(self, entry: Entry, answer: Answer, now: float, replayed: bool) -> None:

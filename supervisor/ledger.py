@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from toolring.supervisor.accounts import Account
     from toolring.supervisor.catalogue import ServedTool
     from toolring.supervisor.fleet import Worker
+    from toolring.supervisor.history import Past
     from toolring.supervisor.keyring import Record
     from toolring.supervisor.streams import Live
 
@@ -160,6 +161,8 @@ class Entry(msgspec.Struct, gc=False, eq=False):
     """Whose share it is."""
     until: float
     """When it must have been started: its deadline, or earlier."""
+    behind: int = 0
+    """Jobs that waited in the node when it was accepted."""
     state: State = State.QUEUED
     attempt: int = 1
     earlier: dict[str, Any] | None = None
@@ -175,6 +178,15 @@ class Entry(msgspec.Struct, gc=False, eq=False):
     worker: Worker | None = None
     sent: float = 0.0
     """When it was last given to a worker."""
+    ended: float = 0.0
+    """When it was answered, as long as anybody may want to know."""
+    run_us: int = 0
+    """Of its answer, as its flags are."""
+    flags: int = 0
+    point: int = -1
+    """Its key's place on the ring, if it was placed by that."""
+    past: Past | None = None
+    """What happened to it beyond what happens to all."""
     begun: bool = False
     """Its tool was running when it had to be ended."""
     record: Record | None = None
@@ -198,6 +210,7 @@ class Entry(msgspec.Struct, gc=False, eq=False):
     members: list[Entry] | None = None
     """Of a carrier: the jobs that it runs together."""
     carrier: Entry | None = None
+    """What runs for it and others together; once it is answered, also what ran for it while it was joined."""
     renew: bool = False
     """It runs for the cache's sake, and nobody waits for it."""
     begun_as: ToolSpec | None = None

@@ -30,6 +30,7 @@ from toolring.supervisor.endings import Endings, Grace
 from toolring.supervisor.figures import Figures
 from toolring.supervisor.fleet import Fleet
 from toolring.supervisor.ground import Ground
+from toolring.supervisor.history import History
 from toolring.supervisor.lineup import Lineup
 from toolring.supervisor.looks import Looks
 from toolring.supervisor.loop import Loop
@@ -104,6 +105,8 @@ class Node:
         tools = lineup.served(specs, fleet)
         core = Core(tools, fleet, self._limits(), Stamps(ground.lanes.memory))
         core.on_finished = observer.on_finished()
+        if config.jobs.keep or config.jobs.failures:
+            core.history = History(config.jobs.keep, config.jobs.failures)
         if config.metrics.figures:
             core.figures = Figures(time.monotonic())
         timeouts, restarts = config.timeouts, config.restarts

@@ -9,6 +9,7 @@ from toolring.policy.ring import hash64
 from toolring.protocol import INLINE, NIL, PACK, Work
 from toolring.supervisor.backlog import Line, refund
 from toolring.supervisor.fleet import Group, Slot, Worker
+from toolring.supervisor.history import note_attempt
 from toolring.supervisor.ledger import TABLE, Entry, Event, State, step
 from toolring.supervisor.streams import Live
 from toolring.supervisor.valves import CREDIT, Valve
@@ -103,7 +104,9 @@ class Placing:
         if balancer is not None and not entry.alone:
             loads = [slot.load for slot in group.slots]
             if any(load is not None for load in loads):
-                point = hash64(entry.route or memoryview(entry.args)) if balancer.keyed else 0
+                point = 0
+                if balancer.keyed:
+                    point = entry.point = hash64(entry.route or memoryview(entry.args))
                 at = balancer.place(point, loads)
                 if at is not None:
                     self.wait_in(group.slots[at], entry, first)
@@ -119,6 +122,8 @@ class Placing:
         core = self._core
         for entry in reversed(entries):
             step(entry, event)
+            if event is Event.TAKE_BACK:
+                note_attempt(entry, "taken_back")
             entry.worker = entry.begun_as = None
             core.circuits.spared(entry)
             refund(entry)
@@ -130,6 +135,7 @@ class Placing:
     def again(self, entry: Entry, event: Event) -> None:
         """To be run once more while its first run may not be over: it waits for its limits anew, before the others."""
         step(entry, event)
+        note_attempt(entry, "taken_out")
         entry.worker = entry.begun_as = None
         self._core.circuits.spared(entry)
         self._core.next_deadline = min(self._core.next_deadline, entry.until)

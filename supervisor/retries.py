@@ -8,6 +8,7 @@ from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any
 
 from toolring.policy import retry
+from toolring.supervisor.history import note_attempt
 from toolring.supervisor.ledger import Entry, Event, State, step
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ class Retries:
             return False
         core.attempt_over(entry, str(error.get("code", "")), now)
         step(entry, Event.DELAY)
+        said = {name: str(error[name])[:300] for name in ("code", "message", "type") if name in error}
+        note_attempt(entry, "failed", ended=now, due=due, **said)
         entry.carrier = None
         core.placing.return_permits(entry)
         entry.worker = entry.begun_as = None

@@ -9,7 +9,7 @@ from msgspec import Raw
 from toolring import protocol
 from toolring.errors import ProtocolError, Retry, ToolError
 from toolring.lane import ACK
-from toolring.protocol import CACHED, ERROR, OK, REFRESH, SKIPPED, STREAMED, Answer
+from toolring.protocol import CACHED, ERROR, NIL, OK, REFRESH, SKIPPED, STREAMED, Answer
 from toolring.supervisor.fleet import Worker
 from toolring.supervisor.ledger import TABLE, Entry, Event, State
 
@@ -44,6 +44,7 @@ class Returns:
         skipped: list[Entry] = []
         figures, house = core.figures, core.house
         listened = core.on_finished is not None or core.spans is not None
+        remember = None if core.history is None else core.history.remember
         rows: list[int] = []
         of: ServedTool | None = None
         accepted = sent = -1.0
@@ -96,6 +97,11 @@ class Returns:
                     answer.id = entry.id
                     del session.jobs[entry.id]
                     core.bytes -= len(entry.args)
+                    if remember is not None:
+                        entry.ended, entry.run_us, entry.args = now, run, NIL
+                        if answer.flags:
+                            entry.flags = answer.flags
+                        remember(entry)
                     out = session.out
                     if not out and not session.parts:
                         core.dirty.append(session)

@@ -18,6 +18,7 @@ from toolring.supervisor.backlog import Line
 from toolring.supervisor.catalogue import ServedTool
 from toolring.supervisor.circuits import Circuit
 from toolring.supervisor.fleet import Group
+from toolring.supervisor.history import note
 from toolring.supervisor.ledger import Entry, State
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ def turn_over(core: Core, lineup: Lineup, specs: Sequence[ToolSpec], groups: lis
     for worker, number, leftover in left:
         worker.leftovers[number] = leftover._replace(passed=_charge(leftover.tool))
     for entry in waiting:
+        note(entry, "moved")
         core.placing.enter(entry, entry.route)
     lineup.forget([group for group in before if group not in groups])
     return changes

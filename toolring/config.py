@@ -80,6 +80,15 @@ class Limits(Section, frozen=True):
     keep_bytes: int = 64 << 20
 
 
+class Jobs(Section, frozen=True):
+    """What is kept of jobs that are over, for ``toolring why`` and ``toolring jobs``."""
+
+    keep: int = 10_000
+    """The last so many that went well; 0: none."""
+    failures: int = 2_000
+    """The last so many that did not."""
+
+
 class Restarts(Section, frozen=True):
     intensity: int = 5
     """More workers than this that die within ``period`` before they did anything: their group is failing."""
@@ -284,6 +293,7 @@ class Config(Section, frozen=True):
     node: Node = Node()
     timeouts: Timeouts = Timeouts()
     limits: Limits = Limits()
+    jobs: Jobs = Jobs()
     restarts: Restarts = Restarts()
     cache: CacheSection = CacheSection()
     results: ResultsSection = ResultsSection()
@@ -528,6 +538,8 @@ def _check(config: Config, sources: Mapping[str, str]) -> None:
         "cache.early": 0,
         "results.store_over": 0,
         "results.preview": 0,
+        "jobs.keep": 0,
+        "jobs.failures": 0,
         "restarts.intensity": 0,
         "timeouts.cooperate": 0,
         "timeouts.shield": 0,

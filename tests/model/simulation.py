@@ -51,6 +51,7 @@ from toolring.supervisor.core import Core, Limits
 from toolring.supervisor.endings import ZYGOTE_LOST, Endings, Grace
 from toolring.supervisor.figures import Figures
 from toolring.supervisor.fleet import BUSY_SECONDS, Fleet, Life, Worker
+from toolring.supervisor.history import History
 from toolring.supervisor.ledger import Entry, Session, State
 from toolring.supervisor.reloads import Stage
 from toolring.supervisor.renewals import Renewals
@@ -75,6 +76,8 @@ MEMBERS = Members(("0", "1", "2"), unit=SECONDS, floor=BUSY_SECONDS)
 BREAKER = BreakerPolicy(window=6, minimum=3, wait=0.5, probes=2)
 WINDOW = 100
 """Bytes of parts: one is always on its way."""
+KEPT = 50
+"""Jobs that are over."""
 LIMITS = Limits(backlog=20, backlog_bytes=300_000, per_client=12, deaths=2, keep_seconds=1e9, keep_bytes=1 << 30)
 
 
@@ -355,6 +358,7 @@ class Node:
         """The epoch in which an entry was accepted."""
         self.core = Core(served or tools(), Fleet(groups, self.lanes.all), limits, Stamps(self.lanes.memory))
         self.core.figures = Figures(self.now)
+        self.core.history = History(KEPT, KEPT)
         endings = Endings(self.core, GRACE)
         self.memory: dict[int, int] = {}
         """Of a process, by its pid."""

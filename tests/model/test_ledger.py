@@ -46,7 +46,9 @@ LEGAL = {
 
 def entry(state: State = S.QUEUED) -> Entry:
     tool = ServedTool(ToolSpec(name="tool"), None)
-    return Entry(Session(b"\1" * 16, b"route", "me"), 7, tool, Raw(b"\x80"), 60.0, 0.0, Account("me"), 60.0, state)
+    return Entry(
+        Session(b"\1" * 16, b"route", "me"), 7, tool, Raw(b"\x80"), 60.0, 0.0, Account("me"), 60.0, state=state
+    )
 
 
 @pytest.mark.parametrize("state", State)

@@ -1,11 +1,15 @@
 """List the jobs that a node has in hand, the oldest first: what waits, what runs and where. One that is joined waits
 for the answer of another, which has the same arguments or the same key.
+
+With --failed those that failed lately, the latest first; with --slow the slowest of all that are kept, or, with both,
+of those that failed. toolring why tells more of each.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from typing import Any
 
 from toolring.cli.options import add_address
 from toolring.cli.output import harmless, table
@@ -13,6 +17,8 @@ from toolring.cli.output import harmless, table
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("tool", metavar="TOOL", nargs="?", help="only those of this tool")
+    parser.add_argument("--failed", action="store_true", help="those that failed")
+    parser.add_argument("--slow", action="store_true", help="those that took longest from acceptance to answer")
     parser.add_argument("--limit", type=int, default=100, metavar="N", help="show so many at most (default: 100)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     add_address(parser)
@@ -22,22 +28,44 @@ def run(options: argparse.Namespace) -> int:
     from toolring.client.sync import Client
 
     with Client(options.address) as client:
-        found = client.jobs(options.tool, options.limit)
+        found = client.jobs(options.tool, options.limit, failed=options.failed, slow=options.slow)
+    over = options.failed or options.slow
+    jobs = found["jobs"]
     if options.json:
         print(json.dumps(found))
-        return 0
-    jobs = found["jobs"]
-    if not jobs:
-        print("nothing is in hand")
-        return 0
+    elif not jobs:
+        print("none is kept" if over else "nothing is in hand")
+    else:
+        print(_over(jobs) if over else _in_hand(jobs))
+        if found["total"] > len(jobs):
+            print(f"and {found['total'] - len(jobs):,} more")
+    return 0
+
+
+def _in_hand(jobs: list[dict[str, Any]]) -> str:
     rows = [
         (one["job"], one["tool"], harmless(one["caller"]) or "-", one["state"], one["attempt"], one["age"], _pid(one))
         for one in jobs
     ]
-    print(table(("JOB", "TOOL", "CALLER", "STATE", "ATTEMPT", "AGE S", "WORKER PID"), rows))
-    if found["total"] > len(jobs):
-        print(f"and {found['total'] - len(jobs):,} more")
-    return 0
+    return table(("JOB", "TOOL", "CALLER", "STATE", "ATTEMPT", "AGE S", "WORKER PID"), rows)
+
+
+def _over(jobs: list[dict[str, Any]]) -> str:
+    rows = [
+        (
+            one["job"],
+            one["tool"],
+            harmless(one["caller"]) or "-",
+            harmless(one["code"] or one["state"]),
+            one["attempt"],
+            one["seconds"],
+            one["run"],
+            one["ago"],
+            _pid(one),
+        )
+        for one in jobs
+    ]
+    return table(("JOB", "TOOL", "CALLER", "ENDED", "ATTEMPT", "TOTAL S", "RUN S", "AGO S", "WORKER PID"), rows)
 
 
 def _pid(job: dict[str, object]) -> str:

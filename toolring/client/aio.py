@@ -385,9 +385,15 @@ class AsyncClient:
         """Who waits, for what; see ``Client.queue``."""
         return await self._ask("queue", {})
 
-    async def jobs(self, tool: str | None = None, limit: int = 100) -> dict[str, Any]:
-        """The jobs in hand, the oldest first; see ``Client.jobs``."""
-        return await self._ask("jobs", {"tool": tool, "limit": limit})
+    async def jobs(
+        self, tool: str | None = None, limit: int = 100, *, failed: bool = False, slow: bool = False
+    ) -> dict[str, Any]:
+        """The jobs in hand, the oldest first, or those that failed, or were slow; see ``Client.jobs``."""
+        return await self._ask("jobs", {"tool": tool, "limit": limit, "failed": failed, "slow": slow})
+
+    async def why(self, job: str) -> dict[str, Any]:
+        """The life of one job; see ``Client.why``."""
+        return dict((await self._ask("why", {"job": job}))["story"])
 
     async def cancel(self, job: str) -> None:
         """End a job by its id, whoever submitted it; see ``Client.cancel``."""

@@ -315,10 +315,18 @@ class Client:
         """Who waits: ``waiting`` by what for, tool and caller; and the ``limits`` of the tools that have some."""
         return self._ask("queue", {})
 
-    def jobs(self, tool: str | None = None, limit: int = 100) -> dict[str, Any]:
+    def jobs(
+        self, tool: str | None = None, limit: int = 100, *, failed: bool = False, slow: bool = False
+    ) -> dict[str, Any]:
         """The jobs in hand, of all callers or of one tool: ``jobs``, the oldest first, each with its id, tool, caller,
-        state, attempt, age in seconds and worker; and how many there are in ``total``."""
-        return self._ask("jobs", {"tool": tool, "limit": limit})
+        state, attempt, age in seconds and worker; and how many there are in ``total``. ``failed``: those that failed
+        lately instead, the latest first; ``slow``: the slowest of them, or of all that are kept."""
+        return self._ask("jobs", {"tool": tool, "limit": limit, "failed": failed, "slow": slow})
+
+    def why(self, job: str) -> dict[str, Any]:
+        """The life of one job, in hand or over: ``events``, each with the seconds since its acceptance and a sentence;
+        its ``error``, where it ran, and how long that took. Raises UnknownJob."""
+        return dict((self._ask("why", {"job": job}))["story"])
 
     def cancel(self, job: str) -> None:
         """End a job by its id, whoever submitted it, wherever it is. Raises UnknownJob."""

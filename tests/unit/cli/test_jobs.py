@@ -23,8 +23,8 @@ class Stub:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def jobs(self, tool: str | None, limit: int) -> dict[str, Any]:
-        Stub.asked = [tool, limit]
+    def jobs(self, tool: str | None, limit: int, failed: bool, slow: bool) -> dict[str, Any]:
+        Stub.asked = [tool, limit, *(["failed"] if failed else []), *(["slow"] if slow else [])]
         return Stub.told
 
 
@@ -83,3 +83,23 @@ def test_bad_usage_is_status_2(words: list[str], capsys: pytest.CaptureFixture[s
         main(["jobs", *words])
     assert caught.value.code == 2
     assert "usage: toolring" in capsys.readouterr().err
+
+
+def test_those_that_are_over_have_another_table(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["jobs", "--slow"]) == 0
+    assert capsys.readouterr().out == "none is kept\n"
+    assert Stub.asked == [None, 100, "slow"]
+    over = {"tool": "echo", "caller": "", "attempt": 2, "seconds": 1.5, "run": None, "ago": 3.0, "worker": 77}
+    Stub.told = {
+        "jobs": [
+            {**over, "job": "ab-1", "state": "failed", "code": "TOOL_ERROR"},
+            {**over, "job": "ab-2", "state": "done", "code": ""},
+        ],
+        "total": 3,
+    }
+    assert main(["jobs", "echo", "--failed", "--slow", "--limit", "2"]) == 0
+    assert Stub.asked == ["echo", 2, "failed", "slow"]
+    _, first, second, more = capsys.readouterr().out.splitlines()
+    assert first.split() == ["ab-1", "echo", "-", "TOOL_ERROR", "2", "1.500", "-", "3.000", "77"]
+    assert second.split()[3] == "done"
+    assert more == "and 1 more"

@@ -1,0 +1,128 @@
+"""The life of a job, told from what is known of it. With real processes in tests/process/test_why.py."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.model.simulation import Node, SimClient, sharing_tools
+from toolring.protocol import CALL, KEEP
+from toolring.supervisor.history import Held, note
+from toolring.supervisor.ledger import Entry
+from toolring.supervisor.story import joined, row, seconds, story
+
+LAYERS = ("supervisor", "memory", "sqlite")
+
+
+@pytest.fixture
+def node() -> Iterator[Node]:
+    node = Node(2, sharing_tools())
+    for worker in node.workers.values():
+        worker.step()
+    yield node
+    node.close()
+
+
+@pytest.fixture
+def client(node: Node) -> SimClient:
+    return node.clients[0]
+
+
+def ask(client: SimClient, *names: str, key: str = "", mode: int = CALL) -> None:
+    client.submit([(name, 1, 0, None, key, mode, b"") for name in names])
+
+
+def finish(node: Node, kind: str = "ok") -> None:
+    for _ in range(3):
+        for worker in [worker for worker in node.workers.values() if worker.alive]:
+            worker.outcome = (kind, 10, 0)
+            while worker.step():
+                pass
+            while worker.sent:
+                node.deliver(worker)
+
+
+def over(node: Node, number: int) -> Entry | Held:
+    assert node.core.history is not None
+    return next(one for one in node.core.history.latest() if one.id == number)
+
+
+def told(node: Node, one: Entry | Held) -> dict[str, Any]:
+    return story(node.core, one, node.now, 0.0, LAYERS)
+
+
+def texts(node: Node, one: Entry | Held) -> list[str]:
+    return [event["text"] for event in told(node, one)["events"]]
+
+
+def test_a_key_belongs_somewhere_and_may_go_elsewhere(node: Node, client: SimClient) -> None:
+    ask(client, "cached")
+    finish(node)
+    entry = over(node, 1)
+    assert isinstance(entry, Entry)
+    assert entry.carrier is not None
+    assert entry.carrier.worker is not None
+    if node.core.tools["cached"].balancer is None:
+        assert "the least work in hand" in texts(node, entry)[1]
+        return
+    assert "its key belongs there, by the balancer" in texts(node, entry)[1]
+    slots = entry.carrier.worker.slot.group.slots
+    entry.carrier.worker.slot = next(slot for slot in slots if slot is not entry.carrier.worker.slot)
+    assert "which had too much to do, or was not there" in texts(node, entry)[1]
+
+
+def test_each_layer_of_the_cache_has_its_name(node: Node, client: SimClient) -> None:
+    ask(client, "cached")
+    finish(node)
+    ask(client, "cached")
+    assert "the result was in no cache" in texts(node, over(node, 1))
+    held = over(node, 2)
+    assert isinstance(held, Held)
+    assert "a result that the supervisor held" in texts(node, held)[0]
+    assert (row(held, node.now + 1)["ago"], seconds(held)) == (1.0, 0.0)
+    node.now += 1.0
+    ask(client, "cached")
+    finish(node, "hit")
+    assert "the result was found in the cache: memory" in texts(node, over(node, 3))
+    node.change()
+    ask(client, "cached")
+    finish(node, "stale")
+    assert "the result was found in the cache: memory, past its time: it is renewed" in texts(node, over(node, 4))
+
+
+def test_who_joined_and_whose_run_it_is(node: Node, client: SimClient) -> None:
+    ask(client, "read", "read", key="one", mode=KEEP)
+    first, second = client.session.jobs.values()  # type: ignore[union-attr]
+    assert (joined(first), joined(second)) == (False, True)
+    assert told(node, second)["state"] == "joined"
+    assert told(node, first)["state"] == "dispatched"
+    assert f"waits for the answer of job {first.name}" in texts(node, second)[1]
+    finish(node)
+    assert told(node, second)["state"] == "done"
+    assert f"waited for the answer of job {first.name}" in texts(node, second)[1]
+    assert len(texts(node, first)) == 3
+    ask(client, "read", key="one")
+    assert "the answer was that of an earlier submission under its key" in texts(node, over(node, 3))
+
+
+def test_what_is_taken_back_is_told_with_where_it_had_been(node: Node, client: SimClient) -> None:
+    ask(client, "read")
+    (entry,) = client.session.jobs.values()  # type: ignore[union-attr]
+    assert entry.worker is not None
+    node.watch.endings.take_back(entry.worker)
+    found = told(node, entry)["events"]
+    assert [event["what"] for event in found] == ["accepted", "sent", "taken_back", "waits"]
+    assert found[1]["at"] == 0.0
+    assert "before it had begun" in found[2]["text"]
+
+
+def test_events_without_room_are_counted(node: Node, client: SimClient) -> None:
+    ask(client, "read")
+    finish(node)
+    entry = over(node, 1)
+    assert isinstance(entry, Entry)
+    for _ in range(60):
+        note(entry, "moved")
+    assert "and 10 further events, for which there was no room" in texts(node, entry)
