@@ -23,6 +23,9 @@ _SIZED: Final = {
 }
 """What begins with this byte, and how many bytes tell its size."""
 
+_BROKEN_OFF: Final = -1
+"""Where the next value is, if this one is more than is shown or than there is."""
+
 
 def preview(kind: str, data: memoryview, most: int) -> str | bytes:
     """The first bytes of a stored result, at most so many. Of structured data, what its first bytes are as JSON;
@@ -70,6 +73,8 @@ def _json(data: memoryview, most: int) -> Iterator[str]:
         except struct.error:
             return
         yield text
+        if at == _BROKEN_OFF:
+            return
         if level is not None:
             levels.append(level)
         while levels and not levels[-1].left:
@@ -79,8 +84,8 @@ def _json(data: memoryview, most: int) -> Iterator[str]:
 
 
 def _one(data: memoryview, at: int, most: int) -> tuple[str, int, _Level | None]:
-    """The value that begins there, and where the next does; of an array or a map its first brace. Raises
-    struct.error if there is less of it."""
+    """The value that begins there, and where the next does; of an array or a map its first brace, of a text as much as
+    is shown. Raises struct.error if there is less of it."""
     first = data[at]
     at += 1
     if first <= 0x7F or first >= 0xE0:
@@ -96,6 +101,8 @@ def _one(data: memoryview, at: int, most: int) -> tuple[str, int, _Level | None]
         return "{" if level.pairs else "[", at, level
     if kind == "text":
         text = json.dumps(bytes(data[at : at + min(size, most)]).decode("utf-8", "ignore"), ensure_ascii=False)
+        if size > most or at + size > len(data):
+            return text[:-1], _BROKEN_OFF, None
         return text, at + size, None
     return json.dumps(f"<{size} bytes>" if kind == "bytes" else "<extension>"), at + size, None
 
