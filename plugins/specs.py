@@ -163,6 +163,26 @@ class MemoryEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class AlertEvent:
+    """An alert fires, still fires, or is over. ``state``: firing or resolved; ``severity``: warning or critical.
+    ``tool``, ``group``: what it is about; both empty: the node. ``value``: the figure's, None if it tells nothing any
+    more; it was to be ``above`` or ``below`` the ``threshold``, by ``sense``. ``seconds``: for how long it has fired;
+    ``text``: all that for people."""
+
+    alert: str
+    state: str
+    severity: str
+    figure: str
+    tool: str
+    group: str
+    value: float | None
+    sense: str
+    threshold: float
+    seconds: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class JobEvent:
     """One answered job. ``code`` is empty for a success, else the error's code; times are in seconds."""
 
@@ -242,6 +262,11 @@ def toolring_worker_exited(event: WorkerEvent) -> None:
 @hookspec
 def toolring_memory_alert(event: MemoryEvent) -> None:
     """A worker's memory has passed a threshold of ``[memory]``, or leaks. Of one kind at most once in its cooldown."""
+
+
+@hookspec
+def toolring_alert(event: AlertEvent) -> None:
+    """An alert of ``[alerts.NAME]``, or of those that ship, fires, is told again, or is over."""
 
 
 @hookspec

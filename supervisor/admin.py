@@ -12,6 +12,7 @@ from toolring.errors import ConfigError, InvalidArguments, ProtocolError, Toolri
 from toolring.policy.breaker import ORDERS
 from toolring.policy.series import Window
 from toolring.protocol import OK
+from toolring.supervisor.alerts import Alerts
 from toolring.supervisor.catalogue import ServedTool
 from toolring.supervisor.collector import Collector
 from toolring.supervisor.core import Core
@@ -44,6 +45,7 @@ QUESTIONS: Final = (
     "reloads",
     "memory",
     "metrics",
+    "alerts",
     "result",
     "collect",
     "trace",
@@ -88,6 +90,8 @@ class Admin:
         self.exporters: list[Exporter] = []
         self.collector: Collector | None = None
         """None: metrics.figures is off."""
+        self.alerts: Alerts | None = None
+        """None: there is no rule."""
 
     def lengthy(self, what: str, params: dict[str, Any], now: float) -> Generator[None, None, dict[str, Any]] | None:
         """The steps to an answer that takes longer than a turn of the loop may; None: ``answer`` gives it at once."""
@@ -124,6 +128,8 @@ class Admin:
                 return self._recycle(params.get("worker"), params.get("group"))
             if what == "memory":
                 return {"history": self.memory.history(now), "workers": self._memories()}
+            if what == "alerts":
+                return {"alerts": [] if self.alerts is None else self.alerts.report(now)}
             if what == "result":
                 return self.results.read(params.get("handle"), params.get("offset", 0), params.get("length", 0))
             if what == "trace":
@@ -191,6 +197,7 @@ class Admin:
                 one.name: {"sent": one.sent, "dropped": one.dropped, "failed": one.failed, "state": one.state}
                 for one in self.exporters
             },
+            "alerts": {} if self.alerts is None else self.alerts.counts(),
             "tracing": {} if core.spans is None else core.spans.report(),
         }
 

@@ -119,6 +119,16 @@ class Line:
                 if entry.state is State.QUEUED:
                     yield entry
 
+    def oldest(self) -> float | None:
+        """When the one was accepted that has waited longest, by each caller's first; None if nobody waits."""
+        found = None
+        for flow in self._flows.values():
+            for queue in flow.levels or (flow.only,):
+                first = next((entry.accepted for entry in queue if entry.state is State.QUEUED), None)
+                if first is not None and (found is None or first < found):
+                    found = first
+        return found
+
     def append(self, entry: Entry, first: bool = False) -> None:
         """Let a job wait; ``first``: before the others of its caller, for it was further already."""
         backlog = self._backlog

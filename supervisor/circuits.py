@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 DEATHS: Final = BreakerPolicy(failure_rate=0.5, window=20, minimum=10, wait=10.0, probes=1)
 """Of tools that declare none; a run fails if its worker died of it. One poisoned job alone does not open it."""
-_CALLERS_FAULT: Final = frozenset({"INVALID_ARGUMENTS", "TOO_LARGE", "TOO_DEEP", "CANCELLED"})
+CALLERS_FAULT: Final = frozenset({"INVALID_ARGUMENTS", "TOO_LARGE", "TOO_DEEP", "CANCELLED"})
 _OWN_LIMITS: Final = frozenset({"timeout", "idle_timeout"})
 
 
@@ -182,7 +182,7 @@ class Circuits:
 def _failed(circuit: Circuit, error: Mapping[str, Any]) -> bool | None:
     """Is an error a failure of its tool? None: it is its caller's mistake, and tells nothing."""
     code, ignored = error.get("code"), circuit.breaker.policy.ignore
-    if code in _CALLERS_FAULT:
+    if code in CALLERS_FAULT:
         return None
     return circuit.declared and code not in ignored and error.get("type") not in ignored
 

@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 from toolring.policy.breaker import State as CircuitState
 from toolring.policy.histogram import Histogram
 from toolring.policy.series import Series, Window
+from toolring.supervisor.alerts import Alerts
 from toolring.supervisor.core import Core
 from toolring.supervisor.families import BY_NAME, Family
 from toolring.supervisor.figures import Figures
@@ -74,6 +75,8 @@ class Collector:
         self._renewals = renewals
         self._exporters = exporters
         self._grown = Grown()
+        self.alerts: Alerts | None = None
+        """None: none is watched."""
 
     def families(self, now: float) -> Iterator[Samples]:
         """All of them, in their order; what a family holds is looked up when it is iterated over."""
@@ -105,6 +108,8 @@ class Collector:
         yield _family("worker_exits"), [Sample(key, count) for key, count in figures.exits.items()]
         yield _one("renewals", self._renewals())
         yield _one("code_generation", core.fleet.code)
+        yield _family("alerts_firing"), self._alerts()
+        yield _by("alert_commands", {} if self.alerts is None else self.alerts.commands())
         yield _family("sink_emits"), self._sinks()
         yield _one("series_passed_over", figures.passed_over)
 
@@ -114,6 +119,10 @@ class Collector:
             key = (worker.slot.group.name, worker.life.name.lower())
             counts[key] = counts.get(key, 0) + 1
         return (Sample(key, count) for key, count in counts.items())
+
+    def _alerts(self) -> Iterator[Sample]:
+        for name, severity, count in () if self.alerts is None else self.alerts.firing():
+            yield Sample((name, severity), count)
 
     def _sinks(self) -> Iterator[Sample]:
         for one in self._exporters:

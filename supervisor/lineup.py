@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from toolring.config import Config, check_tools
+from toolring.config import Config, check_alerts, check_tools
 from toolring.errors import ConfigError, LoadError, PluginError
 from toolring.policy import groups as policy
 from toolring.policy.balance import Balancer, Members
@@ -48,6 +48,7 @@ class Lineup:
         """The groups of these tools. Raises LoadError or ConfigError if they don't fit the configuration."""
         check_tools(self._config, [spec.name for spec in specs if not spec.internal])
         plans = planned(specs, self._config.groups, self._workers, self._most)
+        check_alerts(self._config, [spec.name for spec in specs if not spec.internal], [plan.name for plan in plans])
         known = ", ".join(sorted(self._balancers))
         for plan in plans:
             if plan.balancer is not None and plan.balancer not in self._balancers:

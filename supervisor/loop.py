@@ -32,6 +32,7 @@ from toolring.protocol import (
 )
 from toolring.spec import ToolSpec
 from toolring.supervisor.admin import Admin
+from toolring.supervisor.alerts import Alerts
 from toolring.supervisor.clients import GONE_SECONDS_TCP, Clients
 from toolring.supervisor.core import Core
 from toolring.supervisor.desk import Desk
@@ -97,6 +98,8 @@ class Loop:
         self.desk: Desk | None = None
         """Both, if somebody may ask over HTTP."""
         self.usage: Usage | None = None
+        self.alerts: Alerts | None = None
+        """None: there is no rule."""
         self._next_tick = 0.0
         self._mean_wait = 1.0
         self._cores = cores()
@@ -200,6 +203,8 @@ class Loop:
             self.core.spans.flush(now)
         if self.usage is not None:
             self.usage.look(self._processes, now)
+        if self.alerts is not None and not self.core.draining:
+            self.alerts.look(self.errands, now)
         self.admin.results.look(now)
         for kill in watch.kills:
             if kill.worker.pid:

@@ -23,6 +23,7 @@ from toolring.policy.restart import RestartBudget
 from toolring.spec import ToolSpec
 from toolring.stamps import Stamps
 from toolring.supervisor.admin import Admin
+from toolring.supervisor.alerts import Alerts, rules
 from toolring.supervisor.collector import About, Collector
 from toolring.supervisor.core import Core, Limits
 from toolring.supervisor.desk import Desk
@@ -36,7 +37,9 @@ from toolring.supervisor.looks import Looks
 from toolring.supervisor.loop import Loop
 from toolring.supervisor.memory import Memory
 from toolring.supervisor.metrics import Exporter, exporters
+from toolring.supervisor.notifier import Notifier
 from toolring.supervisor.observer import Observer
+from toolring.supervisor.readings import Readings
 from toolring.supervisor.renewals import Renewals
 from toolring.supervisor.restarts import Restarts
 from toolring.supervisor.results import Results
@@ -162,6 +165,9 @@ class Node:
                 loop.desk = Desk(core, admin.collector, loop.errands)
                 loop.web = Web(*host_and_port(config.metrics.listen), self._wake)
                 about["metrics"] = loop.web.url
+            admin.alerts = loop.alerts = self._alerts(core, loop.usage, observer, address)
+            if admin.collector is not None:
+                admin.collector.alerts = loop.alerts
             names = sorted(tool.name for tool in tools.values() if not tool.spec.internal)
             event = NodeEvent(address, sum(not slot.parked for slot in fleet.slots), tuple(names))
             self._until_ready(loop, core)
@@ -176,6 +182,8 @@ class Node:
             if loop.web is not None:
                 loop.web.close()
             loop.close()
+            if loop.alerts is not None:
+                loop.alerts.close()
             for sink in sinks:
                 sink.close()
             if core.spans is not None:
@@ -187,6 +195,14 @@ class Node:
         config, home = self.config, self.ground.results
         blobs = None if home is None else Blobs(home.directory, config.results.max_bytes)
         return Results(blobs, self.ground.node, max(config.results.keep, config.limits.keep_seconds))
+
+    def _alerts(self, core: Core, usage: Usage | None, observer: Observer, address: str) -> Alerts | None:
+        config, about = self.config.alerting, {"node": self.ground.node, "address": address}
+        watched = rules(self.config.alerts, config.defaults, core.figures is not None)
+        if not watched:
+            return None
+        notifier = Notifier(config.command, config.timeout, about, observer.note) if config.command else None
+        return Alerts(watched, self.config.alerts, config.interval, Readings(core, usage), (observer.alert,), notifier)
 
     def _limits(self) -> Limits:
         config = self.config

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from toolring import logs, protocol
 from toolring.plugins.registry import Registry
-from toolring.plugins.specs import JobEvent, MemoryEvent, NodeEvent, WorkerEvent
+from toolring.plugins.specs import AlertEvent, JobEvent, MemoryEvent, NodeEvent, WorkerEvent
 from toolring.protocol import CACHED, ERROR, Answer
 from toolring.supervisor.fleet import Worker
 from toolring.supervisor.ledger import Entry
@@ -28,6 +28,8 @@ _WARNINGS: Final = frozenset(
         "renewal_failed",
         "memory_alert",
         "group_failing",
+        "alert_firing",
+        "alert_command_failed",
     }
 )
 _ERRORS: Final = frozenset({"start_failed", "node_unhealthy", "load_failed", "sink_failed"})
@@ -45,6 +47,7 @@ class Observer:
         self._worker_ready = registry.event("toolring_worker_ready")
         self._worker_exited = registry.event("toolring_worker_exited")
         self._memory_alert = registry.event("toolring_memory_alert")
+        self._alert = registry.event("toolring_alert")
         self._job_finished = registry.event("toolring_job_finished")
 
     def note(self, name: str, facts: dict[str, Any]) -> None:
@@ -57,6 +60,8 @@ class Observer:
         level = "error" if name in _ERRORS else "warning" if name in _WARNINGS else "info"
         if name == "worker_exited" and (facts.get("reason") or facts.get("cause") == "exited with status 0"):
             level = "info"
+        if name == "alert_firing" and facts.get("severity") == "critical":
+            level = "error"
         try:
             getattr(self._log, level)(name, **facts)
         except OSError:
@@ -92,6 +97,12 @@ class Observer:
     def memory_alert(self, event: MemoryEvent) -> None:
         if self._memory_alert is not None:
             self._tell(self._memory_alert, event)
+
+    def alert(self, event: AlertEvent) -> None:
+        facts = {name: getattr(event, name) for name in event.__slots__ if getattr(event, name) not in ("", None)}
+        self.note(f"alert_{facts.pop('state')}", facts)
+        if self._alert is not None:
+            self._tell(self._alert, event)
 
     def on_finished(self) -> Callable[[Entry, Answer], None] | None:
         """What the core is to call for each answered job; None while nobody listens."""

@@ -18,15 +18,17 @@ class Queue(NamedTuple):
     line: Line
     waits_for: str
     width: float
+    group: Group
+    """Whose workers they wait for, in the end."""
 
 
 def queues(core: Core) -> Iterator[Queue]:
     for group in core.fleet.groups:
         alone = len(core.fleet.groups) == 1
-        yield Queue(group.line, "workers" if alone else f"workers of {group.name}", group.width)
-        yield Queue(group.apart, "a worker to itself", 1)
+        yield Queue(group.line, "workers" if alone else f"workers of {group.name}", group.width, group)
+        yield Queue(group.apart, "a worker to itself", 1, group)
         for slot in group.slots:
-            yield Queue(slot.waiting, f"worker {slot.index}", group.many or 1)
+            yield Queue(slot.waiting, f"worker {slot.index}", group.many or 1, group)
         if group.valve is not None:
             yield _before_valve(group.valve, group, f" of group {group.name}")
     for tool in core.tools.values():
@@ -37,7 +39,8 @@ def queues(core: Core) -> Iterator[Queue]:
 
 def _before_valve(valve: Valve, group: Group, of: str) -> Queue:
     limit = valve.limit
-    return Queue(valve.line, valve.what() + of, group.width if limit is None else min(group.width, limit.limit))
+    width = group.width if limit is None else min(group.width, limit.limit)
+    return Queue(valve.line, valve.what() + of, width, group)
 
 
 def place(core: Core, entry: Entry, now: float) -> dict[str, Any]:

@@ -18,6 +18,8 @@ import msgspec
 from toolring import logs
 from toolring.address import host_and_port
 from toolring.errors import AddressError, ConfigError
+from toolring.policy.alerts import EACH, FIGURES, AlertRule
+from toolring.policy.alerts import NAME as ALERT_NAME
 from toolring.policy.memory import MemoryPolicy
 from toolring.policy.service import MOST_ENDPOINTS, NAME, ServicePolicy
 from toolring.process import ProcessLimits
@@ -281,6 +283,19 @@ class TracingSection(Section, frozen=True):
     """The share of jobs without a trace of their caller's that get one."""
 
 
+class Alerting(Section, frozen=True):
+    """What the rules of [alerts.NAME] have in common."""
+
+    defaults: bool = True
+    """Watch the rules that ship, too."""
+    interval: float = 5.0
+    """Between two looks at the figures."""
+    command: tuple[str, ...] = ()
+    """Run for each alert that fires, is repeated, or is over: a program and its arguments, not a shell's line."""
+    timeout: float = 10.0
+    """What one run of it may take."""
+
+
 class Log(Section, frozen=True):
     format: str = "auto"
     """console, json, or auto: console on a terminal."""
@@ -306,6 +321,8 @@ class Config(Section, frozen=True):
     plugins: Plugins = Plugins()
     metrics: Metrics = Metrics()
     tracing: TracingSection = TracingSection()
+    alerting: Alerting = Alerting()
+    alerts: dict[str, AlertRule] = {}
     log: Log = Log()
 
 
@@ -315,8 +332,13 @@ _NAMED: Final[Mapping[str, Mapping[str, Any]]] = {
     "callers": {field.name: field.type for field in msgspec.structs.fields(CallerSection)},
     "services": {field.name: field.type for field in msgspec.structs.fields(ServicePolicy)},
     "resources": {field.name: field.type for field in msgspec.structs.fields(ResourceSection)},
+    "alerts": {field.encode_name: field.type for field in msgspec.structs.fields(AlertRule)},
 }
 """Sections with one table for each name: the keys of such a table, and their types."""
+
+
+_MUST_SAY: Final = {"services": "endpoints", "alerts": "figure"}
+"""The key of such a table that it makes no sense without."""
 
 
 class Loaded(msgspec.Struct, frozen=True):
@@ -368,8 +390,8 @@ def flat(config: Config) -> dict[str, Any]:
         values.update({f"tools.{tool}.{key}": value for key, value in decided(policy).items()})
     for name, pool in config.resources.items():
         values.update({f"resources.{name}.{key}": value for key, value in decided(pool).items()})
-    for kind, sections in (("groups", config.groups), ("callers", config.callers), ("services", config.services)):
-        for name, section in sections.items():
+    for kind in ("groups", "callers", "services", "alerts"):
+        for name, section in getattr(config, kind).items():
             values.update({f"{kind}.{name}.{key}": value for key, value in msgspec.to_builtins(section).items()})
     return values
 
@@ -401,6 +423,15 @@ def check_tools(config: Config, served: Collection[str]) -> None:
         if tool not in served:
             text = f"the configuration has [tools.{tool}], but no such tool is served; there is {known}"
             raise ConfigError(text, key=f"tools.{tool}")
+
+
+def check_alerts(config: Config, tools: Collection[str], groups: Collection[str]) -> None:
+    """Whatever an alert is about is there. Raises ConfigError."""
+    for name, rule in config.alerts.items():
+        for kind, of, there in (("tool", rule.tool, tools), ("group", rule.group, groups)):
+            if of and of != EACH and of not in there:
+                key, known = f"alerts.{name}.{kind}", ", ".join(sorted(there))
+                raise ConfigError(f"{key} = {of!r}, but there is no such {kind}; there is {known}", key=key)
 
 
 def decided(section: ToolSection | ResourceSection) -> dict[str, Any]:
@@ -461,8 +492,8 @@ def _named(section: str, tables: Mapping[str, Any], source: str) -> Iterator[tup
         whole = f"{section}.{name}"
         if not isinstance(table, dict):
             raise ConfigError(f"{source}: {whole} must be a section, [{whole}]", key=whole)
-        if section == "services":
-            table = {"endpoints": (), **table}
+        if section in _MUST_SAY:
+            table = {_MUST_SAY[section]: "" if section == "alerts" else (), **table}
         for key, value in table.items():
             if key not in known:
                 raise ConfigError(f"{source}: unknown key {whole}.{key}{_suggest(key, set(known))}", key=key)
@@ -503,6 +534,7 @@ def _build(values: Mapping[str, Any], sources: Mapping[str, str]) -> Config:
         except msgspec.ValidationError as error:
             raise ConfigError(f"{sources[name]}: {name} = {value!r}: {error}", key=name) from None
     tree["memory"] = _whole("memory", MemoryPolicy, tree.get("memory", {}), sources)
+    tree["alerts"] = {name: _alert(name, said, sources) for name, said in tree["alerts"].items()}
     tree["services"] = {name: _service(name, said, sources) for name, said in tree["services"].items()}
     return msgspec.convert(tree, Config)
 
@@ -518,6 +550,16 @@ def _service(name: str, said: Mapping[str, Any], sources: Mapping[str, str]) -> 
         text = f"{source}: [{key}]: a service's name has 1 to 64 letters, digits, '_' or '-' and begins with a letter"
         raise ConfigError(text, key=key)
     return cast(ServicePolicy, _whole(key, ServicePolicy, said, sources))
+
+
+def _alert(name: str, said: Mapping[str, Any], sources: Mapping[str, str]) -> AlertRule:
+    key = f"alerts.{name}"
+    if not ALERT_NAME.fullmatch(name):
+        source = next(source for known, source in sources.items() if known.startswith(f"{key}."))
+        text = f"{source}: [{key}]: an alert's name has 1 to 64 letters, digits, '_' or '-' and begins with a letter"
+        raise ConfigError(text, key=key)
+    fields = {"holds" if one == "for" else one: value for one, value in said.items()}
+    return cast(AlertRule, _whole(key, AlertRule, fields, sources))
 
 
 def _whole(key: str, kind: Callable[..., Any], said: Mapping[str, Any], sources: Mapping[str, str]) -> Any:
@@ -547,7 +589,7 @@ def _check(config: Config, sources: Mapping[str, str]) -> None:
         "tracing.sample": 0,
     }
     for name, value in flat(config).items():
-        if name.startswith(("tools.", "services.", "resources.", "memory.")):
+        if name.startswith(("tools.", "services.", "resources.", "memory.", "alerts.")):
             continue  # each is checked as a whole
         bad = ""
         if isinstance(value, int | float) and not isinstance(value, bool):
@@ -575,6 +617,10 @@ def _check(config: Config, sources: Mapping[str, str]) -> None:
             host_and_port(getattr(config.metrics, name.partition(".")[2]) or "127.0.0.1:0")
         except AddressError as error:
             raise ConfigError(f"{sources[name]}: {name}: {error}", key=name) from None
+    for name, rule in config.alerts.items():
+        if FIGURES[rule.figure].counted and not config.metrics.figures:
+            text = f"alerts.{name}: {rule.figure} is not known, since metrics.figures is false"
+            raise ConfigError(f"{sources[f'alerts.{name}.figure']}: {text}", key=f"alerts.{name}.figure")
     for group, section in config.groups.items():
         if wrong := section.process.wrong():
             key = f"groups.{group}.{wrong.split()[0].rstrip(':')}"

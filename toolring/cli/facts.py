@@ -20,7 +20,7 @@ import psutil
 from toolring import address, cgroups
 from toolring.cgroups import Room
 from toolring.cli.loading import Loading, load
-from toolring.config import Config, check_tools
+from toolring.config import Config, check_alerts, check_tools
 from toolring.errors import ToolringError
 from toolring.lane import Lanes
 from toolring.plugins.registry import load_plugins
@@ -183,6 +183,8 @@ def _loading(config: Config) -> tuple[Loading, int]:
             return loading, each
         check_tools(config, [spec.name for spec in loading.specs if not spec.internal])
         groups = planned(loading.specs, config.groups, each, ground.most_workers(config))
+        tools = [spec.name for spec in loading.specs if not spec.internal]
+        check_alerts(config, tools, [group.name for group in groups])
     except ToolringError as error:
         return Loading(error=str(error)), each
     return loading, sum(group.workers for group in groups)

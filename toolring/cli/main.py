@@ -29,6 +29,7 @@ COMMANDS = {
     "memory": "show the memory of workers and supervisor as a chart",
     "collect": "have workers collect garbage and give memory back",
     "metrics": "show the figures of the last minutes: times, rates, errors",
+    "alerts": "show which alerts fire, and what the others are at",
     "recycle": "replace workers by fresh ones, without losing a call",
     "reload": "load the tools' code anew, without losing a call",
     "breaker": "show the circuits of tools and services' endpoints; open or close one",

@@ -415,6 +415,10 @@ class AsyncClient:
         """What becomes of reloads; see ``Client.reloads``."""
         return await self._ask("reloads", {"number": number})
 
+    async def alerts(self) -> list[dict[str, Any]]:
+        """The alerts that are watched; see ``Client.alerts``."""
+        return list((await self._ask("alerts", {}))["alerts"])
+
     async def metrics(self, window: str = "5m", *, tool: str | None = None, most: int = 100) -> dict[str, Any]:
         """The figures of a window; see ``Client.metrics``."""
         return await self._ask("metrics", {"window": window, "tool": tool, "most": most})

@@ -358,6 +358,12 @@ class Client:
         and p99 in seconds: response, queue, run, overhead."""
         return self._ask("metrics", {"window": window, "tool": tool, "most": most})
 
+    def alerts(self) -> list[dict[str, Any]]:
+        """Each alert that is watched, by what it is about: ``state`` (ok, pending, firing, easing: still firing, but
+        well lately, resolved) and ``seconds`` in it, ``value`` of its figure and the ``threshold``; of a rule that
+        is about each tool or group by itself, those where there is something."""
+        return list(self._ask("alerts", {})["alerts"])
+
     def memory(self) -> dict[str, Any]:
         """The memory of a node's processes: ``history``, seconds ago and bytes, by the worker's number or
         ``supervisor``; ``workers``, what each last told of its own."""

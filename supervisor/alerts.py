@@ -1,0 +1,145 @@
+"""Alerts: a node's rules are looked at now and then, in steps between the loop's turns, and what is news is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from toolring.plugins.specs import AlertEvent
+from toolring.policy.alerts import DEFAULTS, EACH, FIGURES, Alert, AlertRule, Board, News, State
+from toolring.supervisor.errands import Errands
+from toolring.supervisor.notifier import Notifier
+from toolring.supervisor.readings import Readings
+
+
+def rules(own: Mapping[str, AlertRule], defaults: bool, counted: bool) -> dict[str, AlertRule]:
+    """All that are watched: of those that ship, those that there are figures for, unless one's own replaces them."""
+    shipped = {name: rule for name, rule in DEFAULTS.items() if counted or not FIGURES[rule.figure].counted}
+    return {**(shipped if defaults else {}), **own}
+
+
+class Alerts:
+    """Of one node. ``tell`` is told of each that fires or is over."""
+
+    def __init__(
+        self,
+        watched: Mapping[str, AlertRule],
+        own: Mapping[str, AlertRule],
+        interval: float,
+        readings: Readings,
+        tell: Sequence[Callable[[AlertEvent], None]],
+        notifier: Notifier | None,
+    ) -> None:
+        self._boards = [Board(name, rule) for name, rule in watched.items()]
+        self._own = own
+        self._interval = interval
+        self._readings = readings
+        self._tell = (*tell, notifier.offer) if notifier is not None else tuple(tell)
+        self._notifier = notifier
+        self._next = 0.0
+        self._looking = False
+
+    def look(self, errands: Errands, now: float) -> None:
+        """Look at all rules, if it is time and the last look is over."""
+        if now < self._next or self._looking:
+            return
+        self._next = now + self._interval
+        self._looking = True
+        errands.add(self._round(now))
+
+    def _round(self, now: float) -> Iterator[None]:
+        try:
+            self._readings.look(now)
+            for board in self._boards:
+                values = yield from self._readings.of(board.rule, now)
+                for subject, alert, news in board.see(values, now):
+                    event = told(board.name, subject, alert, news, now)
+                    for tell in self._tell:
+                        tell(event)
+                yield
+        finally:
+            self._looking = False
+
+    def close(self) -> None:
+        if self._notifier is not None:
+            self._notifier.close()
+
+    # ---- for who asks
+
+    def report(self, now: float) -> list[dict[str, Any]]:
+        """Each rule about each of its subjects; of those that are each by themselves, where there is something."""
+        found = []
+        for board in self._boards:
+            about: dict[str, Alert | None] = dict(board.alerts)
+            wanted = board.rule.tool or board.rule.group
+            if not about or wanted != EACH:
+                about.setdefault(wanted, None)
+            found += [self._row(board, subject, alert, now) for subject, alert in about.items()]
+        return found
+
+    def _row(self, board: Board, subject: str, alert: Alert | None, now: float) -> dict[str, Any]:
+        rule = board.rule
+        return {
+            "alert": board.name,
+            "state": "ok" if alert is None else alert.state.name.lower(),
+            "seconds": None if alert is None else round(now - alert.since, 1),
+            "severity": rule.severity,
+            "figure": rule.figure,
+            "unit": FIGURES[rule.figure].unit,
+            **_about(rule, subject),
+            "value": board.values.get(subject),
+            "sense": rule.sense,
+            "threshold": rule.threshold,
+            "for": rule.holds,
+            "window": rule.window if FIGURES[rule.figure].windowed else None,
+            "own": board.name in self._own,
+        }
+
+    def counts(self) -> dict[str, Any]:
+        """How many fire, and how many may soon; what became of the command's runs."""
+        alerts = [alert for board in self._boards for alert in board.alerts.values()]
+        firing = sum(alert.fires for alert in alerts)
+        return {
+            "rules": len(self._boards),
+            "firing": firing,
+            "pending": sum(alert.state is State.PENDING for alert in alerts),
+            "passed_over": sum(board.passed_over for board in self._boards),
+            "command": self.commands(),
+        }
+
+    def commands(self) -> dict[str, int]:
+        """What became of the command's runs; nothing if there is none."""
+        return {} if self._notifier is None else self._notifier.figures()
+
+    def firing(self) -> Iterator[tuple[str, str, int]]:
+        """Each rule with its severity and how many of its subjects it fires for."""
+        for board in self._boards:
+            yield board.name, board.rule.severity, sum(alert.fires for alert in board.alerts.values())
+
+
+def told(name: str, subject: str, alert: Alert, news: News, now: float) -> AlertEvent:
+    """What is said of it."""
+    rule = alert.rule
+    about = _about(rule, subject)
+    of = f" of {'tool' if about['tool'] else 'group'} {subject}" if subject else ""
+    value = "unknown" if alert.value is None else f"{alert.value:.4g}"
+    is_ = f"{value}, {rule.sense} {rule.threshold:g}"
+    if news is News.RESOLVED:
+        is_ = f"{value} again, no longer {rule.sense} {rule.threshold:g}"
+    return AlertEvent(
+        alert=name,
+        state=news.value,
+        severity=rule.severity,
+        figure=rule.figure,
+        tool=about["tool"],
+        group=about["group"],
+        value=alert.value,
+        sense=rule.sense,
+        threshold=rule.threshold,
+        seconds=round(now - alert.fired, 3),
+        text=f"{name}: {rule.figure}{of} is {is_}",
+    )
+
+
+def _about(rule: AlertRule, subject: str) -> dict[str, str]:
+    return {"tool": subject if rule.tool else "", "group": subject if rule.group else ""}

@@ -1,0 +1,195 @@
+"""What the figures that alerts watch are now, read off the node in steps: nothing here is on a job's way."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from itertools import chain
+from operator import attrgetter
+from typing import Final
+
+from toolring.policy.alerts import EACH, AlertRule
+from toolring.policy.breaker import State as CircuitState
+from toolring.policy.histogram import Histogram
+from toolring.policy.series import Series, Tally, Window
+from toolring.supervisor.circuits import CALLERS_FAULT
+from toolring.supervisor.core import Core
+from toolring.supervisor.figures import Of
+from toolring.supervisor.fleet import Group
+from toolring.supervisor.usage import Usage
+from toolring.supervisor.waiting import queues
+
+Values = Mapping[str, float | None]
+"""By the tool or group that they are of; of the node, by an empty name. None: it tells nothing."""
+
+STEP: Final = 16
+"""Tools that are read in one step."""
+_SECONDS: Final = {"1m": Window.MINUTE, "5m": Window.FIVE_MINUTES}
+_OPEN: Final = frozenset({CircuitState.OPEN, CircuitState.FORCED_OPEN})
+
+
+class Readings:
+    """Of one node. ``usage`` is None where figures aren't counted."""
+
+    def __init__(self, core: Core, usage: Usage | None) -> None:
+        self._core = core
+        self._usage = usage
+        self._deaths: deque[tuple[float, int]] = deque([(0.0, 0)])
+        """How many workers had ended by themselves, and when that was so."""
+        self._gauges: dict[str, Callable[[AlertRule, float], Values]] = {
+            "refusals": self._refusals,
+            "restarts": self._restarts,
+            "backlog": self._backlog,
+            "backlog_age": self._backlog_age,
+            "workers_ready": self._workers_ready,
+            "memory": self._memory,
+            "memory_total": self._memory,
+            "circuit_open": self._circuit_open,
+            "unhealthy": lambda _rule, _now: {"": float(not core.healthy)},
+        }
+
+    def look(self, now: float) -> None:
+        """Take down what is known only as a sum since the start. Before each round of readings."""
+        figures = self._core.figures
+        if figures is not None:
+            deaths = sum(n for (during, cause), n in figures.exits.items() if _unasked(during, cause))
+            self._deaths.append((now, deaths))
+            while len(self._deaths) > 1 and self._deaths[1][0] <= now - Window.FIVE_MINUTES:
+                self._deaths.popleft()
+
+    def of(self, rule: AlertRule, now: float) -> Generator[None, None, Values]:
+        """What a rule watches, now."""
+        gauge = self._gauges.get(rule.figure)
+        if gauge is not None:
+            return gauge(rule, now)
+        return (yield from self._of_jobs(rule, now))
+
+    # ---- jobs
+
+    def _of_jobs(self, rule: AlertRule, now: float) -> Generator[None, None, Values]:
+        figures, window = self._core.figures, _SECONDS[rule.window]
+        chosen: dict[str, list[Series]] = {}
+        for key, series in () if figures is None else figures.tools.items():
+            subject = self._subject(rule, key)
+            if subject is not None:
+                chosen.setdefault(subject, []).append(series)
+        values: dict[str, float | None] = {}
+        for number, (subject, several) in enumerate(chosen.items()):
+            if number % STEP == STEP - 1:
+                yield
+            parts = [series.parts(window, now) for series in several]
+            seconds = max(seconds for _, seconds in parts)
+            values[subject] = _value(rule, list(chain.from_iterable(tallies for tallies, _ in parts)), seconds)
+        return values
+
+    def _subject(self, rule: AlertRule, of: Of) -> str | None:
+        """Under which name these figures count for a rule; None: they don't."""
+        if rule.figure == "cache_hit_ratio":
+            tool = self._core.tools.get(of.tool)
+            if tool is None or not tool.spec.cache:
+                return None
+        for wanted, there in ((rule.tool, of.tool), (rule.group, of.group)):
+            if wanted:
+                return there if wanted in (EACH, there) else None
+        return ""
+
+    def _refusals(self, rule: AlertRule, now: float) -> Values:
+        figures = self._core.figures
+        if figures is None:
+            return {}
+        parts, seconds = figures.door.parts(_SECONDS[rule.window], now)
+        return {"": sum(tally.failed for tally in parts) / seconds if seconds > 0 else 0.0}
+
+    # ---- workers
+
+    def _restarts(self, rule: AlertRule, now: float) -> Values:
+        seconds = _SECONDS[rule.window]
+        before = next((count for when, count in reversed(self._deaths) if when <= now - seconds), self._deaths[0][1])
+        return {"": (self._deaths[-1][1] - before) * 60 / seconds}
+
+    def _workers_ready(self, rule: AlertRule, _now: float) -> Values:
+        ready: dict[str, int] = {}
+        wanted: dict[str, int] = {}
+        for name, group in self._groups(rule):
+            ready[name] = ready.get(name, 0) + len(group.ready)
+            wanted[name] = wanted.get(name, 0) + len(group.open)
+        return {name: min(1.0, ready[name] / most) if most else None for name, most in wanted.items()}
+
+    def _memory(self, rule: AlertRule, _now: float) -> Values:
+        add = max if rule.figure == "memory" else sum
+        found: dict[str, list[int]] = {}
+        processes = {} if self._usage is None else self._usage.figures()
+        if not rule.group:
+            found[""] = [used.resident_bytes for used in processes.values()]
+        else:
+            for name, group in self._groups(rule):
+                slots = [processes[key] for slot in group.slots if (key := str(slot.index)) in processes]
+                found[name] = [used.resident_bytes for used in slots]
+        return {name: float(add(sizes)) if sizes else None for name, sizes in found.items()}
+
+    def _groups(self, rule: AlertRule) -> Iterator[tuple[str, Group]]:
+        """Those that a rule is about, by the subject that they count for."""
+        for group in self._core.fleet.groups:
+            if not rule.group:
+                yield "", group
+            elif rule.group in (EACH, group.name):
+                yield group.name, group
+
+    # ---- what waits
+
+    def _backlog(self, rule: AlertRule, _now: float) -> Values:
+        if not rule.group:
+            return {"": float(self._core.backlog.count)}
+        counts = {name: 0.0 for name, _ in self._groups(rule)}
+        for queue in queues(self._core):
+            if queue.group.name in counts:
+                counts[queue.group.name] += sum(1 for _ in queue.line)
+        return counts
+
+    def _backlog_age(self, rule: AlertRule, now: float) -> Values:
+        ages = {name: 0.0 for name, _ in self._groups(rule)}
+        for queue in queues(self._core):
+            name = queue.group.name if rule.group else ""
+            if name in ages and queue.line.size and (oldest := queue.line.oldest()) is not None:
+                ages[name] = max(ages[name], now - oldest)
+        return ages
+
+    # ---- tools
+
+    def _circuit_open(self, rule: AlertRule, _now: float) -> Values:
+        served = (tool for tool in self._core.tools.values() if not tool.spec.internal)
+        opened = [tool.name for tool in served if tool.circuit.breaker.state in _OPEN]
+        if rule.tool == EACH:
+            return dict.fromkeys(opened, 1.0)
+        return {rule.tool: float(rule.tool in opened) if rule.tool else float(len(opened))}
+
+
+def _unasked(during: str, cause: str) -> bool:
+    """Did a worker end that nobody wanted to end? One that retires, or is told to stop, ends well."""
+    return during != "ending" and cause != "exited with status 0"
+
+
+def _value(rule: AlertRule, tallies: list[Tally], seconds: float) -> float | None:
+    name = rule.figure
+    jobs = sum(tally.jobs for tally in tallies)
+    if name == "throughput":
+        return jobs / seconds if seconds > 0 else 0.0
+    if name in _SHARES:
+        return _SHARES[name](tallies) / jobs if jobs >= rule.minimum else None
+    what, _, share = name.rpartition("_p")
+    times = Histogram()
+    for one in map(attrgetter(what), tallies):
+        times.add(one)
+    micros = times.quantiles((int(share) / 100,))[0] if times.n >= rule.minimum else None
+    return None if micros is None else micros / 1e6
+
+
+def _failed(tallies: Iterable[Tally]) -> int:
+    return sum(n for tally in tallies for code, n in tally.errors.items() if code not in CALLERS_FAULT)
+
+
+_SHARES: Final[Mapping[str, Callable[[list[Tally]], int]]] = {
+    "error_rate": _failed,
+    "retry_rate": lambda tallies: sum(tally.retried for tally in tallies),
+    "cache_hit_ratio": lambda tallies: sum(tally.cached for tally in tallies),
+}
