@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import socket
 from collections import Counter
@@ -469,3 +470,18 @@ def test_services_by_hand_are_checked_too(words: dict[str, Any], what: str) -> N
     settings: dict[str, Any] = {"name": "shop", "endpoints": ["http://127.0.0.1:1"], **words}
     with pytest.raises(ConfigError, match=what):
         Service(**settings)
+
+
+def test_a_compressed_answer_that_is_cut_off_is_asked_for_elsewhere() -> None:
+    whole = gzip.compress(json.dumps({"read": "all of it"}).encode(), mtime=0)
+    packed = {"content-encoding": "gzip"}
+    with servers(2) as (good, bad):
+        good.does = Behaviour(headers=packed, body=whole)
+        bad.does = Behaviour(headers=packed, body=whole[:-9])
+        with Service("shop", [good.url, bad.url], balancer="round_robin") as shop:
+            assert [shop.get("/x").json() for _ in range(4)] == [{"read": "all of it"}] * 4
+            assert bad.seen
+            assert shop.figures()["endpoints"][bad.url]["failed"] == len(bad.seen)
+        with Service("shop", [bad.url]) as shop, pytest.raises(ServiceError, match="cut off") as caught:
+            shop.post("/x")
+        assert caught.value.facts["attempts"] == 1

@@ -30,6 +30,13 @@ _NOT_KEPT: Final = frozenset({b"content-encoding", b"content-length", b"transfer
 _CHARSETS: Final = frozenset({"utf-8", "us-ascii", "ascii", "iso-8859-1", "latin-1", "windows-1252"})
 """Those that a service may name; Python knows some that are no charsets at all."""
 _IDLE_SECONDS: Final = 30.0
+_BY_ITS_HEAD: Final = 47
+"""A window for zlib: gzip or zlib, whichever the data says it is."""
+_GZIP: Final = 31
+_RAW: Final = -15
+"""What some take for deflate."""
+_PIECE: Final = 16 << 10
+"""Bytes that are unpacked at a time: what follows the end of a member is copied, once for each member."""
 ends: ContextVar[float] = ContextVar("toolring_exchange_ends")
 """Of the exchange that this thread or task is at: when it must be over, in seconds of ``time.monotonic()``."""
 Params = Mapping[str, Any] | Sequence[tuple[str, Any]] | None
@@ -120,7 +127,10 @@ class Wire:
         """An answer that has been read to its end. Its text is decoded by the charset that it names, if it is one."""
         headers = self._httpx.Headers(list(raw))
         encodings = [one.strip() for one in headers.get("content-encoding", "").lower().split(",") if one.strip()]
-        plain = _decoded(body, encodings, self.policy.max_response)
+        try:
+            plain = _decoded(body, encodings, self.policy.max_response)
+        except _Broken as error:
+            return Outcome(error=str(error))
         if isinstance(plain, str):
             return Outcome(error=plain, blame=False)
         kept = [(key, value) for key, value in raw if key.lower() not in _NOT_KEPT]
@@ -152,20 +162,42 @@ class Wire:
         return Outcome(error=f"{where}: {why}", sent=not isinstance(error, core.ConnectError | UnicodeError))
 
 
+class _Broken(Exception):
+    """A compressed body isn't what it should be: it is cut off, or damaged."""
+
+
 def _decoded(body: bytes, encodings: Sequence[str], limit: int) -> bytes | str:
-    """What was compressed, or why it isn't to be had: never more than the limit, whatever it says it is."""
-    if not encodings or encodings == ["identity"]:
+    """What was compressed, or why it isn't to be had: never more than the limit, whatever it says it is. Raises
+    _Broken. What is empty stays empty: that is how HEAD is answered, and some send nothing so."""
+    if not body or not encodings or encodings == ["identity"]:
         return body
     if len(encodings) > 1 or encodings[0] not in ("gzip", "x-gzip", "deflate"):
         return f"the answer's content-encoding {', '.join(encodings)!r:.100} is not supported"
-    for window in (47, -15):  # gzip or zlib, by its head; and what some take for deflate
-        inflate = zlib.decompressobj(window)
+    windows = (_BY_ITS_HEAD, _RAW) if encodings[0] == "deflate" else (_BY_ITS_HEAD,)
+    for window in windows:
         try:
-            plain = inflate.decompress(body, limit + 1)
+            plain = _inflated(memoryview(body), window, limit)
         except zlib.error:
             continue
-        return plain if len(plain) <= limit else _too_large(limit)
-    return "the answer is not compressed as it says"
+        return _too_large(limit) if plain is None else plain
+    raise _Broken("the answer is not compressed as it says, or was damaged on its way")
+
+
+def _inflated(body: memoryview, window: int, limit: int) -> bytes | None:
+    """All members of it, each to its end; None: there is more than the limit. Raises zlib.error or _Broken."""
+    plain, at = bytearray(), 0
+    inflate = zlib.decompressobj(window)
+    while at < len(body):
+        if inflate.eof:  # what follows a member of gzip may be another one (RFC 1952)
+            inflate = zlib.decompressobj(_GZIP)
+        piece = body[at : at + _PIECE]
+        plain += inflate.decompress(piece, limit + 1 - len(plain))
+        if len(plain) > limit:
+            return None
+        at += len(piece) - len(inflate.unused_data)
+    if not inflate.eof:
+        raise _Broken("the answer was cut off: what is compressed doesn't come to its end")
+    return bytes(plain)
 
 
 def _too_large(limit: int) -> str:

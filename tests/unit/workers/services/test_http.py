@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import random
 import ssl
 import zlib
 from pathlib import Path
@@ -155,12 +156,66 @@ def test_an_answer_is_decoded_once(encoding: bytes, body: bytes) -> None:
     [
         (b"gzip, gzip", gzip.compress(GZIPPED, mtime=0), "'gzip, gzip'"),
         (b"br", b"x", "'br'"),
-        (b"gzip", b"not at all", "not compressed as it says"),
     ],
 )
 def test_what_is_compressed_may_not_be_anything(encoding: bytes, body: bytes, why: str) -> None:
     outcome = wire().outcome(REQUEST, 200, [(b"content-encoding", encoding)], body)
     assert why in outcome.error
+    assert not outcome.blame
+
+
+RANDOM = random.Random(7).randbytes(100_000)
+PACKED = gzip.compress(RANDOM, mtime=0)
+DEFLATED = zlib.compress(RANDOM)
+RAW = zlib.compress(RANDOM, wbits=-15)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body"),
+    [
+        (b"gzip", PACKED[: len(PACKED) // 2]),
+        (b"gzip", PACKED[:-8]),  # all of it but its checksum
+        (b"gzip", PACKED[:-1]),
+        (b"gzip", PACKED[:5]),
+        (b"gzip", PACKED[:500] + b"\0" + PACKED[501:]),
+        (b"gzip", PACKED + PACKED[:-1]),
+        (b"gzip", PACKED + b"abc"),
+        (b"gzip", b"abc"),
+        (b"gzip", RAW),
+        (b"deflate", DEFLATED[: len(DEFLATED) // 2]),
+        (b"deflate", DEFLATED[:-1]),
+        (b"deflate", RAW[:-1]),
+        (b"deflate", RAW + b"abc"),
+        (b"deflate", b"abc"),
+    ],
+)
+def test_what_is_compressed_and_broken_is_as_good_as_no_answer(encoding: bytes, body: bytes) -> None:
+    outcome = wire().outcome(REQUEST, 200, [(b"content-encoding", encoding)], body)
+    assert (outcome.status, outcome.response) == (0, None)
+    assert outcome.error
+    assert (outcome.sent, outcome.blame) == (True, True)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body", "plain"),
+    [
+        (b"gzip", GZIPPED + PACKED + GZIPPED, b"plain" + RANDOM + b"plain"),
+        (b"gzip", gzip.compress(b"", mtime=0) + GZIPPED, b"plain"),
+        (b"gzip", GZIPPED * 5000, b"plain" * 5000),
+        (b"deflate", DEFLATED, RANDOM),
+        (b"deflate", RAW, RANDOM),
+        (b"gzip", b"", b""),  # as HEAD is answered
+    ],
+)
+def test_all_that_is_compressed_is_read(encoding: bytes, body: bytes, plain: bytes) -> None:
+    assert wire().outcome(REQUEST, 200, [(b"content-encoding", encoding)], body).response.content == plain
+
+
+def test_many_small_members_are_no_more_than_the_limit() -> None:
+    body = [(b"content-encoding", b"gzip")], GZIPPED * 5000
+    assert wire(max_response=25_000).outcome(REQUEST, 200, *body).status == 200
+    outcome = wire(max_response=24_999).outcome(REQUEST, 200, *body)
+    assert "more than 24999 bytes" in outcome.error
     assert not outcome.blame
 
 
