@@ -50,6 +50,10 @@ async def all_up(cluster: AsyncCluster, count: int = 3) -> None:
     await eventually(lambda: states(cluster) == ["up"] * count, "all have answered")
 
 
+async def first(results: AsyncIterator[Any]) -> Any:
+    return await anext(results)
+
+
 def one_of(nodes: list[Node], address: str) -> Node:
     return next(node for node in nodes if node.address == address)
 
@@ -108,6 +112,55 @@ def test_a_node_that_is_killed_under_load_costs_read_only_calls_nothing(nodes: l
             await all_up(cluster)
             of = await asyncio.to_thread(owners, nodes)
             assert nodes[0].address in {of[await cluster.call("where", {"key": f"key{n}"})] for n in range(60)}
+
+    asyncio.run(use())
+
+
+def test_a_node_that_answers_late_at_the_beginning_keeps_its_keys(nodes: list[Node]) -> None:
+    async def use() -> None:
+        async with AsyncCluster(addresses(nodes)) as known:
+            late = one_of(nodes, known.preference("order-17")[0])
+        pid = late.pid
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            async with AsyncCluster(addresses(nodes), lost_after=PATIENCE, connect_timeout=PATIENCE) as cluster:
+                waits = [
+                    asyncio.create_task(cluster.call("where", {"key": "x"}, route="order-17")),
+                    asyncio.create_task(first(cluster.stream("passage", route="order-17"))),
+                    asyncio.create_task(first(cluster.map("where", [{"key": "x"}]))),
+                ]
+                others = [f"r{n}" for n in range(50) if cluster.preference(f"r{n}")[0] != late.address]
+                for other in others:
+                    await cluster.call("where", {"key": "x"}, route=other)
+                assert not any(task.done() for task in waits), "they wait for their own node"
+                os.kill(pid, signal.SIGCONT)
+                call, part, _ = await asyncio.gather(*waits)
+                of = await asyncio.to_thread(owners, nodes)
+                assert of[call] == of[part] == late.address
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
+    asyncio.run(use())
+
+
+def test_what_may_be_repeated_waits_for_a_node_if_none_is_there(nodes: list[Node], tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+
+    async def use() -> None:
+        async with AsyncCluster(addresses(nodes), connect_timeout=PATIENCE) as cluster:
+            await all_up(cluster)
+            handle = await cluster.submit("gate", {"path": str(gate)})
+            call = asyncio.create_task(cluster.call("gate", {"path": str(gate)}))
+            await eventually(lambda: lines(gate), "it runs")
+            for node in nodes:
+                await asyncio.to_thread(node.kill)
+            await eventually(lambda: states(cluster) == ["down"] * 3, "all are lost")
+            assert not handle.done()
+            Path(f"{gate}.open").touch()
+            nodes[2].start()
+            await asyncio.to_thread(nodes[2].until_ready)
+            of = await asyncio.to_thread(owners, nodes[2:])
+            assert of[await handle] == of[await call] == nodes[2].address
 
     asyncio.run(use())
 

@@ -104,6 +104,48 @@ def test_what_may_not_be_repeated_is_told_as_unknown_and_the_rest_moves_on(nodes
         assert moved.node != victim.address
 
 
+def test_a_node_that_answers_late_at_the_beginning_keeps_its_keys(nodes: list[Node]) -> None:
+    with Cluster(addresses(nodes)) as known:
+        late = next(node for node in nodes if node.address == known.preference("order-17")[0])
+    home = late.pid
+    os.kill(home, signal.SIGSTOP)
+    try:
+        with Cluster(addresses(nodes), lost_after=PATIENCE, connect_timeout=PATIENCE) as cluster:
+            call = Background(lambda: cluster.call("where", {"key": "x"}, route="order-17"))
+            others = [f"r{n}" for n in range(100) if cluster.preference(f"r{n}")[0] != late.address]
+            assert home not in {cluster.call("where", {"key": "x"}, route=other) for other in others}
+            assert call.is_alive(), "it waits for its own node"
+            os.kill(home, signal.SIGCONT)
+            assert owners(nodes)[call.result()] == late.address
+    finally:
+        os.kill(home, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_what_may_be_repeated_waits_for_a_node_if_none_is_there(nodes: list[Node], tmp_path: Path, count: int) -> None:
+    some, gate, spot = nodes[:count], tmp_path / "gate", tmp_path / "once"
+    with Cluster(addresses(some), connect_timeout=PATIENCE) as cluster:
+        eventually(lambda: states(cluster) == ["up"] * count, "all have answered")
+        unknown = cluster.submit("once", {"path": str(spot)})
+        eventually(lambda: lines(spot), "it runs")
+        waited = Background(lambda: cluster.call("gate", {"path": str(gate)}))
+        mapped = Background(lambda: list(cluster.map("gate", [{"path": str(gate)}] * 2)))
+        handle = cluster.submit("gate", {"path": str(gate)})
+        eventually(lambda: lines(gate), "one runs, and others wait")
+        for node in some:
+            node.kill()
+        eventually(lambda: states(cluster) == ["down"] * count, "all are lost")
+        assert isinstance(unknown.exception(), OutcomeUnknown)
+        with pytest.raises(TimeoutError, match="it goes on"):
+            handle.result(0.05)
+        assert not handle.done()
+        Path(f"{gate}.open").touch()
+        some[-1].start()
+        some[-1].until_ready()
+        of = owners(some[-1:])
+        assert {of[found] for found in (waited.result(), handle.result(), *mapped.result())} == {some[-1].address}
+
+
 def test_a_node_that_is_stopped_counts_as_lost(nodes: list[Node], tmp_path: Path) -> None:
     spot = tmp_path / "gate"
     with Cluster(addresses(nodes)) as cluster:

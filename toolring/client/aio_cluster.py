@@ -16,7 +16,7 @@ from toolring.client.feed import WINDOW, Feed, OnProgress, checked
 from toolring.client.journey import Journey, due
 from toolring.client.mapping import async_mapped
 from toolring.client.membership import Membership
-from toolring.client.nodes import Node, Nodes
+from toolring.client.nodes import WAIT_SECONDS, Node, Nodes
 from toolring.client.routes import Key
 from toolring.client.stored import AsyncStoredResult, life_of
 from toolring.errors import ToolringError
@@ -37,10 +37,19 @@ class AsyncClusterHandle(Journey[AsyncClient, AsyncHandle]):
 
     def _follow(self) -> None:
         job = self.job
+        if self.adrift:
+            self._over.get_loop().call_later(WAIT_SECONDS, self._look_again, job)
+            return
         assert job.future is not None
         job.future.add_done_callback(partial(self._settled_there, job))
 
-    def _settled_there(self, job: AsyncHandle, _: asyncio.Future[None]) -> None:
+    def _look_again(self, job: AsyncHandle) -> None:
+        """No node has it: is one there now?"""
+        with suppress(Exception):  # whatever it is, the next look may go well
+            self._nodes.glance()
+        self._settled_there(job)
+
+    def _settled_there(self, job: AsyncHandle, _: asyncio.Future[None] | None = None) -> None:
         if self.goes_on(job):
             self._follow()
         else:
@@ -97,7 +106,8 @@ class AsyncClusterStream(AsyncStream):
             if way.has_begun(job):
                 way.stay()
             elif job.settled:
-                way.goes_on(job)
+                if way.goes_on(job) and way.adrift:
+                    await asyncio.sleep(WAIT_SECONDS)
             else:
                 await job._told(None)
         return await super().__anext__()
@@ -128,8 +138,7 @@ class AsyncCluster(Membership[AsyncClient]):
         lost_after: float = 1.0,
     ) -> None:
         connect = partial(AsyncClient, caller=caller, connect_timeout=lost_after)
-        self._nodes = Nodes(nodes, connect, strategy, replication, ranges or {}, lost_after)
-        self._connect_timeout = connect_timeout
+        self._nodes = Nodes(nodes, connect, strategy, replication, ranges or {}, lost_after, connect_timeout)
         self._watcher: asyncio.Task[None] | None = None
         self._arrived = asyncio.Event()
 
@@ -221,6 +230,7 @@ class AsyncCluster(Membership[AsyncClient]):
         async def set_out() -> AsyncClusterHandle:
             until = due(name, timeout)
             await self._reach(until)
+            await self._until_its_turn(self._nodes.point(name, arguments, route), until)
             return self._start(name, arguments, until, route, submit, measured=False)
 
         return AsyncClusterStream(name, set_out, on_progress)
@@ -250,7 +260,11 @@ class AsyncCluster(Membership[AsyncClient]):
             handle._over.add_done_callback(lambda _: self._arrived.set())
             return handle
 
-        return async_mapped(plan, arguments, send, self._reach, self._arrived, progress, where=attrgetter("node"))
+        async def connect() -> None:
+            await self._reach()
+            await self._until_its_turn()
+
+        return async_mapped(plan, arguments, send, connect, self._arrived, progress, where=attrgetter("node"))
 
     # ---- looking
 
@@ -271,7 +285,7 @@ class AsyncCluster(Membership[AsyncClient]):
         """A stored result of one of the nodes, by its handle. Raises ResultGone."""
         life = life_of(handle)
         await self._reach()
-        for pause in self._nodes.unheard(life, self._connect_timeout):
+        for pause in self._nodes.unheard(life):
             await asyncio.sleep(pause)
         return await self._nodes.of_life(life).client.open_result(handle)
 
@@ -286,7 +300,12 @@ class AsyncCluster(Membership[AsyncClient]):
         """Wait until a node answers, if none does. Raises Unreachable."""
         if self._watcher is None and not self._nodes.closed:
             self._watcher = asyncio.get_running_loop().create_task(self._watch())
-        for pause in self._nodes.missing(self._connect_timeout, until):
+        for pause in self._nodes.missing(until):
+            await asyncio.sleep(pause)
+
+    async def _until_its_turn(self, point: int | None = None, until: float | None = None) -> None:
+        """Wait as long as it would be the turn of a node that is about to answer."""
+        for pause in self._nodes.coming(point, until):
             await asyncio.sleep(pause)
 
     def _start(
@@ -313,6 +332,7 @@ class AsyncCluster(Membership[AsyncClient]):
     ) -> AsyncClusterHandle:
         until = due(name, timeout)
         await self._reach(until)
+        await self._until_its_turn(self._nodes.point(name, arguments, route), until)
         return self._start(name, arguments, until, route, submit).follow()
 
     async def _watch(self) -> None:

@@ -47,7 +47,8 @@ class Cluster(Membership[Client]):
         ranges: for ``range``: the key with which each node's range begins, by its address; one of them is empty.
         caller: as in ``Client``.
         connect_timeout: seconds to wait for a node to answer while none does, before Unreachable is raised.
-        lost_after: seconds of silence after which a node counts as lost.
+        lost_after: seconds of silence after which a node counts as lost. So long each node has to answer for the first
+            time, until its keys go elsewhere.
 
     Raises:
         ConfigError: no node, one twice, more replication than nodes, an unknown strategy, ranges that don't fit.
@@ -65,8 +66,7 @@ class Cluster(Membership[Client]):
         lost_after: float = 1.0,
     ) -> None:
         connect = partial(Client, caller=caller, connect_timeout=lost_after)
-        self._nodes = Nodes(nodes, connect, strategy, replication, ranges or {}, lost_after)
-        self._connect_timeout = connect_timeout
+        self._nodes = Nodes(nodes, connect, strategy, replication, ranges or {}, lost_after, connect_timeout)
         self._guard = threading.Lock()
         self._jobs: list[ClusterHandle] = []
         """Those in hand, and some that were answered a moment ago."""
@@ -214,7 +214,7 @@ class Cluster(Membership[Client]):
         """A stored result of one of the nodes, by its handle. Raises ResultGone."""
         life = life_of(handle)
         self._reach()
-        for pause in self._nodes.unheard(life, self._connect_timeout):
+        for pause in self._nodes.unheard(life):
             time.sleep(pause)
         return self._nodes.of_life(life).client.open_result(handle)
 
@@ -226,7 +226,7 @@ class Cluster(Membership[Client]):
 
     def _reach(self, until: float | None = None) -> None:
         """Wait until a node answers, if none does. Raises Unreachable."""
-        for pause in self._nodes.missing(self._connect_timeout, until):
+        for pause in self._nodes.missing(until):
             time.sleep(pause)
 
     def _start(
@@ -241,6 +241,8 @@ class Cluster(Membership[Client]):
         until = due(name, timeout)
         self._reach(until)
         point = self._nodes.point(name, arguments, route)
+        for pause in self._nodes.coming(point, until):
+            time.sleep(pause)
         handle = ClusterHandle(self._nodes, name, point, until, submit, measured=measured)
         handle.start()
         return handle

@@ -8,6 +8,7 @@ from typing import Any
 from toolring.client.feed import OnProgress
 from toolring.client.handles import Handle, Stream
 from toolring.client.journey import Journey
+from toolring.client.nodes import WAIT_SECONDS
 from toolring.client.sync import Client
 from toolring.errors import ToolringError
 
@@ -37,8 +38,19 @@ class ClusterHandle(Journey[Client, Handle]):
         """Wait for the answer that is the last. Raises TimeoutError."""
         end = None if timeout is None else time.monotonic() + timeout
         while not self.settled:
-            job = self.job
-            job._owner._wait(job, None if end is None else max(0.0, end - time.monotonic()))
+            left = None if end is None else max(0.0, end - time.monotonic())
+            if not self.adrift:
+                job = self.job
+                job._owner._wait(job, left)
+            elif left == 0.0:
+                raise TimeoutError(f"job {self.id} has no answer after {timeout} s; it goes on")
+            else:
+                self._rest(left)
+
+    def _rest(self, patience: float | None = None) -> None:
+        """No node has it: see whether one is there a moment later."""
+        time.sleep(WAIT_SECONDS if patience is None else min(patience, WAIT_SECONDS))
+        self._nodes.glance()
 
 
 class ClusterStream(Stream):
@@ -57,7 +69,8 @@ class ClusterStream(Stream):
             if way.has_begun(job):
                 way.stay()
             elif job.settled:
-                way.goes_on(job)
+                if way.goes_on(job) and way.adrift:
+                    way._rest()
             else:
                 self._client._hear(job, None)
         return super().__next__()

@@ -55,13 +55,16 @@ class Journey(Generic[C, H]):
         self._measured = measured
         self._moving = threading.RLock()
         self._tried: list[str] = []
+        self._lost: list[str] = []
+        """Those of them that were lost with it: once they are back they may have it again."""
+        self._patient_until: float | None = None
         self._began = 0.0
         self._node: Node[C] | None = None
         self._job: H | None = None
         self._error: Exception | None = None
         self._cancelled = False
         self.under_way = False
-        """It is with a node whose answer may not be the last."""
+        """It is with a node whose answer may not be the last, or waits for one that may have it."""
 
     @property
     def node(self) -> str:
@@ -72,7 +75,7 @@ class Journey(Generic[C, H]):
     @property
     def tried(self) -> list[str]:
         """The nodes that had it before, and were lost or refused it."""
-        return list(self._tried)
+        return list(dict.fromkeys(self._tried))
 
     @property
     def id(self) -> str:
@@ -100,6 +103,11 @@ class Journey(Generic[C, H]):
         return job.settled and not self.goes_on(job)
 
     @property
+    def adrift(self) -> bool:
+        """Was its node lost, and no other is there? Whoever looks at it lets it go on as soon as one is."""
+        return self.under_way and self._patient_until is not None
+
+    @property
     def over(self) -> bool:
         """Is its last answer known? Waits for whoever has it move on just now."""
         with self._moving:
@@ -121,34 +129,55 @@ class Journey(Generic[C, H]):
     # ---- from node to node
 
     def start(self) -> None:
-        """Send it to the next node of its list that takes it. Raises Unreachable, or what its arguments are refused
-        for."""
-        nodes = self._nodes
+        """Send it to the next node of its list that takes it; what was lost with its node waits for one. Raises
+        Unreachable, or what its arguments are refused for."""
+        nodes, closed = self._nodes, list[str]()
         while not self.under_way:
             if self._cancelled:
                 raise Cancelled(f"{self._tool}: cancelled by its caller", tool=self._tool)
-            now, tried = self._clock(), ", ".join(self._tried) or "none"
+            now, tried = self._clock(), ", ".join(dict.fromkeys(self._tried)) or "none"
             left = None if self._until is None else self._until - now
             if left is not None and left <= 0:
                 text = f"{self._tool}: the deadline passed before a node answered it (tried: {tried})"
                 raise Expired(text, tool=self._tool, tried=self.tried)
-            node = nodes.choose(self._point, self._tried)
+            node = self._next(closed)
+            if node is None and self._may_wait(now):
+                self.under_way = True
+                return
             if node is None:
                 raise Unreachable(f"{self._tool}: no node takes it (tried: {tried})", tool=self._tool, tried=self.tried)
             try:
                 self._job = self._submit(node.client, left)
             except Unreachable:
                 nodes.ended(node, 0.0, True)
-                self._tried.append(node.address)
+                closed.append(node.address)
             except BaseException:
                 nodes.ended(node, 0.0, None)
                 raise
             else:
-                self._node, self._began, self.under_way = node, now, True
+                self._node, self._began, self.under_way, self._patient_until = node, now, True, None
                 if not self._measured:
                     nodes.ended(node, 0.0, None)
                 if self._until is None and isfinite(self._job.deadline):
                     self._until = self._job.deadline
+
+    def _next(self, closed: list[str]) -> Node[C] | None:
+        """One that hasn't had it, as long as its list has some; else one that has lost it, and is back."""
+        nodes, tried = self._nodes, self._tried
+        node = None
+        if len(set(tried)) < nodes.replication:
+            node = nodes.choose(self._point, [*tried, *closed])
+        if node is None and self._lost:
+            node = nodes.choose(self._point, closed, self._lost)
+        return node
+
+    def _may_wait(self, now: float) -> bool:
+        """Only what had a node, and has lost it: until that was long enough."""
+        if self._job is None or not isinstance(self._job.error, Unreachable):
+            return False
+        if self._patient_until is None:
+            self._patient_until = now + self._nodes.patience
+        return now < self._patient_until
 
     def stay(self) -> None:
         """It doesn't leave its node any more, whatever becomes of it there."""
@@ -168,10 +197,10 @@ class Journey(Generic[C, H]):
                 return True
             if not self.under_way:
                 return False
-            self.under_way = False
+            adrift, self.under_way = self.adrift, False
             lost = isinstance(job.error, Unreachable)
             try:
-                if not self._may_go_on(job, lost, self._clock() - self._began if took is None else took):
+                if not adrift and not self._may_go_on(job, lost, self._clock() - self._began if took is None else took):
                     return False
                 self.start()
             except Exception as error:  # whatever it is: nobody else would answer
@@ -194,7 +223,9 @@ class Journey(Generic[C, H]):
             self._error = OutcomeUnknown(text, tool=self._tool, node=node.address, job=job.id)
             return False
         self._tried.append(node.address)
-        return len(self._tried) < nodes.replication
+        if lost:
+            self._lost.append(node.address)
+        return lost or len(set(self._tried)) < nodes.replication
 
 
 def _was_sent(error: ToolringError | None) -> bool:

@@ -11,7 +11,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from math import inf
 from typing import Any, Final, Generic, Protocol, TypeVar
@@ -107,6 +107,7 @@ class Nodes(Generic[C]):
         replication: int | None,
         ranges: Mapping[str, Key],
         lost_after: float,
+        connect_timeout: float = 5.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         weights = weights_of(nodes)
@@ -114,7 +115,12 @@ class Nodes(Generic[C]):
             raise ConfigError(f"replication={replication!r} is not a whole number of nodes", key="replication")
         if not 0 < lost_after < inf:
             raise ConfigError(f"lost_after={lost_after!r} is not a positive number of seconds", key="lost_after")
+        if not 0 <= connect_timeout < inf:
+            text = f"connect_timeout={connect_timeout!r} is not a number of seconds"
+            raise ConfigError(text, key="connect_timeout")
         self._replication = replication
+        self.patience = connect_timeout
+        """Seconds that anybody waits for a node that may have a call."""
         self.lost_after = lost_after
         self.pause = lost_after / LOOKS
         """Seconds from one look to the next."""
@@ -131,11 +137,14 @@ class Nodes(Generic[C]):
         """Tools of which a node has ever said that they may not be repeated."""
         self._leaving: list[Node[C]] = []
         self._nodes: dict[str, Node[C]] = {}
+        self._new: set[str] = set()
+        """Those of the beginning that have not answered yet, and have had less than ``lost_after`` to do so."""
         _all.add(self)
         try:
             for address, weight in weights.items():
                 self._nodes[address] = Node(address, weight, connect(address), self._looked)
             self._pool = self._made(self._nodes)
+            self._new.update(self._nodes)
         except BaseException:
             self.close()
             raise
@@ -154,21 +163,27 @@ class Nodes(Generic[C]):
 
     # ---- who gets a call
 
-    def choose(self, point: int, tried: Sequence[str]) -> Node[C] | None:
-        """The next node for a key; None if all were tried, or are not there. Raises Unreachable if all is over."""
+    def choose(self, point: int, tried: Sequence[str], among: Collection[str] | None = None) -> Node[C] | None:
+        """The next node for a key, if need be one of some; None if all were tried, or are not there. Raises Unreachable
+        if all is over."""
         with self._lock:
             if self.closed:
                 raise Unreachable(self.why_closed)
             pool = self._pool
-            index = pool.choose(point, self._avoid(tried) if tried or pool.health.unwell else ())
+            limited = tried or among is not None or pool.health.unwell
+            index = pool.choose(point, self._avoid(tried, among) if limited else ())
             if index is None:
                 return None
             pool.began(index)
             return self._nodes[pool.names[index]]
 
-    def _avoid(self, tried: Sequence[str]) -> set[int]:
+    def _avoid(self, tried: Sequence[str], among: Collection[str] | None) -> set[int]:
         members = enumerate(zip(self._pool.names, self._pool.health.members, strict=True))
-        return {index for index, (name, member) in members if name in tried or member.state is Health.DOWN}
+        return {
+            index
+            for index, (name, member) in members
+            if name in tried or member.state is Health.DOWN or (among is not None and name not in among)
+        }
 
     def ended(self, node: Node[C], seconds: float, failed: bool | None) -> None:
         """A call there is over; ``failed`` is None if that says nothing of the node."""
@@ -226,9 +241,9 @@ class Nodes(Generic[C]):
             states = [Health.DOWN if self.closed else member.state for member in self._pool.health.members]
             return list(zip(self._nodes.values(), states, strict=True))
 
-    def unheard(self, life: str, patience: float) -> Iterator[float]:
+    def unheard(self, life: str) -> Iterator[float]:
         """Seconds to sleep, again and again, until the node that calls its present life so is known, or all are."""
-        end = self._clock() + patience
+        end = self._clock() + self.patience
         while self._clock() < end:
             known = [node.client._conversation.node for node, _ in self.all()]
             if life in known or all(known):
@@ -273,6 +288,7 @@ class Nodes(Generic[C]):
                 raise ConfigError(f"the cluster has no node {address}; there is {known}", key="nodes")
             leaves = self._nodes[address]
             self._change({name: node for name, node in self._nodes.items() if node is not leaves})
+            self._new.discard(address)
             self._leaving.append(leaves)
 
     def _change(self, nodes: dict[str, Node[C]]) -> None:
@@ -298,12 +314,12 @@ class Nodes(Generic[C]):
 
     # ---- signs of life
 
-    def missing(self, patience: float, until: float | None = None) -> Iterator[float]:
-        """Seconds to sleep, again and again, until a node is there. Raises Unreachable after so many seconds, or at a
-        moment before that."""
+    def missing(self, until: float | None = None) -> Iterator[float]:
+        """Seconds to sleep, again and again, until a node is there. Raises Unreachable when that was long enough, or at
+        a moment before that."""
         if self.there:
             return
-        end = min(self._clock() + patience, inf if until is None else until)
+        end = min(self._clock() + self.patience, inf if until is None else until)
         while True:
             self.look()
             if self.closed:
@@ -313,6 +329,37 @@ class Nodes(Generic[C]):
             if self._clock() >= end:
                 raise Unreachable(f"no node answers: {', '.join(self._nodes)}")
             yield WAIT_SECONDS
+
+    def coming(self, point: int | None = None, until: float | None = None) -> Iterator[float]:
+        """Seconds to sleep, again and again, as long as a key's turn is that of a node that is only about to answer for
+        the first time: else it would go elsewhere at the beginning, and home later. Without a key: of any node."""
+        if not self._new:
+            return
+        end = min(self._clock() + self.patience, inf if until is None else until)
+        while not self.closed and self._clock() < end:
+            self.glance()
+            if not self._turn_of_new(point):
+                return
+            yield WAIT_SECONDS
+
+    def _turn_of_new(self, point: int | None) -> bool:
+        with self._lock:
+            pool = self._pool
+            if point is None or not pool.keyed or not self._new:
+                return bool(self._new)
+            for index in pool.preference(point, len(pool.names)):
+                if pool.names[index] in self._new:
+                    return True
+                if pool.health.members[index].state is not Health.DOWN:
+                    return False
+            return False
+
+    def glance(self) -> None:
+        """A look, for those who wait: however many they are, there is one at a time."""
+        with self._lock:
+            due = self._clock() - self._looked >= WAIT_SECONDS / 2
+        if due:
+            self.look()
 
     def look(self) -> None:
         """Ask all for a sign of life, give up who gives none, and leave who was removed and has nothing in hand.
@@ -372,6 +419,8 @@ class Nodes(Generic[C]):
         if up:
             self._specs.update(conversation.tools)
             self._once.update(name for name, spec in conversation.tools.items() if not spec.repeatable)
+        if known or quiet > self.lost_after:
+            self._new.discard(node.address)
         self._pool.health.checked(self._pool.names.index(node.address), up)
         return quiet <= (self.lost_after if known else RENEW_SECONDS)
 

@@ -168,14 +168,73 @@ def test_a_refusal_says_more_than_that_nobody_else_is_there(world: World) -> Non
     assert isinstance(trip.ends_in(), Busy)
 
 
-def test_a_job_that_is_lost_when_nobody_else_is_there_names_who_was_tried(world: World) -> None:
+def test_a_job_that_is_lost_when_nobody_else_is_there_waits_for_the_first_that_is(world: World) -> None:
+    nodes = world.nodes("a", "b")
+    trip = Trip(nodes, world)
+    first, second = nodes.preference("key")
+    world.alive.clear()
+    world.pass_by(nodes, 3.0)
+    assert not trip.way.settled
+    assert trip.way.adrift
+    assert not trip.way.over
+    world.alive[second] = "another life"
+    nodes.look()
+    assert not trip.way.settled
+    assert not trip.way.adrift
+    assert (trip.way.tried, trip.way.node) == ([first], second)
+    trip.way.job.answered("from the next")
+    assert trip.ends_in() == "from the next"
+
+
+@pytest.mark.parametrize("replication", [1, 2])
+def test_one_that_all_of_its_list_have_lost_goes_back_to_who_returns(world: World, replication: int) -> None:
+    nodes = world.nodes("a", "b", "c", replication=replication)
+    trip = Trip(nodes, world)
+    mine, others = nodes.preference("key"), set(world.alive)
+    for _ in range(replication):
+        lose(nodes, world, trip.way.node)
+        assert not trip.way.settled
+    assert trip.way.adrift
+    assert sorted(trip.way.tried) == sorted(mine)
+    assert others - set(mine) == set(world.alive), "somebody is there, but has no part in it"
+    world.alive[mine[-1]] = "another life"
+    nodes.look()
+    assert not trip.way.settled
+    assert trip.way.node == mine[-1]
+    trip.way.job.answered(7)
+    assert trip.ends_in() == 7
+    assert sorted(trip.way.tried) == sorted(mine), "each once"
+
+
+def test_nobody_is_waited_for_longer_than_for_a_first_node_and_the_error_names_who_was_tried(world: World) -> None:
     nodes = world.nodes("a", "b")
     trip = Trip(nodes, world)
     world.alive.clear()
     world.pass_by(nodes, 1.2)
+    assert not trip.way.settled
+    world.pass_by(nodes, nodes.patience - 0.2)
+    assert not trip.way.settled
+    world.pass_by(nodes, 0.4)
     error = trip.ends_in()
     assert isinstance(error, Unreachable)
     assert error.facts["tried"] == [trip.way.node]
+
+
+def test_one_that_waits_for_a_node_ends_with_its_time_or_its_caller_or_the_cluster(world: World) -> None:
+    nodes = world.nodes("a", "b")
+    until = world.now + 3.0
+    late, left, closed = Trip(nodes, world, until=until), Trip(nodes, world), Trip(nodes, world)
+    world.alive.clear()
+    world.pass_by(nodes, 1.2)
+    for trip in (late, left, closed):
+        assert not trip.way.settled
+        assert trip.way.adrift
+    left.way.cancel()
+    assert isinstance(left.ends_in(), Cancelled)
+    world.pass_by(nodes, 2.0)
+    assert isinstance(late.ends_in(), Expired)
+    nodes.close()
+    assert isinstance(closed.ends_in(), Unreachable)
 
 
 def test_a_job_whose_time_is_up_when_it_would_move_on_has_expired(nodes: Nodes[Peer], world: World) -> None:

@@ -23,7 +23,7 @@ def test_a_node_is_up_from_its_first_answer_on(world: World) -> None:
     nodes = world.nodes("a", "b")
     assert states(nodes) == ["UP", "UP"]
     world.alive.clear()
-    nodes = Nodes([A], world.connect, "random", None, {}, 1.0, world.clock)
+    nodes = Nodes([A], world.connect, "random", None, {}, 1.0, clock=world.clock)
     nodes.look()
     assert states(nodes) == ["DOWN"]
     assert not nodes.there
@@ -100,19 +100,19 @@ def test_a_node_that_drains_gets_nothing_until_its_next_life(world: World) -> No
 
 def test_whoever_waits_for_a_first_node_sleeps_between_looks_and_hears_when_it_was_long_enough(world: World) -> None:
     nodes = world.nodes("a")
-    assert list(nodes.missing(5.0)) == []
+    assert list(nodes.missing()) == []
     del world.alive[A]
     world.pass_by(nodes, 1.2)
     began = world.now
 
     def wait() -> None:
-        for pause in nodes.missing(5.0, until=began + 2.0):
+        for pause in nodes.missing(until=began + 2.0):
             world.now += pause
 
     with pytest.raises(Unreachable, match=f"no node answers: {A}"):
         wait()
     assert world.now - began == pytest.approx(2.0, abs=0.01)
-    waits = nodes.missing(5.0)
+    waits = nodes.missing()
     next(waits)
     world.alive[A] = "a2"
     assert list(waits) == []
@@ -233,3 +233,57 @@ def test_a_node_that_is_removed_while_it_is_not_there_is_not_waited_for(world: W
     nodes.remove(C)
     nodes.look()
     assert world.peer(C).ended == ("the node was removed", True)
+
+
+def test_a_node_of_the_beginning_has_time_to_answer_until_its_keys_go_elsewhere(world: World) -> None:
+    nodes = Nodes([A, B, C], world.connect, "consistent_hash", None, {}, 1.0, clock=world.clock)
+    world.alive.update({A: "a1", C: "c1"})
+    nodes.look()
+    route = next(f"r{n}" for n in range(1000) if nodes.preference(f"r{n}") == [B, C])
+    other = next(f"r{n}" for n in range(1000) if nodes.preference(f"r{n}") == [C, B])
+    assert list(nodes.coming(nodes.place(other))) == [], "its own is there"
+    waits = nodes.coming(nodes.place(route))
+    next(waits)
+    world.alive[B] = "b1"
+    world.now += nodes.pause
+    assert list(waits) == []
+    chosen = nodes.choose(nodes.place(route), ())
+    assert chosen is not None
+    assert chosen.address == B
+    del world.alive[B]
+    world.pass_by(nodes, 1.2)
+    assert list(nodes.coming(nodes.place(route))) == [], "it was there: now it is lost"
+
+
+@pytest.mark.parametrize("strategy", ["consistent_hash", "random"])
+def test_nobody_is_waited_for_who_says_nothing_in_time(world: World, strategy: str) -> None:
+    nodes = Nodes([A, B], world.connect, strategy, None, {}, 1.0, clock=world.clock)
+    world.alive[A] = "a1"
+    nodes.look()
+    route = next(f"r{n}" for n in range(1000) if strategy == "random" or nodes.preference(f"r{n}")[0] == B)
+    began = world.now
+    for pause in nodes.coming(nodes.place(route)):
+        world.now += pause
+    assert world.now - began == pytest.approx(1.0, abs=0.02)
+    assert list(nodes.coming(nodes.place(route))) == [], "once is enough"
+    chosen = nodes.choose(nodes.place(route), ())
+    assert chosen is not None
+    assert chosen.address == A
+    nodes = Nodes([A, B], world.connect, strategy, None, {}, 1.0, 0.2, clock=world.clock)
+    nodes.look()
+    began = world.now
+    for pause in nodes.coming(until=began + 0.1):
+        world.now += pause
+    assert world.now - began == pytest.approx(0.1, abs=0.02)
+    for pause in nodes.coming():
+        world.now += pause
+    assert world.now - began == pytest.approx(0.3, abs=0.02), "the cluster's own patience"
+    nodes.remove(B)
+    assert list(nodes.coming()) == []
+
+
+def test_how_long_anybody_waits_is_a_number_of_seconds(world: World) -> None:
+    for odd in (-1.0, float("inf"), float("nan")):
+        with pytest.raises(ConfigError, match="connect_timeout"):
+            Nodes([A], world.connect, "random", None, {}, 1.0, odd, clock=world.clock)
+    assert world.peers == []
