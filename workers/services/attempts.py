@@ -164,10 +164,11 @@ class Way:
             self._told = outcome, ticket.endpoint
 
     def pause(self, outcome: Outcome) -> float:
-        """Seconds before the next attempt. A service's own wish counts, if there is no other endpoint."""
+        """Seconds before the next attempt. A service's own wish counts, if there is no other endpoint to be asked."""
         seconds = delay(self._endpoints.policy.retry_delay, len(self._tried), self._endpoints.draw)
-        alone = len(set(self._tried)) == len(self._endpoints.all)
-        return max(seconds, outcome.retry_after) if outcome.retry_after is not None and alone else seconds
+        if outcome.retry_after is None or self._endpoints.has_other(self._tried):
+            return seconds
+        return max(seconds, outcome.retry_after)
 
     def may_go_on(self, seconds: float) -> bool:
         """Are there attempts left, and is it worth so long a wait?"""

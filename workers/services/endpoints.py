@@ -103,6 +103,12 @@ class Endpoints:
             self._count(index, 1)
             return Ticket(index, now, permit)
 
+    def has_other(self, tried: Collection[int]) -> bool:
+        """Is there one that wasn't tried, and whose circuit lets something through?"""
+        with self._lock:
+            now = self.clock()
+            return any(index not in tried and not self._refuses(index, one, now) for index, one in enumerate(self.all))
+
     def ended(self, ticket: Ticket, failed: bool | None) -> None:
         """An attempt is over. ``failed`` is None if that says nothing of the endpoint."""
         with self._lock:

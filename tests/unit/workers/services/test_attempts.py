@@ -173,6 +173,31 @@ def test_a_service_says_when_it_wants_to_be_asked_again() -> None:
     assert world.waited == [0.1], "another one is there"
 
 
+@pytest.mark.parametrize(("wish", "asked"), [(3.0, 3), (60.0, 1)])
+def test_an_endpoint_whose_circuit_is_open_is_no_other(wish: float, asked: int) -> None:
+    calls = Calls(memoryview(bytearray(size(2))), 1)
+    world = World(2, calls, retries=2, retry_delay=0.1)
+    calls.give(0, OPEN)
+    world.does["http://b"] = answer(503, retry_after=wish)
+    assert world.fails().facts["attempts"] == asked
+    assert world.waited == [wish] * (asked - 1)
+    calls.give(0, AUTO)
+    world.waited.clear()
+    world.ask()
+    assert sum(world.waited) < wish, "another one is there again"
+
+
+def test_an_endpoint_that_is_left_alone_is_asked_before_the_wish_of_the_last_is_kept() -> None:
+    world = World(2, retries=1, retry_delay=0.1, breaker=False)
+    for _ in range(world.policy.ejection.errors):
+        ticket = world.endpoints.take("", [1])
+        world.endpoints.ended(ticket, True)
+    assert world.shown("http://a")["health"] == "ejected"
+    world.does["http://b"] = answer(503, retry_after=3.0)
+    world.ask()
+    assert (world.asked, world.waited) == (["http://b", "http://a"], [0.1])
+
+
 def test_a_wish_that_is_too_long_is_not_waited_for() -> None:
     world = World(1)
     world.does["http://a"] = answer(503, retry_after=3600.0)
