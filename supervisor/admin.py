@@ -395,6 +395,7 @@ class Admin:
 
     def _why(self, name: str, now: float) -> dict[str, Any]:
         core = self._core
+        core.outputs.drain_all()
         entry: Entry | Held | None = self._find(name)
         session, _, number = name.rpartition("-")
         if entry is None and core.history is not None and number.isdecimal():

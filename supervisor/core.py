@@ -28,6 +28,7 @@ from toolring.supervisor.gathering import Gathering
 from toolring.supervisor.history import History
 from toolring.supervisor.joining import Joining
 from toolring.supervisor.ledger import Entry, Event, Session, State, step
+from toolring.supervisor.outputs import Outputs
 from toolring.supervisor.placing import Placing, Send
 from toolring.supervisor.retries import Retries
 from toolring.supervisor.returns import Returns
@@ -50,6 +51,7 @@ class Limits(NamedTuple):
     keep_seconds: float = 300.0
     keep_bytes: int = 64 << 20
     hot_bytes: int = 64 << 20
+    output_bytes: int = 16 << 20
     max_body: int = 64 << 20
     callers: Mapping[str, CallerSection] = {}
 
@@ -100,6 +102,7 @@ class Core:
         self.retries = Retries(self)
         self.returns = Returns(self)
         self.streams = Streams(self)
+        self.outputs = Outputs(self, limits.output_bytes)
         self.circuits = Circuits(self)
         self.door = Door(self)
 

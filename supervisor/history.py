@@ -17,6 +17,7 @@ from toolring.protocol import ERROR, NIL, Answer
 if TYPE_CHECKING:
     from toolring.supervisor.catalogue import ServedTool
     from toolring.supervisor.ledger import Entry, Session
+    from toolring.supervisor.outputs import Line
 
 MOST_EVENTS: Final = 50
 """Of one job; further ones are counted."""
@@ -35,13 +36,17 @@ class Happened(NamedTuple):
 class Past:
     """What happened to one job beyond what happens to all."""
 
-    __slots__ = ("error", "events", "more")
+    __slots__ = ("error", "events", "forgotten", "more", "output")
 
     def __init__(self) -> None:
         self.events: list[Happened] = []
         self.more = 0
         """Events that found no room."""
         self.error = b""
+        self.output: list[Line] = []
+        """What its tool wrote."""
+        self.forgotten = 0
+        """Lines that have left to make room."""
 
 
 class Held(NamedTuple):

@@ -197,6 +197,7 @@ class Loop:
                 self.core.joining.sharing.doubt()  # a tool's version tells of its own module only
             self.clients.announce()
         self.admin.memory.look(now)
+        self.core.outputs.look(now)
         if self.core.figures is not None:
             self.core.figures.fold_due(now)
         if self.core.spans is not None:

@@ -209,6 +209,7 @@ class Node:
         return Limits(
             default_timeout=config.timeouts.default,
             hot_bytes=config.cache.hot_bytes,
+            output_bytes=config.output.keep_bytes,
             callers=config.callers,
             **msgspec.structs.asdict(config.limits),
         )

@@ -16,6 +16,9 @@ from toolring.supervisor.ledger import Entry
 BURST: Final = 20
 """Lines of one kind within a second; further ones are counted and told of later, so that no fault floods the log."""
 
+BURSTS: Final = {"tool_output": 200}
+"""Of those kinds of which there may be more."""
+
 _WARNINGS: Final = frozenset(
     {
         "job_failed",
@@ -69,13 +72,13 @@ class Observer:
 
     def _budget(self, name: str) -> int | None:
         """How many lines of this kind were left out before this one; None if this one is left out too."""
-        second = int(self._clock())
+        second, burst = int(self._clock()), BURSTS.get(name, BURST)
         last, count = self._counts.get(name, (second, 0))
         if last == second:
             self._counts[name] = (second, count + 1)
-            return 0 if count < BURST else None
+            return 0 if count < burst else None
         self._counts[name] = (second, 1)
-        return max(0, count - BURST)
+        return max(0, count - burst)
 
     def node_started(self, event: NodeEvent) -> None:
         self._tell(self._node_started, event)

@@ -9,7 +9,7 @@ from msgspec import Raw
 from toolring import protocol
 from toolring.errors import ProtocolError, Retry, ToolError
 from toolring.lane import ACK
-from toolring.protocol import CACHED, ERROR, NIL, OK, REFRESH, SKIPPED, STREAMED, Answer
+from toolring.protocol import CACHED, ERROR, NIL, OK, REFRESH, SKIPPED, STREAMED, TOLD, Answer
 from toolring.supervisor.fleet import Worker
 from toolring.supervisor.ledger import TABLE, Entry, Event, State
 
@@ -62,16 +62,20 @@ class Returns:
                     worker.came_to_end(seq)
                     continue
                 load -= entry.cost
+                flags = answer.flags
+                if flags & TOLD:
+                    flags = answer.flags = flags & ~TOLD
+                    core.outputs.drain(worker, seq, entry)
                 status = answer.status
                 if status == OK:
                     tool = entry.tool
                     tool.answered += 1
-                    if answer.flags & CACHED:
-                        tool.hit(answer.flags)
+                    if flags & CACHED:
+                        tool.hit(flags)
                         if figures is not None and entry.session is not house:
-                            figures.hit(tool, answer.flags, now)
-                        if answer.flags & REFRESH:
-                            answer.flags &= ~REFRESH
+                            figures.hit(tool, flags, now)
+                        if flags & REFRESH:
+                            answer.flags = flags & ~REFRESH
                             core.joining.renew(entry, worker, now)
                     run, chunk, session = answer.run_us, entry.chunk, entry.session
                     tool.observe(run, chunk)
@@ -99,8 +103,8 @@ class Returns:
                     core.bytes -= len(entry.args)
                     if remember is not None:
                         entry.ended, entry.run_us, entry.args = now, run, NIL
-                        if answer.flags:
-                            entry.flags = answer.flags
+                        if flags:
+                            entry.flags = flags
                         remember(entry)
                     out = session.out
                     if not out and not session.parts:
@@ -159,6 +163,7 @@ class Returns:
 
         A stream whose last parts haven't arrived is not over; if they died with the worker, it was lost with it.
         """
+        self._core.outputs.drain(worker)
         try:
             answers = protocol.decode_answer_list(worker.lane.journal())
             early = [at for at, answer in enumerate(answers) if _parts_are_missing(worker, answer)]

@@ -44,6 +44,7 @@ def story(core: Core, one: Entry | Held, now: float, clock: float, layers: tuple
         "run": round(runs.run_us * 1e-6, 6) if one.final and runs.run_us else None,
         "worker": None if worker is None else worker.pid,
         "events": events,
+        "output": _output(one, runs),
         "error": error_of(one),
     }
 
@@ -119,7 +120,23 @@ def error_of(entry: Entry) -> dict[str, Any] | None:
 def _held(one: Held, clock: float) -> dict[str, Any]:
     text = "answered at once: done, with a result that the supervisor held; no worker was asked"
     answered = {"at": 0.0, "what": "answered", "text": text, "layer": "supervisor"}
-    return {**row(one, one.ended), "accepted": round(one.ended + clock, 6), "events": [answered], "error": None}
+    return {
+        **row(one, one.ended),
+        "accepted": round(one.ended + clock, 6),
+        "events": [answered],
+        "output": [],
+        "error": None,
+    }
+
+
+def _output(entry: Entry, runs: Entry) -> list[dict[str, Any]]:
+    """What its tool wrote, in all attempts."""
+    pasts = [one.past for one in ((entry,) if runs is entry else (entry, runs)) if one.past is not None]
+    told = [{**line._asdict(), "at": _since(entry, line.at)} for past in pasts for line in past.output]
+    if forgotten := sum(past.forgotten for past in pasts):
+        text = f"{forgotten} lines had to leave, since all that is kept has a limit"
+        told.insert(0, {"at": None, "attempt": 1, "stream": "dropped", "level": "", "text": text})
+    return told
 
 
 def _runner(entry: Entry) -> Entry:

@@ -91,6 +91,17 @@ class Jobs(Section, frozen=True):
     """The last so many that did not."""
 
 
+class OutputSection(Section, frozen=True):
+    """What tools write: standard output and error, warnings, logging."""
+
+    capture: bool = True
+    """It becomes part of the record of each job, and lines of the node's log; else it goes to standard error."""
+    max_bytes: int = 64 << 10
+    """Of one attempt; what is beyond is counted and dropped."""
+    keep_bytes: int = 16 << 20
+    """Of all jobs that are kept; the oldest leaves."""
+
+
 class Restarts(Section, frozen=True):
     intensity: int = 5
     """More workers than this that die within ``period`` before they did anything: their group is failing."""
@@ -309,6 +320,7 @@ class Config(Section, frozen=True):
     timeouts: Timeouts = Timeouts()
     limits: Limits = Limits()
     jobs: Jobs = Jobs()
+    output: OutputSection = OutputSection()
     restarts: Restarts = Restarts()
     cache: CacheSection = CacheSection()
     results: ResultsSection = ResultsSection()

@@ -14,11 +14,18 @@ from toolring.given import Given
 class JobAtHand(Protocol):
     """What code that runs for a job may know of it."""
 
-    tool: str
-    deadline: float
-    """In seconds of ``time.monotonic()``."""
-    trace: str
-    """Its W3C trace context, as it travels; empty: none."""
+    @property
+    def tool(self) -> str: ...
+
+    @property
+    def deadline(self) -> float:
+        """In seconds of ``time.monotonic()``."""
+        ...
+
+    @property
+    def trace(self) -> str:
+        """Its W3C trace context, as it travels; empty: none."""
+        ...
 
 
 in_task: ContextVar[JobAtHand | None] = ContextVar("toolring_job", default=None)

@@ -15,11 +15,13 @@ word  written by  meaning
 2     worker      until then (microseconds of CLOCK_MONOTONIC) the tool asks not to be interrupted
 3     worker      when its event loop last turned (microseconds of CLOCK_MONOTONIC), if it has one
 4     worker      the sequence of the job whose code that loop runs now; 0: of none
+5     worker      bytes that it has written into the spool, in all (``spool.py``)
 8     supervisor  every job up to this sequence is taken back unless it was taken before
 9     supervisor  the sequence to interrupt
 10    supervisor  answers up to this sequence have arrived; of many at once, so many answers
 11    supervisor  the number of the last dump that is wanted
 12    supervisor  ``number << 32 | samples a second << 16 | tenths of a second`` of the last profile that is wanted
+13    supervisor  bytes that it has taken off the spool, in all
 ====  ==========  =======================================================================
 """
 
@@ -35,20 +37,24 @@ from typing import Final
 
 from toolring import calls, stamps
 
-LANE_BYTES: Final = 256 << 10
+SPOOL_BYTES: Final = 128 << 10
+LANE_BYTES: Final = (256 << 10) + SPOOL_BYTES
 JOURNAL_START: Final = 128
-JOURNAL_BYTES: Final = LANE_BYTES - JOURNAL_START
+JOURNAL_BYTES: Final = LANE_BYTES - SPOOL_BYTES - JOURNAL_START
+SPOOL_START: Final = JOURNAL_START + JOURNAL_BYTES
 
 AT: Final = 0
 JOURNAL: Final = 1
 SHIELD: Final = 2
 TURNED: Final = 3
 STEP: Final = 4
+WRITTEN: Final = 5
 RECALL: Final = 8
 CANCEL: Final = 9
 ACK: Final = 10
 DUMP: Final = 11
 PROFILE: Final = 12
+TAKEN_OFF: Final = 13
 
 INTERRUPT: Final = signal.SIGUSR1
 """Makes a worker look at word 9."""

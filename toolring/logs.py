@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ LEVELS: Final = ("debug", "info", "warning", "error")
 _format = "auto"
 _level = "info"
 _ready = False
+_write: Callable[[str], object] | None = None
 
 
 class _Stderr:
@@ -23,17 +25,17 @@ class _Stderr:
 
     def write(self, text: str) -> None:
         with suppress(OSError, ValueError):
-            sys.stderr.write(text)
+            (_write or sys.stderr.write)(text)
 
     def flush(self) -> None:
         with suppress(OSError, ValueError):
             sys.stderr.flush()
 
 
-def configure(format: str, level: str) -> None:
-    """Choose format and level; takes effect with the first logger."""
-    global _format, _level, _ready
-    _format, _level, _ready = format, level, False
+def configure(format: str, level: str, write: Callable[[str], object] | None = None) -> None:
+    """Choose format and level, and who writes lines if not ``sys.stderr``; takes effect with the first logger."""
+    global _format, _level, _ready, _write
+    _format, _level, _ready, _write = format, level, False, write
 
 
 def bound(**values: Any) -> Any:

@@ -53,6 +53,8 @@ REFRESH: Final = 8
 """From worker to supervisor only: run the tool again, for the cache's sake."""
 LAYER_SHIFT: Final = 4
 """The bits from here on name the layer of a cached answer: 0 the supervisor, 1 a worker's memory, then the stores."""
+TOLD: Final = 1 << 14
+"""From worker to supervisor only: the tool wrote something, which is in the spool."""
 ALL_FAILED: Final = 1 << 13
 """From worker to supervisor only, of tools with a breaker: it was many calls, and each of them failed."""
 STREAMED: Final = 1 << 12

@@ -68,5 +68,7 @@ class WorkerSettings(NamedTuple):
     block: tuple[str, ...]
     log_format: str
     log_level: str
+    output: int = 0
+    """Bytes of what a tool writes that become part of its job's record; 0: nothing does."""
     looks: str = ""
     """The directory of the files in which workers tell what they do, when somebody wants to know; empty: none do."""

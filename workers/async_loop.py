@@ -45,6 +45,7 @@ from toolring.workers.loop import (
     report_counted,
     say,
 )
+from toolring.workers.output import Output
 from toolring.workers.resources import Resources
 from toolring.workers.runnable import Runnable
 
@@ -67,6 +68,7 @@ class AsyncLoop:
         make_logger: Callable[..., Any],
         max_result: int,
         reports: Reports,
+        output: Output | None,
     ) -> None:
         self._socket = socket
         self._fd = descriptor(socket)
@@ -75,6 +77,7 @@ class AsyncLoop:
         self._runner = AsyncRunner(runnables, lane, make_logger, max_result, self._answer, self._part)
         self._make_logger = make_logger
         self._reports = reports
+        self._output = output
         self._report_at: asyncio.TimerHandle | None = None
         self._answered = 0.0
         """When the last answers left."""
@@ -162,6 +165,8 @@ class AsyncLoop:
 
     def _answer(self, answer: Answer) -> None:
         """Make an answer safe; it leaves with those that are ready in the same turn of the loop."""
+        if self._output is not None and self._output.open:
+            self._output.ended(answer)
         self._count += 1
         self._journal.reclaim()
         encoded = _encode(answer) if len(answer.value) <= LARGEST else b""
@@ -260,12 +265,13 @@ def serve(
     make_logger: Callable[..., Any],
     max_result: int,
     reports: Reports,
+    output: Output | None = None,
 ) -> None:
     """Serve until told to stop, in an event loop of this process's main thread."""
 
     async def main() -> None:
         resources.begin(group)
-        await AsyncLoop(socket, lane, runnables, make_logger, max_result, reports).run(os.getpid())
+        await AsyncLoop(socket, lane, runnables, make_logger, max_result, reports, output).run(os.getpid())
         await resources.aclose()
 
     asyncio.run(main())

@@ -124,7 +124,7 @@ class AsyncRunner:
         """To its answer, however it ends."""
         seq, work = run.seq, run.work
         run.begun = True
-        in_task.set(work)
+        in_task.set(run)
         if work.trace:
             adopt(work.trace)
         try:

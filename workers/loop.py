@@ -33,6 +33,7 @@ from toolring.protocol import (
     Trace,
 )
 from toolring.workers.journal import LARGEST, Journal
+from toolring.workers.output import Output
 from toolring.workers.runner import Runner
 
 FLUSH_SECONDS: Final = 0.001
@@ -243,6 +244,7 @@ def serve(
     runner: Runner,
     pid: int,
     reports: Reports,
+    output: Output | None = None,
 ) -> None:
     """Run batches until told to stop, or until this process must not run another tool.
 
@@ -250,6 +252,7 @@ def serve(
     they are lively.
     """
     outbox = Outbox(socket, lane)
+    told = {} if output is None else output.open
     run, add, flush = runner.run, outbox.add, outbox.flush
     monotonic = time.monotonic
     say(socket, Ready(pid))
@@ -277,7 +280,10 @@ def serve(
             works[0].args = Raw(body.buffer)
         flushed = monotonic()
         for work in works:
-            add(run(seq, work))
+            answer = run(seq, work)
+            if told and output is not None:
+                output.ended(answer)
+            add(answer)
             seq += 1
             if (now := monotonic()) - flushed > FLUSH_SECONDS:
                 flush()
@@ -291,7 +297,7 @@ def serve(
             reported = flushed
             report(socket, reports)
         stale = True
-        del message, body, works, work  # the last may be large, and the next late
+        del message, body, works, work, answer  # the last may be large, and the next late
 
 
 def _decode_deep(head: bytes) -> protocol.FromSupervisor:

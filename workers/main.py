@@ -21,7 +21,7 @@ from toolring.declare import Tool
 from toolring.errors import LoadError
 from toolring.guard import die_with
 from toolring.heap import keep_freed
-from toolring.lane import INTERRUPT, Lane, register_for_fence, shared_calls
+from toolring.lane import AT, INTERRUPT, Lane, register_for_fence, shared_calls
 from toolring.metrics import measured
 from toolring.plugins.registry import Registry
 from toolring.plugins.specs import StoreSettings
@@ -38,6 +38,7 @@ from toolring.workers.interrupt import Armed, install
 from toolring.workers.invalidation import Invalidation, operator_tool
 from toolring.workers.looks import Looks
 from toolring.workers.loop import Messages, connected, serve
+from toolring.workers.output import Output
 from toolring.workers.resources import Resources
 from toolring.workers.runnable import Runnable
 from toolring.workers.runner import Runner
@@ -211,6 +212,21 @@ def _seen(lane: Lane, directory: str, async_loop: ModuleType | None) -> Looks | 
     return looks
 
 
+def _output(lane: Lane, most: int, many: bool) -> Output | None:
+    """From now on what tools write is part of their jobs' records."""
+    if not most:
+        return None
+    words = lane.words
+    output = Output(lane, most, _number_of_run if many else lambda _job: words[AT] >> 2)
+    output.install()
+    return output
+
+
+def _number_of_run(run: Any) -> int:
+    """Where each job is a task, the job at hand is what is known of that."""
+    return int(run.seq)
+
+
 def _tool_at_hand() -> str:
     job = at_hand.job
     return "" if job is None else job.tool
@@ -233,7 +249,8 @@ def run(
     os.dup2(2, 1)  # what a tool prints must not mix with the supervisor's own output
     register_for_fence()
     keep_freed()
-    logs.configure(settings.log_format, settings.log_level)
+    output = _output(lane, settings.output, place.many)
+    logs.configure(settings.log_format, settings.log_level, None if output is None else output.logged)
     kit = Kit(settings, tools, registry, Stamps(memory), shared_calls(memory, place.lane))
     kit.begin(place.processes)
     limits = settings.processes.get(place.group, ProcessLimits())
@@ -257,6 +274,7 @@ def run(
                 logs.bound,
                 settings.max_result,
                 kit,
+                output,
             )
             return
         armed = Armed()
@@ -264,5 +282,5 @@ def run(
         messages = Messages(socket)
         runner = Runner(kit.runnables, lane, armed, logs.bound, settings.max_result, messages, title.show)
         kit.resources.begin(place.group)
-        serve(socket, messages, lane, runner, os.getpid(), kit)
+        serve(socket, messages, lane, runner, os.getpid(), kit, output)
         kit.resources.close()

@@ -47,6 +47,18 @@ class Run:
         """Its caller has taken in more of its parts."""
         self.task: asyncio.Task[None] | None = None
 
+    @property
+    def tool(self) -> str:
+        return self.work.tool
+
+    @property
+    def deadline(self) -> float:
+        return self.work.deadline
+
+    @property
+    def trace(self) -> str:
+        return self.work.trace
+
     def halt(self) -> None:
         """Cancel it, or let it be cancelled once its critical section is over; not begun yet, it looks by itself."""
         self.halted = True

@@ -36,6 +36,11 @@ def text_of(found: dict[str, Any]) -> str:
     for event in found["events"]:
         at = "" if event["at"] is None else f"{event['at']:.6f}"
         lines.append(f"{at:>14} s  {harmless(event['text'])}" if at else f"{'':>14}    {harmless(event['text'])}")
+    if found["output"]:
+        lines += ["", paint("what it wrote", "1")]
+    for line in found["output"]:
+        at = "" if line["at"] is None else f"{line['at']:.6f} s"
+        lines.append(f"{at:>16}  {line['level'] or line['stream']:8}  {harmless(line['text'])}")
     error = found["error"] or {}
     if isinstance(trace := error.get("traceback"), str):
         lines += ["", *(harmless(line) for line in trace.rstrip().split("\n"))]
