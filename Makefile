@@ -11,7 +11,7 @@ INSTALLED := $(VENV)/.installed
 INSTALLED_BENCH := $(VENV)/.installed-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-services lint format types house check docs bench bench-cache bench-flow bench-live bench-nodes bench-services bench-simulate bench-traces clean bench-pools bench-renewal bench-bodies
+.PHONY: help demo test test-services lint format types house check docs bench bench-cache bench-flow bench-live bench-metrics bench-nodes bench-services bench-simulate bench-traces clean bench-pools bench-renewal bench-bodies
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
@@ -52,6 +52,9 @@ bench-flow: $(INSTALLED_BENCH) ## overload, fairness and batches: docs/flow-benc
 
 bench-live: $(INSTALLED_BENCH) ## async tools, streams, batches, the adaptive limit: docs/live-benchmarks.md
 	@$(PY) -m benchmarks.live --docs docs/live-benchmarks.md
+
+bench-metrics: $(INSTALLED_BENCH) ## what counting costs, a page of a thousand tools: docs/metrics-benchmarks.md
+	@$(PY) -m benchmarks.metrics --docs docs/metrics-benchmarks.md
 
 bench-nodes: $(INSTALLED_BENCH) ## what routing costs, what a killed node costs: docs/node-benchmarks.md
 	@$(PY) -m benchmarks.nodes --docs docs/node-benchmarks.md

@@ -21,6 +21,7 @@ BOUNDS: Final = (1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1,
 STEP: Final = 16
 """Histograms, or ten times as many numbers, that are written in one step."""
 
+_NOTHING: Final = [0] * (len(BOUNDS) + 1)
 _LE: Final = (*(repr(bound) for bound in BOUNDS), "+Inf")
 _MICROS: Final = tuple(round(bound * 1e6) for bound in BOUNDS)
 _FURTHEST: Final = 1 << 12
@@ -94,11 +95,16 @@ def _histograms(family: Family, samples: Iterable[Sample]) -> Iterator[str]:
 
 
 def _coarse(parts: Iterable[Histogram]) -> list[int]:
-    found = [0] * len(_LE)
+    """Counts by bucket of the page, of all parts together. Most have not changed since the last page."""
+    marks = [_marks(part) if part.marks is None else part.marks for part in parts if part.counts]
+    return list(map(sum, zip(*marks, strict=True))) if len(marks) > 1 else marks[0] if marks else _NOTHING
+
+
+def _marks(part: Histogram) -> list[int]:
+    found = part.marks = [0] * len(_LE)
     places = _PLACES
-    for part in parts:
-        for bucket, often in part.counts.items():
-            found[places[bucket]] += often
+    for bucket, often in part.counts.items():
+        found[places[bucket]] += often
     return found
 
 

@@ -34,8 +34,6 @@ WAIT_SECONDS: Final = 0.5
 """For so long at most a row waits to be counted."""
 FOLDS: Final = 32
 """Sets of rows that are counted in one go: about half a millisecond."""
-_COLUMNS: Final = 3
-_FULL: Final = FULL * _COLUMNS
 
 
 class Of(NamedTuple):
@@ -67,11 +65,10 @@ class _Heap:
     def full(self) -> bool:
         self._size += len(self._last)
         self._last = []
-        return self._size >= _FULL
+        return self._size >= FULL
 
     def more(self, accepted: float, sent: float, now: float) -> list[int]:
-        rows: list[int] = []
-        self._last = rows
+        rows = self._last = [0, 0]
         self.until = now
         self._groups.append((accepted, sent, now, rows))
         return rows
@@ -80,19 +77,18 @@ class _Heap:
         """All of them, counted."""
         tally = Tally()
         response, queue = tally.response, tally.queue
-        all_rows: list[int] = []
+        runs: list[int] = []
         overheads: list[int] = []
         for accepted, sent, now, rows in self._groups:
-            runs = rows[0::_COLUMNS]
-            n = len(runs)
+            some = rows[2:]
             away = int((now - sent) * 1e6)
-            response.record(int((now - accepted) * 1e6), n)
-            queue.record(int((sent - accepted) * 1e6), n)
-            overheads += [away - run for run in runs]
-            all_rows += rows
-        runs = all_rows[0::_COLUMNS]
+            response.record(int((now - accepted) * 1e6), len(some))
+            queue.record(int((sent - accepted) * 1e6), len(some))
+            overheads += [away - run for run in some]
+            runs += some
+            tally.bytes_in += rows[0]
+            tally.bytes_out += rows[1]
         tally.jobs = tally.operations = len(runs)
-        tally.bytes_in, tally.bytes_out = sum(all_rows[1::_COLUMNS]), sum(all_rows[2::_COLUMNS])
         tally.run.record_all(runs)
         tally.overhead.record_all(overheads)
         return tally
@@ -122,8 +118,8 @@ class Figures:
     # ---- what is counted; the first two are the hot path
 
     def rows(self, worker: Worker, tool: ServedTool, accepted: float, sent: float, now: float) -> list[int]:
-        """Where to put down plain answers of one message to jobs that were accepted together and sent together: of each
-        its run in µs, its bytes in and out."""
+        """Where to put down plain answers of one message to jobs that were accepted together and sent together: the run
+        of each in µs. The first two are their bytes in and out, in all."""
         key = (worker, tool)
         heap = self._heaps.get(key)
         if heap is not None and heap.full:

@@ -45,7 +45,8 @@ class Returns:
         figures, house = core.figures, core.house
         listened = core.on_finished is not None or core.spans is not None
         remember = None if core.history is None else core.history.remember
-        rows: list[int] = []
+        rows = [0, 0]
+        bytes_in = bytes_out = 0
         of: ServedTool | None = None
         accepted = sent = -1.0
         try:
@@ -77,7 +78,7 @@ class Returns:
                         if flags & REFRESH:
                             answer.flags = flags & ~REFRESH
                             core.joining.renew(entry, worker, now)
-                    run, chunk, session = answer.run_us, entry.chunk, entry.session
+                    run, chunk, session, size = answer.run_us, entry.chunk, entry.session, len(entry.args)
                     tool.observe(run, chunk)
                     if figures is not None:
                         if session is house or chunk:
@@ -86,9 +87,14 @@ class Returns:
                                 figures.ended(entry, answer, now)
                         else:
                             if entry.sent is not sent or entry.accepted is not accepted or tool is not of:
+                                rows[0] += bytes_in
+                                rows[1] += bytes_out
+                                bytes_in = bytes_out = 0
                                 of, accepted, sent = tool, entry.accepted, entry.sent
                                 rows = figures.rows(worker, tool, accepted, sent, now)
-                            rows += (run, len(entry.args), len(answer.value))
+                            rows.append(run)
+                            bytes_in += size
+                            bytes_out += len(answer.value)
                     if entry.record is not None or listened or tool.guarded:
                         if tool.learn is not None and worker.slot.group is tool.group:
                             tool.learn(worker.slot.place, run * 1e-6)
@@ -100,7 +106,7 @@ class Returns:
                     entry.state = _DONE
                     answer.id = entry.id
                     del session.jobs[entry.id]
-                    core.bytes -= len(entry.args)
+                    core.bytes -= size
                     if remember is not None:
                         entry.ended, entry.run_us, entry.args = now, run, NIL
                         if flags:
@@ -115,6 +121,8 @@ class Returns:
                 else:
                     self._failed(entry, worker, answer, now)
         finally:
+            rows[0] += bytes_in
+            rows[1] += bytes_out
             worker.answered += before - len(held) - len(skipped)
             if skipped:
                 core.placing.requeue(skipped, Event.TAKE_BACK)

@@ -32,12 +32,14 @@ def bounds_of(bucket: int) -> tuple[int, int]:
 class Histogram:
     """Counts by bucket, and the exact sum. Times below zero count as zero."""
 
-    __slots__ = ("counts", "total")
+    __slots__ = ("counts", "marks", "total")
 
     def __init__(self, counts: Mapping[int, int] | None = None, total: int = 0) -> None:
         self.counts: dict[int, int] = dict(counts or {})
         self.total = total
         """Microseconds, of all that was recorded."""
+        self.marks: list[int] | None = None
+        """What somebody has worked out of the counts; forgotten as soon as they change."""
 
     def record(self, micros: int, often: int = 1) -> None:
         """Count one time, as often as it was met."""
@@ -47,6 +49,7 @@ class Histogram:
         counts = self.counts
         counts[bucket] = counts.get(bucket, 0) + often
         self.total += micros * often
+        self.marks = None
 
     def record_all(self, micros: Iterable[int]) -> None:
         """Count many at once, which is cheaper by far: equal ones are found together."""
@@ -62,6 +65,7 @@ class Histogram:
             bucket = micros if shift <= 0 else (shift << _HALF) + (micros >> shift)
             counts[bucket] = counts.get(bucket, 0) + often
         self.total += total
+        self.marks = None
 
     def add(self, other: Histogram) -> None:
         """Take in another one's counts, bucket for bucket."""
@@ -69,6 +73,7 @@ class Histogram:
         for bucket, often in other.counts.items():
             counts[bucket] = counts.get(bucket, 0) + often
         self.total += other.total
+        self.marks = None
 
     @property
     def n(self) -> int:

@@ -113,6 +113,21 @@ def test_coarse_buckets_hold_what_lies_below_their_bounds(micros: list[int]) -> 
 
 
 @settings(deadline=None)
+@given(st.lists(st.lists(st.integers(0, 10**9), max_size=5), min_size=1, max_size=5))
+def test_what_was_worked_out_for_an_earlier_page_is_forgotten_when_something_happens(rounds: list[list[int]]) -> None:
+    family = Family("x_seconds", Kind.HISTOGRAM, (), "X.")
+    parts, whole = (Histogram(), Histogram()), Histogram()
+    for number, micros in enumerate(rounds):
+        more = Histogram()
+        more.record_all(micros)
+        parts[number % 2].add(more)
+        whole.add(more)
+        afresh = Histogram(whole.counts, whole.total)
+        (first, second) = ("".join(page([(family, [Sample((), of)])], False)) for of in (parts, (afresh,)))
+        assert first == second
+
+
+@settings(deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_any_label_is_read_as_it_was_written(value: str) -> None:
     family = Family("x", Kind.GAUGE, ("name",), "X.")

@@ -71,7 +71,9 @@ def test_many_answers_are_counted_without_waiting(node: Node) -> None:
     served = node.core.tools["read"]
     for _ in range(2 * FULL):
         rows = figures.rows(worker, served, 1.0, 2.0, 3.0)
-        rows += (500_000, 10, 20)
+        rows += (500_000,)
+        rows[0] += 10
+        rows[1] += 20
     tally = figures.tools[Of("read", "default")].window(Window.START, 3.0)[0]
     assert tally.jobs >= FULL
     figures.fold_all()
