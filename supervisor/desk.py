@@ -30,9 +30,11 @@ class Desk:
             self._metrics(prefers_open_metrics(asked.accept), asked.reply, now)
         elif asked.path == "/readyz":
             why = self._not_ready()
-            asked.reply(Reply(HTTPStatus.SERVICE_UNAVAILABLE if why else HTTPStatus.OK, _TEXT, [f"{why or 'ready'}\n"]))
+            asked.reply(
+                Reply(HTTPStatus.SERVICE_UNAVAILABLE if why else HTTPStatus.OK, _TEXT, [f"{why or 'ready'}\n".encode()])
+            )
         else:
-            asked.reply(Reply(HTTPStatus.OK, _TEXT, ["alive\n"]))
+            asked.reply(Reply(HTTPStatus.OK, _TEXT, [b"alive\n"]))
 
     def _not_ready(self) -> str:
         """Why nobody should send a job here; empty: there is no reason."""
@@ -47,7 +49,7 @@ class Desk:
 
     def _metrics(self, open_metrics: bool, reply: Callable[[Reply], None], now: float) -> None:
         if self._collector is None:
-            reply(Reply(HTTPStatus.NOT_FOUND, _TEXT, ["metrics.figures is off\n"]))
+            reply(Reply(HTTPStatus.NOT_FOUND, _TEXT, [b"metrics.figures is off\n"]))
             return
         waiting = self._making.get(open_metrics)
         if waiting is not None:
@@ -57,7 +59,7 @@ class Desk:
         self._errands.add(self._make(self._collector, open_metrics, now))
 
     def _make(self, collector: Collector, open_metrics: bool, now: float) -> Iterator[None]:
-        pieces: list[str] = []
+        pieces: list[bytes] = []
         status = HTTPStatus.INTERNAL_SERVER_ERROR
         try:
             while collector.figures.fold(1):
@@ -68,14 +70,14 @@ class Desk:
                 part.append(text)
                 size += len(text)
                 if size > _PIECE:
-                    pieces.append("".join(part))
+                    pieces.append("".join(part).encode())
                     part, size = [], 0
                 yield
-            pieces.append("".join(part))
+            pieces.append("".join(part).encode())
             status = HTTPStatus.OK
         finally:
             kind = OPEN_METRICS if open_metrics else PLAIN
-            told = Reply(status, kind, pieces) if status is HTTPStatus.OK else Reply(status, _TEXT, ["see the log\n"])
+            told = Reply(status, kind, pieces) if status is HTTPStatus.OK else Reply(status, _TEXT, [b"see the log\n"])
             for reply in self._making.pop(open_metrics):
                 reply(told)
 

@@ -33,7 +33,8 @@ _TEXT: Final = "text/plain; charset=utf-8"
 class Reply(NamedTuple):
     status: int
     content_type: str
-    body: Sequence[str]
+    body: Sequence[bytes]
+    """In pieces that are sent as they are: this thread holds nobody up by working on them."""
 
 
 class Asked(NamedTuple):
@@ -123,7 +124,7 @@ class Web:
             return
         self._selector.unregister(connection.socket)
         if end < 0 or end > MOST_REQUEST:
-            self._send(connection, Reply(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, _TEXT, ["too large\n"]))
+            self._send(connection, Reply(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, _TEXT, [b"too large\n"]))
             return
         self._ask(connection, bytes(connection.request[:end]))
 
@@ -131,14 +132,14 @@ class Web:
         first, *lines = head.decode("latin-1").split("\r\n")
         words = first.split(" ")
         if len(words) != 3 or not words[2].startswith("HTTP/1."):
-            self._send(connection, Reply(HTTPStatus.BAD_REQUEST, _TEXT, ["not HTTP/1.1\n"]))
+            self._send(connection, Reply(HTTPStatus.BAD_REQUEST, _TEXT, [b"not HTTP/1.1\n"]))
             return
         method, path = words[0], words[1].partition("?")[0]
         connection.body = method != "HEAD"
         if path not in PATHS:
-            self._send(connection, Reply(HTTPStatus.NOT_FOUND, _TEXT, [f"there is {', '.join(PATHS)}\n"]))
+            self._send(connection, Reply(HTTPStatus.NOT_FOUND, _TEXT, [f"there is {', '.join(PATHS)}\n".encode()]))
         elif method not in ("GET", "HEAD"):
-            self._send(connection, Reply(HTTPStatus.METHOD_NOT_ALLOWED, _TEXT, ["GET or HEAD\n"]))
+            self._send(connection, Reply(HTTPStatus.METHOD_NOT_ALLOWED, _TEXT, [b"GET or HEAD\n"]))
         else:
             connection.until = self._clock() + ANSWER_SECONDS
             connection.asks = True
@@ -163,7 +164,7 @@ class Web:
     def _send(self, connection: _Connection, reply: Reply) -> None:
         connection.asks = False
         connection.until = self._clock() + LEAVE_SECONDS
-        parts = [part.encode() for part in reply.body]
+        parts = reply.body
         status = HTTPStatus(reply.status)
         allow = "Allow: GET, HEAD\r\n" if status is HTTPStatus.METHOD_NOT_ALLOWED else ""
         head = (
@@ -195,7 +196,7 @@ class Web:
         for connection in [one for one in self._connections if now >= one.until]:
             if connection.asks:
                 text = f"the node has not answered within {ANSWER_SECONDS:g} s\n"
-                self._send(connection, Reply(HTTPStatus.SERVICE_UNAVAILABLE, _TEXT, [text]))
+                self._send(connection, Reply(HTTPStatus.SERVICE_UNAVAILABLE, _TEXT, [text.encode()]))
             else:
                 self._drop(connection)
 

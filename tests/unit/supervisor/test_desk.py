@@ -76,13 +76,13 @@ def test_ready_is_who_may_be_sent_jobs_and_alive_is_whoever_answers(front: Front
     core = front.node.core
     assert front.ask("/readyz")[0].status == 200
     core.broken = True
-    assert front.ask("/readyz")[0].body == ["unhealthy: workers keep dying; see the node's log\n"]
+    assert front.ask("/readyz")[0].body == [b"unhealthy: workers keep dying; see the node's log\n"]
     core.broken, core.draining = False, True
     assert front.ask("/readyz")[0].status == 503
     assert front.ask("/healthz")[0].status == 200
     core.draining = False
     core.fleet.ready = []
-    assert front.ask("/readyz")[0].body == ["no worker is ready\n"]
+    assert front.ask("/readyz")[0].body == [b"no worker is ready\n"]
     for slot in core.fleet.slots:
         slot.parked = True
     assert front.ask("/readyz")[0].status == 200
