@@ -29,7 +29,7 @@ from prometheus_client.core import HistogramMetricFamily
 
 from benchmarks import report
 from benchmarks.micro import Driver
-from benchmarks.processes import adopt_orphans, end_descendants
+from benchmarks.processes import adopt_orphans, cpu_seconds, end_descendants
 from tests.process import kit
 from toolring import Client
 from toolring.policy.histogram import Histogram, bounds_of
@@ -247,8 +247,9 @@ def per_second(client: Client, jobs: int) -> float:
 
 
 def throughput(rounds: int, jobs: int = 30_000) -> Rows:
-    """No-op jobs a second, 256 under way, of two nodes that take turns."""
+    """No-op jobs a second, 256 under way, of two nodes that take turns; and the processor time of all processes."""
     found: dict[str, list[float]] = {"counting": [], "not counting": []}
+    spent: dict[str, list[float]] = {"counting": [], "not counting": []}
     with (
         tempfile.TemporaryDirectory() as one,
         tempfile.TemporaryDirectory() as other,
@@ -258,15 +259,18 @@ def throughput(rounds: int, jobs: int = 30_000) -> Rows:
         off.client() as quiet,
     ):
         for number in range(2 * rounds + 1):
-            pair = [("counting", counting), ("not counting", quiet)]
-            for name, client in pair if number % 2 else reversed(pair):
+            pair = [("counting", counting, on), ("not counting", quiet, off)]
+            for name, client, its in pair if number % 2 else reversed(pair):
+                pids = [os.getpid(), *(process.pid for process in its.tree())]
+                before = cpu_seconds(pids)
                 rate = per_second(client, jobs)
                 if number:
                     found[name].append(rate)
+                    spent[name].append((cpu_seconds(pids) - before) / jobs * 1e6)
     ratios = [one / other for one, other in zip(found["counting"], found["not counting"], strict=True)]
     return [
-        ("counting", spread(found["counting"]), spread(ratios, ".3f")),
-        ("not counting", spread(found["not counting"]), "1"),
+        ("counting", spread(found["counting"]), spread(ratios, ".2f"), spread(spent["counting"], ".1f")),
+        ("not counting", spread(found["not counting"]), "1", spread(spent["not counting"], ".1f")),
     ]
 
 
@@ -356,7 +360,7 @@ def results(rounds: int) -> str:
         table(("", "ns a job", "to not counting"), core(rounds)),
         "## No-op jobs a second",
         "Two nodes of two workers each, 256 jobs under way.",
-        table(("", "jobs/s", "to not counting"), throughput(rounds)),
+        table(("", "jobs/s", "to not counting", "processor time, µs a job"), throughput(rounds)),
         f"## A page of {TOOLS:,} tools",
         "Each with four histograms of 200 runs. Processor time to write it.",
         table(("", "ms", "to prometheus-client"), made),

@@ -112,6 +112,7 @@ class Collector:
         yield _by("alert_commands", {} if self.alerts is None else self.alerts.commands())
         yield _family("sink_emits"), self._sinks()
         yield _one("series_passed_over", figures.passed_over)
+        yield _one("measured_left_out", figures.measured.left_out)
 
     def _workers(self) -> Iterator[Sample]:
         counts: dict[tuple[str, str], int] = {}

@@ -55,6 +55,12 @@ FAMILIES: Final = tuple(
         ("alert_commands", _C, ("outcome",), "Alerts for the command: sent, failed or dropped."),
         ("sink_emits", _C, ("sink", "outcome"), "Sets of figures for a sink: sent, dropped or failed."),
         ("series_passed_over", _C, (), "Observations that were counted together, because there are too many names."),
+        (
+            "measured_left_out",
+            _C,
+            (),
+            "What tools measured that is left out: too many series, or of another kind.",
+        ),
         # of tools
         ("jobs", _C, _TOOL, "Final answers."),
         ("operations", _C, _TOOL, "Calls in those: several of a chunk."),

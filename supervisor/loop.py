@@ -196,6 +196,8 @@ class Loop:
             if self._watch_files:
                 self.core.joining.sharing.doubt()  # a tool's version tells of its own module only
             self.clients.announce()
+            if self.core.figures is not None:
+                self.core.figures.forget_workers(slot.index for slot in fleet.slots)
         self.admin.memory.look(now)
         self.core.outputs.look(now)
         if self.core.figures is not None:
