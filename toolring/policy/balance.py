@@ -20,6 +20,8 @@ SECONDS: Final = "seconds"
 REQUESTS: Final = "requests"
 DECAY_SECONDS: Final = 10.0
 """Over how long a member's slowness is forgotten by about two thirds."""
+_LEAST_WEIGHT: Final = 1e-9
+"""Of one, beside the largest: less makes no difference, and nothing may be divided by it."""
 _GOLDEN: Final = 0x9E3779B97F4A7C15
 _MASK: Final = (1 << 64) - 1
 
@@ -167,14 +169,17 @@ class RingOverflow:
     """The key's own member, so that its caches stay warm, unless it is far busier than the others.
 
     Mirrokni, Thorup and Zadimoghaddam, "Consistent Hashing with Bounded Loads" (SODA 2018): a member is full at 1.25 x
-    the mean, then the next on the ring is asked. It is never full up to the members' ``floor``.
+    what its weight's share of the load is, then the next on the ring is asked. It is never full up to the members'
+    ``floor``.
     """
 
-    __slots__ = ("_floor", "_order", "_ring", "_whole")
+    __slots__ = ("_floor", "_order", "_ring", "_weights", "_whole")
     keyed = True
 
     def __init__(self, members: Members) -> None:
-        self._ring = Ring(dict(zip(members.names, _weights(members), strict=True)))
+        weights = _weights(members)
+        self._ring = Ring(dict(zip(members.names, weights, strict=True)))
+        self._weights = [max(weight / max(weights), _LEAST_WEIGHT) for weight in weights]
         self._order = {name: index for index, name in enumerate(members.names)}
         self._floor = members.floor
         self._whole = members.unit == REQUESTS
@@ -184,14 +189,15 @@ class RingOverflow:
         load, floor = loads[home], self._floor
         if load is not None and load + self._whole <= floor:
             return home
-        known = [load for load in loads if load is not None]
-        mean = OVERFLOW_FACTOR * (sum(known) + self._whole) / len(known)
-        limit = max(floor, ceil(mean) if self._whole else mean) - self._whole
+        weights = self._weights
+        known = [(load, weights[index]) for index, load in enumerate(loads) if load is not None]
+        fair = OVERFLOW_FACTOR * (sum(load for load, _ in known) + self._whole) / sum(weight for _, weight in known)
         for name in self._ring.walk(point):
-            load = loads[self._order[name]]
-            if load is not None and load <= limit:
-                return self._order[name]
-        return min((load, index) for index, load in enumerate(loads) if load is not None)[1]
+            at = self._order[name]
+            load, most = loads[at], fair * weights[at]
+            if load is not None and load <= max(floor, ceil(most) if self._whole else most) - self._whole:
+                return at
+        return min((load / weights[index], index) for index, load in enumerate(loads) if load is not None)[1]
 
 
 class Rendezvous:

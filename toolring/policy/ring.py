@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
+from math import inf
 from typing import TYPE_CHECKING, Final
 
 from xxhash import xxh3_64_intdigest
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 
 POINTS: Final = 150
 """Points of a member of weight 1: with 100 members the fullest has about 1.25 x the mean."""
+MOST_POINTS: Final = 12_000
+"""Points of all, or as many as members of weight 1 would have: larger weights have fewer points each."""
+LEAST_POINTS: Final = 75
+"""Points of a member on average: smaller weights have more each."""
 
 
 def hash64(data: Buffer) -> int:
@@ -30,9 +35,11 @@ class Ring:
 
     Args:
         members: names, or names with weights (a member of weight 2 owns twice as many points).
+        points: of a member of weight 1. All together have between ``LEAST_POINTS`` a member and ``MOST_POINTS``, or as
+            many as without weights, so weights that are far above or below 1 are taken in relation to the others.
 
     Raises:
-        ValueError: no member, a duplicate, or a weight that isn't positive.
+        ValueError: no member, a duplicate, or a weight that isn't a positive number.
     """
 
     __slots__ = ("_owners", "_points", "members")
@@ -43,11 +50,12 @@ class Ring:
             raise ValueError("a ring needs at least one member")
         if len(weights) != len(members):
             raise ValueError("a member is on the ring twice")
-        owned: dict[int, str] = {}
         for name, weight in weights.items():
-            if not weight > 0:
-                raise ValueError(f"member {name!r}: weight {weight} is not positive")
-            for number in range(max(1, round(points * weight))):
+            if not 0 < weight < inf:
+                raise ValueError(f"member {name!r}: weight {weight} is not a positive number")
+        owned: dict[int, str] = {}
+        for name, count in zip(weights, _shares(list(weights.values()), points), strict=True):
+            for number in range(max(1, round(count))):
                 point = hash64(f"{name}:{number}".encode())
                 owned[point] = min(name, owned.get(point, name))  # a collision goes to the same one in any order
         self.members = tuple(weights)
@@ -78,3 +86,16 @@ class Ring:
             raise ValueError(f"{count} of {len(self.members)} members")
         walk = self.walk(point)
         return [next(walk) for _ in range(count)]
+
+
+def _shares(weights: Sequence[float], points: int) -> list[float]:
+    """How many points each has: ``points`` for weight 1, if all together are then neither too many nor too few. Else
+    the bound is shared in proportion, so another member takes from all, or gives them, little more than its share."""
+    count, largest = len(weights), max(weights)
+    relative = [weight / largest for weight in weights]  # the sum of the weights themselves may be infinite
+    wanted = sum(relative) * points * largest
+    most, least = max(MOST_POINTS, count * points), count * min(points, LEAST_POINTS)
+    if least <= wanted <= most:
+        return [weight * points for weight in weights]
+    one = min(max(wanted, least), most) / sum(relative)
+    return [weight * one for weight in relative]

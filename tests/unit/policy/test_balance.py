@@ -171,6 +171,23 @@ def test_a_floor_keeps_keys_at_home_while_there_is_little_to_do() -> None:
     assert balancer.place(42, loads) != home
 
 
+def test_the_bound_is_the_share_that_a_weight_asks_for() -> None:
+    weights = (6.0, 1.0, 1.0)
+    balancer = RingOverflow(members(3, weights=weights))
+    loads = [0, 0, 0]
+    for number in range(400):
+        loads[balancer.place(hash64(b"%d" % number), loads)] += 1
+        for load, weight in zip(loads, weights, strict=True):
+            assert load <= max(1, ceil(1.25 * sum(loads) * weight / 8))
+    assert loads[0] > 250, "it is not full at the mean of all"
+
+
+def test_weights_of_any_size_do_no_harm() -> None:
+    balancer = RingOverflow(members(3, weights=(1e308, 1e308, 5e-324)))
+    assert {balancer.place(hash64(b"%d" % number), [9, 9, 9]) for number in range(50)} >= {0, 1}
+    assert balancer.place(7, [None, None, 9]) == 2
+
+
 def test_keys_spread_over_the_slots() -> None:
     balancer = RingOverflow(slots(4))
     held = Counter(balancer.place(hash64(b"%d" % number), [0.0] * 4) for number in range(2000))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from toolring.policy.ring import Ring, hash64
+from toolring.policy.ring import MOST_POINTS, POINTS, Ring, hash64
 
 names = st.lists(st.text("abcdef0123456789", min_size=1, max_size=6), min_size=1, max_size=12, unique=True)
 points = st.integers(0, 2**64 - 1)
@@ -74,6 +74,47 @@ def test_weights_share_the_keys() -> None:
     assert held["light"] > 0
 
 
+@pytest.mark.parametrize(
+    "weights",
+    [
+        {"a": 10_000.0, "b": 1.0},
+        {"a": 1e6, "b": 1.0},
+        {"a": 1.0, "b": 1e9, "c": 1e308},
+        {"a": 1e308, "b": 1e308},
+        {"a": 5e-324, "b": 1e-320},
+        {f"n{n}": 1000.0 + n for n in range(200)},
+    ],
+)
+def test_weights_cost_no_more_points_than_there_may_be(weights: dict[str, float]) -> None:
+    ring = Ring(weights)
+    assert len(ring._points) <= max(MOST_POINTS, POINTS * len(weights)) + len(weights)
+    assert set(ring.walk(0)) == set(weights)
+
+
+@pytest.mark.parametrize("scale", [1e-300, 0.001, 0.01, 100.0, 1e6])
+def test_weights_are_taken_in_relation_to_each_other(scale: float) -> None:
+    shares = {"a": 1.0, "b": 2.0, "c": 4.0}
+    ring = Ring({name: weight * scale for name, weight in shares.items()})
+    held = Counter(ring.find(key) for key in KEYS)
+    for name, weight in shares.items():
+        assert held[name] / len(KEYS) == pytest.approx(weight / 7, rel=0.35)
+
+
+def test_weights_that_cost_few_points_are_taken_as_they_are() -> None:
+    """So another member moves nothing but its own share."""
+    some = {"a": 0.5, "b": 1.0, "c": 10.0}
+    before, after = Ring(some), Ring({**some, "d": 5.0})
+    assert len(before._points) == 11.5 * POINTS
+    assert all(after.find(key) in (before.find(key), "d") for key in KEYS)
+
+
+def test_beyond_that_another_member_moves_little_more_than_its_share() -> None:
+    some = {"a": 64.0, "b": 128.0, "c": 256.0}
+    before, after = Ring(some), Ring({**some, "d": 64.0})
+    moved = sum(before.find(key) != after.find(key) for key in KEYS)
+    assert moved < 2 * len(KEYS) / 8
+
+
 def test_a_tiny_weight_still_owns_a_point() -> None:
     ring = Ring({"a": 1.0, "b": 1e-9})
     assert set(ring.walk(0)) == {"a", "b"}
@@ -81,7 +122,13 @@ def test_a_tiny_weight_still_owns_a_point() -> None:
 
 @pytest.mark.parametrize(
     ("members", "why"),
-    [([], "at least one"), (["a", "a"], "twice"), ({"a": 0.0}, "not positive"), ({"a": float("nan")}, "not positive")],
+    [
+        ([], "at least one"),
+        (["a", "a"], "twice"),
+        ({"a": 0.0}, "not a positive"),
+        ({"a": float("nan")}, "not a positive"),
+        ({"a": float("inf")}, "not a positive"),
+    ],
 )
 def test_what_makes_no_ring(members: list[str] | dict[str, float], why: str) -> None:
     with pytest.raises(ValueError, match=why):
