@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from math import inf
 from typing import Any, Final
 
 from toolring import address as addresses
+from toolring import logs
 from toolring.errors import ConfigError, InvalidArguments
 from toolring.plugins.registry import load_plugins
 from toolring.policy.balance import Random, Rendezvous, RingOverflow
+from toolring.policy.guarded import Safe
 from toolring.policy.pool import Factory
 from toolring.policy.ranges import Ranges
 
@@ -35,8 +38,11 @@ def factory_of(strategy: str, ranges: Mapping[str, Key]) -> Factory:
     if strategy not in found:
         known = ", ".join(sorted({*STRATEGIES, "range", *found}))
         raise ConfigError(f"no strategy {strategy!r}; there is {known}", key="strategy")
-    factory: Factory = found[strategy]
-    return factory
+    return partial(Safe, strategy, found[strategy], _tell)
+
+
+def _tell(name: str, facts: dict[str, Any]) -> None:
+    logs.bound().warning(name, **facts)
 
 
 def weights_of(nodes: Any) -> dict[str, float]:

@@ -15,9 +15,8 @@ from typing import Any, Final, NamedTuple
 from toolring import logs
 from toolring.calls import Calls, alone
 from toolring.errors import ServiceUnavailable
-from toolring.policy.balance import LeastOutstanding, Members
 from toolring.policy.breaker import ORDERS, Breaker, Event, State
-from toolring.policy.guarded import Guarded
+from toolring.policy.guarded import Safe
 from toolring.policy.pool import Factory, Pool
 from toolring.policy.retry import RetryBudget
 from toolring.policy.ring import hash64
@@ -77,7 +76,7 @@ class Endpoints:
         circuit = policy.circuit
         self.all = [Endpoint(base, None if circuit is None else Breaker(circuit)) for base in policy.bases]
         loads = _Loads(self._calls, first, len(self.all))
-        safe = partial(_Safe, name, policy.balancer, factory)
+        safe = partial(Safe, policy.balancer, factory, partial(_tell, name))
         self._pool = Pool(dict.fromkeys(policy.bases, 1.0), loads, safe, policy.ejection, draw=draw, clock=clock)
 
     # ---- around an attempt
@@ -191,22 +190,6 @@ class Endpoints:
             service=self.name,
             retry_after=round(max(0.01, after), 3),
         )
-
-
-class _Safe:
-    """The balancer that was asked for; if it fails, whoever has the least under way is asked from then on."""
-
-    def __init__(self, service: str, name: str, factory: Factory, members: Members) -> None:
-        self._guarded = Guarded(name, factory(members), partial(_tell, service))
-        self._otherwise = LeastOutstanding(members)
-        self.keyed = self._guarded.keyed
-
-    def place(self, point: int, loads: Sequence[float | None]) -> int:
-        at = self._guarded.place(point, loads)
-        return self._otherwise.place(point, loads) if at is None else at
-
-    def took(self, member: int, seconds: float) -> None:
-        self._guarded.took(member, seconds)
 
 
 def _tell(service: str, name: str, facts: dict[str, Any]) -> None:

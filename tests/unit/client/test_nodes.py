@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+from types import SimpleNamespace
+
 import pytest
 
 from tests.unit.client.peers import Peer, World, address_of
+from toolring.client import routes
 from toolring.client.nodes import RENEW_SECONDS, Nodes
 from toolring.errors import ConfigError, InvalidArguments, ProtocolError, Unreachable
+from toolring.policy.balance import Members
 from toolring.policy.health import State
 
 A, B, C = (address_of(name) for name in "abc")
@@ -287,3 +292,32 @@ def test_how_long_anybody_waits_is_a_number_of_seconds(world: World) -> None:
         with pytest.raises(ConfigError, match="connect_timeout"):
             Nodes([A], world.connect, "random", None, {}, 1.0, odd, clock=world.clock)
     assert world.peers == []
+
+
+@pytest.mark.parametrize("fault", ["raises", "nobody", "made for others"])
+def test_a_plugins_balancer_that_fails_is_given_up_and_calls_go_on(
+    world: World, fault: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Odd:
+        keyed = True
+
+        def __init__(self, members: Members) -> None:
+            self.placed = 0
+
+        def place(self, point: int, loads: Sequence[float | None]) -> int:
+            self.placed += 1
+            if self.placed > 20 and fault == "raises":
+                raise RuntimeError("out of luck")
+            return 999 if self.placed > 20 and fault == "nobody" else 0
+
+    monkeypatch.setattr(routes, "load_plugins", lambda: SimpleNamespace(balancers={"odd": Odd}))
+    nodes = world.nodes("a", "b", strategy="odd")
+    if fault == "made for others":
+        del world.alive[A]
+        world.pass_by(nodes, 1.2)
+        world.alive[A] = "a2"
+        nodes.choose(0, [A])
+    for _ in range(40):
+        assert nodes.choose(7, ()) is not None
+    assert sorted(nodes.preference("key")) == [A, B]
+    assert capsys.readouterr().err.count("balancer_failed") == 1
