@@ -100,6 +100,8 @@ class MetricsSink(Protocol):
     ``figures`` is what ``Client.status`` gives, with two more: ``metrics``, the last minute as ``Client.metrics`` gives
     it, and ``counts``, by tool since the start. All of it is plain data, shared by all sinks: not to be changed. A sink
     that keeps failing gets nothing for a while.
+
+    One that has a method ``alert`` is given each ``AlertEvent``, in the same thread, before the next figures.
     """
 
     def emit(self, figures: Mapping[str, Any]) -> None: ...

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from heapq import heappop, heappush, heapreplace
+from itertools import chain
 from math import inf
 from typing import Final
 
@@ -119,15 +120,9 @@ class Line:
                 if entry.state is State.QUEUED:
                     yield entry
 
-    def oldest(self) -> float | None:
-        """When the one was accepted that has waited longest, by each caller's first; None if nobody waits."""
-        found = None
-        for flow in self._flows.values():
-            for queue in flow.levels or (flow.only,):
-                first = next((entry.accepted for entry in queue if entry.state is State.QUEUED), None)
-                if first is not None and (found is None or first < found):
-                    found = first
-        return found
+    def snapshot(self) -> list[Entry]:
+        """All in it at this moment, ghosts too: quickly made, to be looked through in steps."""
+        return [*chain.from_iterable(queue for flow in self._flows.values() for queue in flow.levels or (flow.only,))]
 
     def append(self, entry: Entry, first: bool = False) -> None:
         """Let a job wait; ``first``: before the others of its caller, for it was further already."""

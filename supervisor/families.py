@@ -53,7 +53,7 @@ FAMILIES: Final = tuple(
         ("code_generation", _G, (), "Counts the generations of the tools' code, from 1."),
         ("alerts_firing", _G, ("alert", "severity"), "Of how many tools, groups or the node each alert fires."),
         ("alert_commands", _C, ("outcome",), "Alerts for the command: sent, failed or dropped."),
-        ("sink_emits", _C, ("sink", "outcome"), "Sets of figures for a sink: sent, dropped or failed."),
+        ("sink_emits", _C, ("sink", "outcome"), "Sets of figures, and alerts, for a sink: sent, dropped or failed."),
         ("series_passed_over", _C, (), "Observations that were counted together, because there are too many names."),
         (
             "measured_left_out",

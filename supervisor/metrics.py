@@ -5,14 +5,20 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
 from toolring.errors import PluginError
+from toolring.plugins.specs import AlertEvent
 from toolring.policy.breaker import Breaker, BreakerPolicy
 
 BREAKER: Final = BreakerPolicy(window=5, minimum=3, wait=30.0, probes=1)
 """A sink that fails most of the time is tried again after half a minute, with one set of figures."""
+
+MOST_ALERTS: Final = 64
+"""That wait for a sink which is busy; the oldest leave for new ones."""
+_LOOK: Final = object()
 
 
 class Sink(Protocol):
@@ -42,6 +48,8 @@ class Exporter:
         self._sink = sink
         self._on_error = on_error
         self._queue: queue.Queue[Any] = queue.Queue(1)
+        self._alert: Callable[[AlertEvent], None] | None = getattr(sink, "alert", None)
+        self._alerts: deque[AlertEvent] = deque(maxlen=MOST_ALERTS)
         self._thread = threading.Thread(target=self._run, name=f"sink-{name}", daemon=True)
         self._thread.start()
 
@@ -61,6 +69,18 @@ class Exporter:
         except queue.Full:
             self.dropped += 1
 
+    def alert(self, event: AlertEvent) -> None:
+        """For a sink that takes alerts: before the next figures, or at once if it is idle."""
+        if self._alert is None:
+            return
+        if len(self._alerts) == MOST_ALERTS:
+            self.dropped += 1
+        self._alerts.append(event)
+        try:
+            self._queue.put_nowait(_LOOK)
+        except queue.Full:
+            pass  # it will look when it has done what it is at
+
     def close(self, patience: float = 1.0, last: Any = None) -> None:
         """Let it finish what it has, and a ``last`` of it, for at most ``patience`` seconds."""
         try:
@@ -74,18 +94,25 @@ class Exporter:
     def _run(self) -> None:
         while True:
             figures = self._queue.get()
-            try:
-                if figures is None:
-                    self._sink.close()
-                    return
-                self._emit(figures)
-            except Exception as error:
-                self.failed += 1
-                self._on_error(self.name, f"{type(error).__name__}: {error}")
-                if figures is None:
-                    return
+            while self._alert is not None and self._alerts:
+                self._guarded(self._alert, self._alerts.popleft())
+            if figures is None:
+                self._guarded_close()
+                return
+            if figures is not _LOOK:
+                self._guarded(self._sink.emit, figures)
 
-    def _emit(self, figures: Any) -> None:
+    def _guarded_close(self) -> None:
+        try:
+            self._sink.close()
+        except Exception as error:
+            self._fault(error)
+
+    def _fault(self, error: Exception) -> None:
+        self.failed += 1
+        self._on_error(self.name, f"{type(error).__name__}: {error}")
+
+    def _guarded(self, give: Callable[[Any], None], what: Any) -> None:
         began = self._clock()
         permit = self._breaker.permit(began)
         if permit is None:
@@ -93,9 +120,11 @@ class Exporter:
             return
         failed = True
         try:
-            self._sink.emit(figures)
+            give(what)
             self.sent += 1
             failed = False
+        except Exception as error:
+            self._fault(error)
         finally:
             now = self._clock()
             self._breaker.record(permit, failed, now - began, now)

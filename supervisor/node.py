@@ -165,7 +165,7 @@ class Node:
                 loop.desk = Desk(core, admin.collector, loop.errands)
                 loop.web = Web(*host_and_port(config.metrics.listen), self._wake)
                 about["metrics"] = loop.web.url
-            admin.alerts = loop.alerts = self._alerts(core, loop.usage, observer, address)
+            admin.alerts = loop.alerts = self._alerts(core, loop.usage, observer, sinks, address)
             if admin.collector is not None:
                 admin.collector.alerts = loop.alerts
             names = sorted(tool.name for tool in tools.values() if not tool.spec.internal)
@@ -196,13 +196,16 @@ class Node:
         blobs = None if home is None else Blobs(home.directory, config.results.max_bytes)
         return Results(blobs, self.ground.node, max(config.results.keep, config.limits.keep_seconds))
 
-    def _alerts(self, core: Core, usage: Usage | None, observer: Observer, address: str) -> Alerts | None:
+    def _alerts(
+        self, core: Core, usage: Usage | None, observer: Observer, sinks: list[Exporter], address: str
+    ) -> Alerts | None:
         config, about = self.config.alerting, {"node": self.ground.node, "address": address}
         watched = rules(self.config.alerts, config.defaults, core.figures is not None)
         if not watched:
             return None
         notifier = Notifier(config.command, config.timeout, about, observer.note) if config.command else None
-        return Alerts(watched, self.config.alerts, config.interval, Readings(core, usage), (observer.alert,), notifier)
+        tell = (observer.alert, *(sink.alert for sink in sinks))
+        return Alerts(watched, self.config.alerts, config.interval, Readings(core, usage), tell, notifier)
 
     def _limits(self) -> Limits:
         config = self.config

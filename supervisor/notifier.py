@@ -65,6 +65,11 @@ class Notifier:
     def figures(self) -> dict[str, int]:
         return {"sent": self.sent, "failed": self.failed, "dropped": self.dropped}
 
+    @property
+    def running(self) -> bool:
+        """Is its thread at work?"""
+        return self._thread.is_alive()
+
     def close(self, patience: float = 1.0) -> None:
         """Let it tell what waits, for so long at most; what still runs then is killed."""
         try:

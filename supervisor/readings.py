@@ -16,14 +16,19 @@ from toolring.supervisor.circuits import CALLERS_FAULT
 from toolring.supervisor.core import Core
 from toolring.supervisor.figures import Of
 from toolring.supervisor.fleet import Group
+from toolring.supervisor.ledger import State
 from toolring.supervisor.usage import Usage
 from toolring.supervisor.waiting import queues
 
 Values = Mapping[str, float | None]
-"""By the tool or group that they are of; of the node, by an empty name. None: it tells nothing."""
+"""By the tool or group that they are of; of the node, by an empty name. None, or nothing: it tells nothing."""
 
-STEP: Final = 16
-"""Tools that are read in one step."""
+STEP: Final = 8
+"""Tools whose answers are added up in one step; their times take one each."""
+NAMES: Final = 250
+"""Tools that are looked for in one step,"""
+JOBS: Final = 500
+"""or jobs that wait."""
 _SECONDS: Final = {"1m": Window.MINUTE, "5m": Window.FIVE_MINUTES}
 _OPEN: Final = frozenset({CircuitState.OPEN, CircuitState.FORCED_OPEN})
 
@@ -39,13 +44,11 @@ class Readings:
         self._gauges: dict[str, Callable[[AlertRule, float], Values]] = {
             "refusals": self._refusals,
             "restarts": self._restarts,
-            "backlog": self._backlog,
-            "backlog_age": self._backlog_age,
             "workers_ready": self._workers_ready,
             "memory": self._memory,
             "memory_total": self._memory,
             "circuit_open": self._circuit_open,
-            "unhealthy": lambda _rule, _now: {"": float(not core.healthy)},
+            "unhealthy": self._unhealthy,
         }
 
     def look(self, now: float) -> None:
@@ -62,6 +65,10 @@ class Readings:
         gauge = self._gauges.get(rule.figure)
         if gauge is not None:
             return gauge(rule, now)
+        if rule.figure == "backlog" and not rule.group:
+            return {"": float(self._core.backlog.count)}
+        if rule.figure.startswith("backlog"):
+            return (yield from self._waiting(rule, now))
         return (yield from self._of_jobs(rule, now))
 
     # ---- jobs
@@ -69,17 +76,22 @@ class Readings:
     def _of_jobs(self, rule: AlertRule, now: float) -> Generator[None, None, Values]:
         figures, window = self._core.figures, _SECONDS[rule.window]
         chosen: dict[str, list[Series]] = {}
-        for key, series in () if figures is None else figures.tools.items():
+        for number, (key, series) in enumerate([] if figures is None else list(figures.tools.items())):
             subject = self._subject(rule, key)
             if subject is not None:
                 chosen.setdefault(subject, []).append(series)
-        values: dict[str, float | None] = {}
-        for number, (subject, several) in enumerate(chosen.items()):
-            if number % STEP == STEP - 1:
+            if number % NAMES == NAMES - 1:
                 yield
+        values: dict[str, float | None] = {}
+        step = STEP if rule.figure in _OF_COUNTS else 1
+        for number, (subject, several) in enumerate(chosen.items(), 1):
             parts = [series.parts(window, now) for series in several]
             seconds = max(seconds for _, seconds in parts)
-            values[subject] = _value(rule, list(chain.from_iterable(tallies for tallies, _ in parts)), seconds)
+            value = _value(rule, list(chain.from_iterable(tallies for tallies, _ in parts)), seconds)
+            if value is not None:
+                values[subject] = value
+            if number % step == 0:
+                yield
         return values
 
     def _subject(self, rule: AlertRule, of: Of) -> str | None:
@@ -115,6 +127,11 @@ class Readings:
             wanted[name] = wanted.get(name, 0) + len(group.open)
         return {name: min(1.0, ready[name] / most) if most else None for name, most in wanted.items()}
 
+    def _unhealthy(self, rule: AlertRule, _now: float) -> Values:
+        if not rule.group:
+            return {"": float(not self._core.healthy)}
+        return {name: float(group.failing) for name, group in self._groups(rule)}
+
     def _memory(self, rule: AlertRule, _now: float) -> Values:
         add = max if rule.figure == "memory" else sum
         found: dict[str, list[int]] = {}
@@ -137,22 +154,21 @@ class Readings:
 
     # ---- what waits
 
-    def _backlog(self, rule: AlertRule, _now: float) -> Values:
-        if not rule.group:
-            return {"": float(self._core.backlog.count)}
-        counts = {name: 0.0 for name, _ in self._groups(rule)}
-        for queue in queues(self._core):
-            if queue.group.name in counts:
-                counts[queue.group.name] += sum(1 for _ in queue.line)
-        return counts
-
-    def _backlog_age(self, rule: AlertRule, now: float) -> Values:
-        ages = {name: 0.0 for name, _ in self._groups(rule)}
-        for queue in queues(self._core):
+    def _waiting(self, rule: AlertRule, now: float) -> Generator[None, None, Values]:
+        """How many there are in the lines, or how long the oldest of them has waited."""
+        aged = rule.figure == "backlog_age"
+        found = {name: 0.0 for name, _ in self._groups(rule)}
+        for queue in list(queues(self._core)):
             name = queue.group.name if rule.group else ""
-            if name in ages and queue.line.size and (oldest := queue.line.oldest()) is not None:
-                ages[name] = max(ages[name], now - oldest)
-        return ages
+            everybody = queue.line.snapshot() if name in found and queue.line.size else []
+            for at in range(0, len(everybody), JOBS):
+                waiting = [one.accepted for one in everybody[at : at + JOBS] if one.state is State.QUEUED]
+                if not aged:
+                    found[name] += len(waiting)
+                elif waiting:
+                    found[name] = max(found[name], now - min(waiting))
+                yield
+        return found
 
     # ---- tools
 
@@ -193,3 +209,4 @@ _SHARES: Final[Mapping[str, Callable[[list[Tally]], int]]] = {
     "retry_rate": lambda tallies: sum(tally.retried for tally in tallies),
     "cache_hit_ratio": lambda tallies: sum(tally.cached for tally in tallies),
 }
+_OF_COUNTS: Final = frozenset({"throughput", *_SHARES})

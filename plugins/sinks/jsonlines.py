@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from toolring.errors import ConfigError
-from toolring.plugins.specs import SinkSettings
+from toolring.plugins.specs import AlertEvent, SinkSettings
 
 
 class JsonLines:
@@ -21,7 +23,13 @@ class JsonLines:
         self._fd = self._open()
 
     def emit(self, figures: Mapping[str, Any]) -> None:
-        line = json.dumps(figures, separators=(",", ":")).encode() + b"\n"
+        self._write(figures)
+
+    def alert(self, event: AlertEvent) -> None:
+        self._write({"time": time.time(), "alert": asdict(event)})
+
+    def _write(self, what: Mapping[str, Any]) -> None:
+        line = json.dumps(what, separators=(",", ":")).encode() + b"\n"
         if self._moved():
             os.close(self._fd)
             self._fd = self._open()

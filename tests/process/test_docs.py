@@ -30,12 +30,14 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import fields
 
 import toolring
 from tests.process import kit
 from toolring import config, errors, protocol
 from toolring.cli.main import COMMANDS
 from toolring.plugins import specs
+from toolring.policy.alerts import FIGURES, AlertRule
 from toolring.policy.service import ServicePolicy
 
 ROOT = Path(__file__).parents[2]
@@ -318,9 +320,13 @@ def test_the_reference_of_the_configuration_names_every_key_its_default_and_its_
     for section in (config.CallerSection(), config.GroupSection()):
         named = {name: whole.pop(name)[0].strip("`") for name in section.__struct_fields__}
         assert named == {name: tomlish(value) for name, value in msgspec.structs.asdict(section).items()}
+    alert = AlertRule(figure="backlog", above=1)
+    plain: dict[str, Any] = {"figure": "", "above": None}
+    named = {field.encode_name: whole.pop(f"alerts.NAME.{field.encode_name}")[0].strip("`") for field in fields(alert)}
+    assert named == {one.encode_name: tomlish(plain.get(one.name, getattr(alert, one.name))) for one in fields(alert)}
     service = ServicePolicy(endpoints=("http://a",))
     named = {key: whole.pop(f"services.NAME.{key}")[0].strip("`") for key in service.__struct_fields__}
-    plain: dict[str, Any] = {"endpoints": (), "ejection": {}}
+    plain = {"endpoints": (), "ejection": {}}
     assert named == {key: tomlish(plain.get(key, getattr(service, key))) for key in named}
     told = {name: (cells[0].strip("`"), cells[1].strip("`")) for name, cells in whole.items()}
     assert told == {
@@ -328,6 +334,14 @@ def test_the_reference_of_the_configuration_names_every_key_its_default_and_its_
         for name, value in config.flat(config.Config()).items()
     }
     assert all(len(cells[2]) > 10 for cells in whole.values())
+
+
+def test_the_page_on_alerts_names_every_figure_that_they_may_watch() -> None:
+    told = rows("how-to/alerts.md")
+    times = {name for name in FIGURES if "_p" in name}
+    assert set(told) == set(FIGURES) - times | {"TIME_pNN"}
+    for name in times:
+        assert f"`{name.partition('_p')[0]}`" in (DOCS / "how-to/alerts.md").read_text()
 
 
 def tomlish(value: Any) -> str:
@@ -362,7 +376,7 @@ def test_the_reference_of_hooks_names_every_hook_and_field() -> None:
     told = sections("reference/hooks.md")
     hooks = [name for name in vars(specs) if name.startswith("toolring_")]
     assert [name for name in told if name.startswith("toolring_")] == hooks
-    for event in (specs.NodeEvent, specs.WorkerEvent, specs.MemoryEvent, specs.JobEvent):
+    for event in (specs.NodeEvent, specs.WorkerEvent, specs.MemoryEvent, specs.AlertEvent, specs.JobEvent):
         for field in inspect.signature(event).parameters:
             assert f"`{field}`" in told[event.__name__], (event, field)
     for protocol_class in (specs.CacheStrategy, specs.MetricsSink):

@@ -64,7 +64,7 @@ FIGURES: Final[Mapping[str, Figure]] = {
     "memory": Figure("bytes", "Resident memory of the largest of the node's processes.", groups=True, counted=True),
     "memory_total": Figure("bytes", "Resident memory of all the node's processes.", groups=True, counted=True),
     "circuit_open": Figure("circuits", "Circuits of tools that refuse calls.", tools=True),
-    "unhealthy": Figure("bool", "1 while workers keep dying before they can do anything.", most=1),
+    "unhealthy": Figure("bool", "1 while workers keep dying before they can do anything.", groups=True, most=1),
 }
 
 
@@ -152,6 +152,7 @@ class AlertRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 DEFAULTS: Final[Mapping[str, AlertRule]] = {
     "node_unhealthy": AlertRule(figure="unhealthy", above=0, severity="critical"),
+    "group_failing": AlertRule(figure="unhealthy", group=EACH, above=0),
     "workers_missing": AlertRule(figure="workers_ready", group=EACH, below=0.5, holds=30.0, severity="critical"),
     "workers_dying": AlertRule(figure="restarts", above=2.0),
     "backlog_old": AlertRule(figure="backlog_age", above=30.0, holds=30.0),

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from toolring.errors import PluginError
-from toolring.supervisor.metrics import BREAKER, Exporter, exporters
+from toolring.plugins.specs import AlertEvent
+from toolring.supervisor.metrics import BREAKER, MOST_ALERTS, Exporter, exporters
 
 
 class Sink:
@@ -125,6 +126,72 @@ def test_a_sink_that_breaks_as_it_closes_ends_all_the_same(exporter: Exporter, s
     sink.close = close  # type: ignore[method-assign]
     exporter.close()
     assert errors == [("mine", "OSError: gone")]
+
+
+class AlertSink(Sink):
+    def __init__(self) -> None:
+        super().__init__()
+        self.order: list[Any] = []
+
+    def emit(self, figures: Mapping[str, Any]) -> None:
+        self.order.append(figures)
+        super().emit(figures)
+
+    def alert(self, event: AlertEvent) -> None:
+        self.order.append(event.alert)
+        if self.error is not None:
+            raise self.error
+
+
+def event(name: str) -> AlertEvent:
+    return AlertEvent(name, "firing", "warning", "backlog", "", "", 5.0, "above", 3.0, 0.0, "")
+
+
+def test_alerts_go_to_a_sink_that_takes_them_before_the_next_figures() -> None:
+    sink = AlertSink()
+    exporter = Exporter("mine", sink, lambda name, why: None)
+    sink.gate.clear()
+    exporter.offer({"n": 1})
+    assert sink.busy.wait(5)
+    exporter.offer({"n": 2})
+    exporter.alert(event("a"))
+    exporter.alert(event("b"))
+    sink.gate.set()
+    until(lambda: len(sink.order) == 4)
+    exporter.alert(event("c"))
+    until(lambda: len(sink.order) == 5)
+    exporter.close()
+    assert sink.order == [{"n": 1}, "a", "b", {"n": 2}, "c"]
+
+
+def test_alerts_that_wait_are_bounded_and_the_oldest_are_dropped() -> None:
+    sink = AlertSink()
+    exporter = Exporter("mine", sink, lambda name, why: None)
+    sink.gate.clear()
+    exporter.offer({"n": 1})
+    assert sink.busy.wait(5)
+    for number in range(MOST_ALERTS + 2):
+        exporter.alert(event(str(number)))
+    assert exporter.dropped == 2
+    sink.gate.set()
+    exporter.close()
+    assert sink.order[1:] == [str(number) for number in range(2, MOST_ALERTS + 2)]
+
+
+def test_a_sink_that_fails_at_alerts_has_failed_and_one_that_takes_none_gets_none(
+    exporter: Exporter, sink: Sink
+) -> None:
+    exporter.alert(event("a"))
+    exporter.offer({"n": 1})
+    until(lambda: exporter.sent == 1)
+    assert sink.got == [{"n": 1}]
+    failing = AlertSink()
+    failing.error = OSError("no disk")
+    other = Exporter("mine", failing, lambda name, why: None)
+    other.alert(event("a"))
+    until(lambda: other.failed == 1)
+    other.close()
+    exporter.close()
 
 
 def test_sinks_are_made_by_name() -> None:
