@@ -153,14 +153,30 @@ class Admin:
             return {"error": error.to_wire()}
 
     def status(self, now: float) -> dict[str, Any]:
+        return {
+            **self.overview(now),
+            "workers": [self.worker(slot, slot.worker) for slot in self._core.fleet.slots if not slot.parked],
+            "tools": {tool.name: tool.figures() for tool in self._served()},
+            "cache": self._cache(),
+            "results": self.results.figures(),
+            "services": self._services.figures(self.loads.values()),
+            "resources": _pooled(load.get("resources", {}) for load in self.loads.values()),
+            "sinks": {
+                one.name: {"sent": one.sent, "dropped": one.dropped, "failed": one.failed, "state": one.state}
+                for one in self.exporters
+            },
+            "alerts": {} if self.alerts is None else self.alerts.counts(),
+            "tracing": {} if self._core.spans is None else self._core.spans.report(),
+        }
+
+    def overview(self, now: float) -> dict[str, Any]:
+        """Of a status, what takes the same time however many workers there are."""
         core = self._core
-        tools = self._served()
         return {
             "node": self._node,
             **self._about,
             "state": core.state,
             "uptime": round(now - self._began, 3),
-            "workers": [self._worker(slot, slot.worker) for slot in core.fleet.slots if not slot.parked],
             "groups": {
                 group.name: {
                     "workers": len(group.open),
@@ -172,7 +188,7 @@ class Admin:
                 for group in core.fleet.groups
             },
             "ending": [
-                self._worker(w.slot, w)
+                self.worker(w.slot, w)
                 for w in core.fleet.workers.values()
                 if w.slot.worker is not w and w.slot.successor is not w
             ],
@@ -182,23 +198,12 @@ class Admin:
             "clients": len(core.sessions),
             "jobs": {
                 "accepted": core.accepted,
-                "answered": sum(tool.answered for tool in tools),
+                "answered": sum(tool.answered for tool in self._served()),
                 "waiting": core.backlog.count,
                 "running": sum(len(worker.line) for worker in core.fleet.workers.values()),
                 "kept": len(core.joining.keyring),
                 "refused": dict(core.refused),
             },
-            "tools": {tool.name: tool.figures() for tool in tools},
-            "cache": self._cache(),
-            "results": self.results.figures(),
-            "services": self._services.figures(self.loads.values()),
-            "resources": _pooled(load.get("resources", {}) for load in self.loads.values()),
-            "sinks": {
-                one.name: {"sent": one.sent, "dropped": one.dropped, "failed": one.failed, "state": one.state}
-                for one in self.exporters
-            },
-            "alerts": {} if self.alerts is None else self.alerts.counts(),
-            "tracing": {} if core.spans is None else core.spans.report(),
         }
 
     def figures(self, now: float) -> Generator[None, None, dict[str, Any]]:
@@ -247,7 +252,7 @@ class Admin:
             raise unknown_tool(self._core.tools, name)
         return served
 
-    def _worker(self, slot: Slot, worker: Worker | None) -> dict[str, Any]:
+    def worker(self, slot: Slot, worker: Worker | None) -> dict[str, Any]:
         if worker is None:
             return {"id": slot.index, "group": slot.group.name, "pid": None, "state": "vacant"}
         state = worker.life.name.lower()
@@ -377,7 +382,7 @@ class Admin:
         only = None if tool is None else self._tool(str(tool))
         found = [entry for entry in self._in_hand() if only is None or entry.tool is only]
         oldest = nsmallest(limit, found, key=lambda entry: entry.accepted)
-        return {"jobs": [self._listed(entry, now) for entry in oldest], "total": len(found)}
+        return {"jobs": [self.listed(entry, now) for entry in oldest], "total": len(found)}
 
     def _kept(self, params: Mapping[str, Any], now: float) -> dict[str, Any]:
         """Jobs that are over: those that failed, the latest first, or the slowest of them, or of all."""
@@ -416,7 +421,7 @@ class Admin:
             if entry.first is not None and entry.record is not None and not entry.record.waiting:
                 yield entry
 
-    def _listed(self, entry: Entry, now: float) -> dict[str, Any]:
+    def listed(self, entry: Entry, now: float) -> dict[str, Any]:
         """Of those who wait for one run, the first stands for it."""
         runs, waits = entry.run, joined(entry)
         runner = None if waits else runs.worker

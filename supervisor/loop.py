@@ -35,7 +35,7 @@ from toolring.supervisor.admin import Admin
 from toolring.supervisor.alerts import Alerts
 from toolring.supervisor.clients import GONE_SECONDS_TCP, Clients
 from toolring.supervisor.core import Core
-from toolring.supervisor.desk import Desk
+from toolring.supervisor.dashboard.timeline import Timeline
 from toolring.supervisor.endings import ZYGOTE_LOST
 from toolring.supervisor.errands import Errands
 from toolring.supervisor.fleet import IllegalChange, Slot, Worker
@@ -47,7 +47,7 @@ from toolring.supervisor.sources import Sources
 from toolring.supervisor.spawner import Exited, Failed, Loaded, Started, end_now, signal_to
 from toolring.supervisor.usage import Usage
 from toolring.supervisor.watch import Watch, describe
-from toolring.supervisor.web import Web
+from toolring.supervisor.web import Answers, Web
 from toolring.supervisor.zygotes import Zygotes
 
 _encode = protocol.encode
@@ -94,9 +94,10 @@ class Loop:
         self.clients = Clients(core, watch.endings, admin, self.errands, node, partial(self._post, self.front))
         self.back = _router(context, -1)
         self._wake_fd = wake_fd
-        self.web: Web | None = None
-        self.desk: Desk | None = None
-        """Both, if somebody may ask over HTTP."""
+        self.webs: list[tuple[Web, Answers]] = []
+        """Where somebody may ask over HTTP, and who answers there."""
+        self.timeline: Timeline | None = None
+        """Kept if somebody may look at it."""
         self.usage: Usage | None = None
         self.alerts: Alerts | None = None
         """None: there is no rule."""
@@ -129,9 +130,10 @@ class Loop:
             self._tick(now)
         self._next_tick = min(self._next_tick, self.core.gathering.due(now))
         self.perform(now)
-        if woken and self.web is not None and self.desk is not None:
-            while self.web.asked:
-                self.desk.answer(self.web.asked.popleft(), now)
+        if woken:
+            for web, answers in self.webs:
+                while web.asked:
+                    answers.answer(web.asked.popleft(), now)
         if self.errands:
             self.errands.go_on()
         return woken
@@ -208,6 +210,8 @@ class Loop:
             self.usage.look(self._processes, now)
         if self.alerts is not None and not self.core.draining:
             self.alerts.look(self.errands, now)
+        if self.timeline is not None and (steps := self.timeline.due(now)) is not None:
+            self.errands.add(steps)
         self.admin.results.look(now)
         for kill in watch.kills:
             if kill.worker.pid:

@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -26,6 +26,9 @@ from toolring.supervisor.admin import Admin
 from toolring.supervisor.alerts import Alerts, rules
 from toolring.supervisor.collector import About, Collector
 from toolring.supervisor.core import Core, Limits
+from toolring.supervisor.dashboard.guard import Guard
+from toolring.supervisor.dashboard.timeline import Timeline
+from toolring.supervisor.dashboard.views import Views
 from toolring.supervisor.desk import Desk
 from toolring.supervisor.endings import Endings, Grace
 from toolring.supervisor.figures import Figures
@@ -49,14 +52,15 @@ from toolring.supervisor.spans import Spans
 from toolring.supervisor.spawner import resident, signal_to, stopped
 from toolring.supervisor.usage import Usage, traffic, used_by
 from toolring.supervisor.watch import Watch
-from toolring.supervisor.web import Web
+from toolring.supervisor.web import Monitored, Web
 
 DESCRIPTORS: Final = 65_536
 GOODBYE_SECONDS: Final = 0.3
 """For so long a node that has drained goes on to refuse what comes, so that callers know to go elsewhere."""
 
 
-OnReady = Callable[[str, int, list[str], list[str]], None]
+OnReady = Callable[[str, int, list[str], list[str], str], None]
+"""Hears the address, the number of workers, the names of tools, those of groups that fail, and the dashboard's URL."""
 
 
 class Node:
@@ -124,7 +128,7 @@ class Node:
             lineup,
         )
         watch.on_exit = observer.worker_exited
-        about = {"pid": os.getpid(), "start_method": zygote.start_method}
+        about: dict[str, Any] = {"pid": os.getpid(), "start_method": zygote.start_method}
         services = Services(config.services, calls)
         memory = Memory(config.memory, core, watch, resident, observer.memory_alert)
         looks = Looks(fleet, ground.looks, partial(signal_to, group=False), stopped)
@@ -161,26 +165,23 @@ class Node:
         try:
             address = loop.bind(ground.address, ground.back)
             about["address"] = address
-            if config.metrics.listen:
-                loop.desk = Desk(core, admin.collector, loop.errands)
-                loop.web = Web(*host_and_port(config.metrics.listen), self._wake)
-                about["metrics"] = loop.web.url
             admin.alerts = loop.alerts = self._alerts(core, loop.usage, observer, sinks, address)
             if admin.collector is not None:
                 admin.collector.alerts = loop.alerts
+            self._listen(loop, admin, about)
             names = sorted(tool.name for tool in tools.values() if not tool.spec.internal)
             event = NodeEvent(address, sum(not slot.parked for slot in fleet.slots), tuple(names))
             self._until_ready(loop, core)
             if not self._signals:
                 observer.node_started(event)
                 failing = [group.name for group in fleet.groups if group.failing]
-                on_ready(address, len(core.fleet.ready), names, failing)
+                on_ready(address, len(core.fleet.ready), names, failing, about.get("dashboard", ""))
             self._until_signal(loop, admin, sinks)
             observer.node_stopping(event)
             self._drain(loop, core)
         finally:
-            if loop.web is not None:
-                loop.web.close()
+            for web, _ in loop.webs:
+                web.close()
             loop.close()
             if loop.alerts is not None:
                 loop.alerts.close()
@@ -189,6 +190,21 @@ class Node:
             if core.spans is not None:
                 core.spans.close()
             results.close()
+
+    def _listen(self, loop: Loop, admin: Admin, about: dict[str, Any]) -> None:
+        """For those who watch the node over HTTP, as configured. Raises AddressError."""
+        metrics, dashboard = self.config.metrics.listen, self.config.dashboard.listen
+        if metrics:
+            web = Web("metrics.listen", host_and_port(metrics), Monitored(), self._wake)
+            loop.webs.append((web, Desk(loop.core, admin.collector, loop.errands)))
+            about["metrics"] = web.url
+        if dashboard and admin.collector is not None:
+            address = host_and_port(dashboard)
+            web = Web("dashboard.listen", address, Guard(address[0], self.config.dashboard.token), self._wake)
+            collector = admin.collector
+            loop.timeline = Timeline(loop.core, collector.figures, collector.usage, time.time)
+            loop.webs.append((web, Views(loop.core, admin, collector, loop.timeline, loop.errands)))
+            about["dashboard"] = web.url
 
     def _results(self) -> Results:
         """What is kept for its key may be asked for as long as that, so its result is there as long, too."""

@@ -1,4 +1,4 @@
-"""A small HTTP server for what monitors a node: ``/metrics``, ``/healthz``, ``/readyz``. GET and HEAD, nothing else.
+"""A small HTTP server for what monitors a node, and for who looks at it. GET and HEAD, nothing else.
 
 One thread with non-blocking sockets; connections, requests and times are bounded. It knows no figures: it asks the
 supervisor's loop, which answers between its turns, so nothing that anybody does here can hold up a job.
@@ -12,9 +12,9 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from http import HTTPStatus
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from toolring.errors import AddressError
 
@@ -28,6 +28,10 @@ LEAVE_SECONDS: Final = 30.0
 """and its client to take the answer."""
 PATHS: Final = ("/metrics", "/healthz", "/readyz")
 _TEXT: Final = "text/plain; charset=utf-8"
+_ALSO: Final[Mapping[int, str]] = {
+    HTTPStatus.METHOD_NOT_ALLOWED: "Allow: GET, HEAD\r\n",
+    HTTPStatus.UNAUTHORIZED: "WWW-Authenticate: Bearer\r\n",
+}
 
 
 class Reply(NamedTuple):
@@ -37,23 +41,71 @@ class Reply(NamedTuple):
     """In pieces that are sent as they are: this thread holds nobody up by working on them."""
 
 
+class Request(NamedTuple):
+    """As it came, but for the name of its method, and names of headers in small letters."""
+
+    path: str
+    query: str
+    headers: Mapping[str, str]
+
+
 class Asked(NamedTuple):
     """A request, for the loop; ``reply`` may be called from any thread, once."""
 
     path: str
     accept: str
     reply: Callable[[Reply], None]
+    query: str = ""
+
+
+class Site(Protocol):
+    """What is served at one address."""
+
+    @property
+    def paths(self) -> Collection[str]: ...
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Of every answer."""
+
+    def answer(self, request: Request) -> Reply | None:
+        """At once, in the server's thread, what doesn't need the node; None: the loop is to answer."""
+
+
+class Answers(Protocol):
+    """In the loop's thread, what a site leaves to it."""
+
+    def answer(self, asked: Asked, now: float) -> None: ...
+
+
+class Monitored:
+    """The site for monitors: the loop answers everything."""
+
+    paths = PATHS
+    headers: Mapping[str, str] = {}
+
+    def answer(self, request: Request) -> Reply | None:
+        return None
 
 
 class Web:
     """Listens from the start; ``wake`` makes the loop look into ``asked``, also from a thread."""
 
-    def __init__(self, host: str, port: int, wake: Callable[[], None], clock: Callable[[], float] = time.monotonic):
-        """Raises AddressError if it can't listen there."""
+    def __init__(
+        self,
+        setting: str,
+        address: tuple[str, int],
+        site: Site,
+        wake: Callable[[], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``setting`` says where the address comes from. Raises AddressError if it can't listen there."""
         self.asked: deque[Asked] = deque()
+        self._site = site
+        self._headers = "".join(f"{name}: {value}\r\n" for name, value in site.headers.items())
         self._wake = wake
         self._clock = clock
-        self._socket = _listening(host, port)
+        host, port = address
+        self._socket = _listening(setting, host, port)
         port = int(self._socket.getsockname()[1])
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         self._selector = selectors.DefaultSelector()
@@ -65,7 +117,7 @@ class Web:
         self._closing = False
         self._selector.register(self._socket, selectors.EVENT_READ, self._accept)
         self._selector.register(self._bell_read, selectors.EVENT_READ, self._answer)
-        self._thread = threading.Thread(target=self._run, name="metrics", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=setting.partition(".")[0], daemon=True)
         self._thread.start()
 
     def close(self) -> None:
@@ -134,17 +186,25 @@ class Web:
         if len(words) != 3 or not words[2].startswith("HTTP/1."):
             self._send(connection, Reply(HTTPStatus.BAD_REQUEST, _TEXT, [b"not HTTP/1.1\n"]))
             return
-        method, path = words[0], words[1].partition("?")[0]
+        method, (path, _, query) = words[0], words[1].partition("?")
         connection.body = method != "HEAD"
-        if path not in PATHS:
-            self._send(connection, Reply(HTTPStatus.NOT_FOUND, _TEXT, [f"there is {', '.join(PATHS)}\n".encode()]))
-        elif method not in ("GET", "HEAD"):
+        if path not in self._site.paths:
+            known = ", ".join(self._site.paths)
+            self._send(connection, Reply(HTTPStatus.NOT_FOUND, _TEXT, [f"there is {known}\n".encode()]))
+            return
+        if method not in ("GET", "HEAD"):
             self._send(connection, Reply(HTTPStatus.METHOD_NOT_ALLOWED, _TEXT, [b"GET or HEAD\n"]))
-        else:
-            connection.until = self._clock() + ANSWER_SECONDS
-            connection.asks = True
-            self.asked.append(Asked(path, _header(lines, "accept"), lambda reply: self._take(connection, reply)))
-            self._wake()
+            return
+        headers = _headers(lines)
+        at_once = self._site.answer(Request(path, query, headers))
+        if at_once is not None:
+            self._send(connection, at_once)
+            return
+        connection.until = self._clock() + ANSWER_SECONDS
+        connection.asks = True
+        accept = headers.get("accept", "")
+        self.asked.append(Asked(path, accept, lambda reply: self._take(connection, reply), query))
+        self._wake()
 
     def _take(self, connection: _Connection, reply: Reply) -> None:
         """From the loop's thread."""
@@ -166,10 +226,10 @@ class Web:
         connection.until = self._clock() + LEAVE_SECONDS
         parts = reply.body
         status = HTTPStatus(reply.status)
-        allow = "Allow: GET, HEAD\r\n" if status is HTTPStatus.METHOD_NOT_ALLOWED else ""
         head = (
-            f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: {reply.content_type}\r\n{allow}"
-            f"Content-Length: {sum(map(len, parts))}\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n"
+            f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: {reply.content_type}\r\n"
+            f"{_ALSO.get(status, '')}{self._headers}Content-Length: {sum(map(len, parts))}\r\n"
+            "Cache-Control: no-store\r\nConnection: close\r\n\r\n"
         )
         connection.out = deque(memoryview(part) for part in [head.encode(), *(parts if connection.body else [])])
         self._selector.register(connection.socket, selectors.EVENT_WRITE, lambda: self._write(connection))
@@ -225,7 +285,7 @@ class _Connection:
         self.out: deque[memoryview] = deque()
 
 
-def _listening(host: str, port: int) -> socket.socket:
+def _listening(setting: str, host: str, port: int) -> socket.socket:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listens = socket.socket(family, kind, protocol)
@@ -238,10 +298,15 @@ def _listening(host: str, port: int) -> socket.socket:
             listens.close()
             raise
     except OSError as error:
-        raise AddressError(f"metrics.listen: can't listen on {host}:{port}: {error.strerror}") from None
+        raise AddressError(f"{setting}: can't listen on {host}:{port}: {error.strerror}") from None
     return listens
 
 
-def _header(lines: Sequence[str], name: str) -> str:
-    found: list[Any] = [line.partition(":") for line in lines]
-    return ",".join(value.strip() for key, _, value in found if key.strip().lower() == name)
+def _headers(lines: Sequence[str]) -> dict[str, str]:
+    """By name; values of the same are put together."""
+    found: dict[str, str] = {}
+    for line in lines:
+        name, _, value = line.partition(":")
+        name, value = name.strip().lower(), value.strip()
+        found[name] = f"{found[name]},{value}" if name in found else value
+    return found

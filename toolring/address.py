@@ -48,6 +48,14 @@ def host_and_port(text: str) -> tuple[str, int]:
     return name, int(port)
 
 
+def is_loopback(host: str) -> bool:
+    """Can this host be reached from this machine only?"""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def check(address: str, *, any_port: bool = True) -> str:
     """The address, if it may be used. Raises AddressError for anything but ipc and loopback TCP.
 
@@ -70,10 +78,6 @@ def check(address: str, *, any_port: bool = True) -> str:
     if not any_port and (port == "*" or int(port) == 0):
         raise AddressError(f"{address!r} names no port; use the one that the node said it is ready at")
     name = host.strip("[]")
-    try:
-        loopback = name == "localhost" or ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        loopback = False
-    if not loopback:
+    if not is_loopback(name):
         raise AddressError(f"{address!r} is not on loopback: anybody could call tools there, and nothing is encrypted")
     return address.replace("localhost", "127.0.0.1") if name == "localhost" else address

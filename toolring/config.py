@@ -16,7 +16,7 @@ from typing import Any, Final, cast
 import msgspec
 
 from toolring import logs
-from toolring.address import host_and_port
+from toolring.address import host_and_port, is_loopback
 from toolring.errors import AddressError, ConfigError
 from toolring.policy.alerts import EACH, FIGURES, AlertRule
 from toolring.policy.alerts import NAME as ALERT_NAME
@@ -26,6 +26,9 @@ from toolring.process import ProcessLimits
 
 FILE: Final = "toolring.toml"
 MOST_WORKERS: Final = 1024
+LEAST_TOKEN: Final = 16
+SECRET: Final = frozenset({"dashboard.token"})
+"""Settings whose values are shown to nobody."""
 PREFIX: Final = "TOOLRING_"
 _NOT_SETTINGS: Final = frozenset({"TOOLRING_ADDRESS", "TOOLRING_CONFIG", "TOOLRING_CODE_ROOT"})
 
@@ -287,6 +290,15 @@ class Metrics(Section, frozen=True):
     """HOST:PORT of a StatsD server, for the sink ``statsd``."""
 
 
+class DashboardSection(Section, frozen=True):
+    """Pages about the node for a browser."""
+
+    listen: str = ""
+    """HOST:PORT where they are served; empty: nowhere."""
+    token: str = ""
+    """Who looks must know it; needed anywhere but on loopback."""
+
+
 class TracingSection(Section, frozen=True):
     sinks: tuple[str, ...] = ()
     """Where spans of traced jobs go; none: no spans are made."""
@@ -332,6 +344,7 @@ class Config(Section, frozen=True):
     resources: dict[str, ResourceSection] = {}
     plugins: Plugins = Plugins()
     metrics: Metrics = Metrics()
+    dashboard: DashboardSection = DashboardSection()
     tracing: TracingSection = TracingSection()
     alerting: Alerting = Alerting()
     alerts: dict[str, AlertRule] = {}
@@ -583,6 +596,22 @@ def _whole(key: str, kind: Callable[..., Any], said: Mapping[str, Any], sources:
         raise ConfigError(f"{known[0] if known else 'default'}: {key}: {error}", key=key) from None
 
 
+def _check_dashboard(config: Config, sources: Mapping[str, str]) -> None:
+    listen, token = config.dashboard.listen, config.dashboard.token
+    key, bad = "dashboard.token", ""
+    if token and not (len(token) >= LEAST_TOKEN and token.isascii() and token.isprintable() and " " not in token):
+        bad = f"a token has at least {LEAST_TOKEN} characters, all ASCII and no space; try: openssl rand -hex 16"
+    elif listen and not token and not is_loopback(host_and_port(listen)[0]):
+        key = "dashboard.listen"
+        bad = f"{listen!r} is not on loopback: set a dashboard.token (TOOLRING_DASHBOARD_TOKEN), or use 127.0.0.1"
+    elif listen and not config.metrics.figures:
+        key, bad = "dashboard.listen", "it shows what is counted, and metrics.figures is false"
+    elif listen and listen == config.metrics.listen and host_and_port(listen)[1]:
+        key, bad = "dashboard.listen", f"{listen!r} is that of metrics.listen; each needs a port of its own"
+    if bad:
+        raise ConfigError(f"{sources[key]}: {key}: {bad}", key=key)
+
+
 def _check(config: Config, sources: Mapping[str, str]) -> None:
     least: dict[str, float] = {
         "node.workers": 0,
@@ -624,15 +653,17 @@ def _check(config: Config, sources: Mapping[str, str]) -> None:
             bad = f"must be one of {', '.join(choices)}"
         if bad:
             raise ConfigError(f"{sources[name]}: {name} = {value!r} {bad}", key=name)
-    for name in ("metrics.listen", "metrics.statsd"):
+    for section_of, name in (("metrics", "listen"), ("metrics", "statsd"), ("dashboard", "listen")):
+        key = f"{section_of}.{name}"
         try:
-            host_and_port(getattr(config.metrics, name.partition(".")[2]) or "127.0.0.1:0")
+            host_and_port(getattr(getattr(config, section_of), name) or "127.0.0.1:0")
         except AddressError as error:
-            raise ConfigError(f"{sources[name]}: {name}: {error}", key=name) from None
+            raise ConfigError(f"{sources[key]}: {key}: {error}", key=key) from None
     for name, rule in config.alerts.items():
         if FIGURES[rule.figure].counted and not config.metrics.figures:
             text = f"alerts.{name}: {rule.figure} is not known, since metrics.figures is false"
             raise ConfigError(f"{sources[f'alerts.{name}.figure']}: {text}", key=f"alerts.{name}.figure")
+    _check_dashboard(config, sources)
     for group, section in config.groups.items():
         if wrong := section.process.wrong():
             key = f"groups.{group}.{wrong.split()[0].rstrip(':')}"

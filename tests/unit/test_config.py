@@ -123,6 +123,7 @@ def test_every_setting_has_a_variable_that_sets_it() -> None:
     choices.update({"metrics.figures": "false", "metrics.listen": "127.0.0.1:0", "metrics.statsd": "[::1]:8125"})
     choices["alerting.defaults"] = "false"
     choices["output.capture"] = "false"
+    choices.update({"dashboard.listen": "127.0.0.1:0", "dashboard.token": "0123456789abcdef"})
     choices.update({"memory.kill_rss": "2000000000", "memory.kill_share": "0.9"})  # more than the soft ones
     for name, value in defaults.items():
         variable = "TOOLRING_" + name.upper().replace(".", "_")

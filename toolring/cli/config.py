@@ -7,7 +7,7 @@ import json
 
 from toolring.cli.options import add_config, effective
 from toolring.cli.output import table
-from toolring.config import flat
+from toolring.config import SECRET, flat
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,7 +17,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     loaded = effective(options)
-    values = flat(loaded.config)
+    values = {name: "(set)" if value and name in SECRET else value for name, value in flat(loaded.config).items()}
     sources = {name: loaded.sources.get(name, "default") for name in values}
     if options.json:
         print(json.dumps({name: {"value": value, "source": sources[name]} for name, value in values.items()}))

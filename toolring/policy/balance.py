@@ -173,26 +173,26 @@ class RingOverflow:
     ``floor``.
     """
 
-    __slots__ = ("_floor", "_order", "_ring", "_weights", "_whole")
+    __slots__ = ("_floor", "_order", "_weights", "_whole", "ring")
     keyed = True
 
     def __init__(self, members: Members) -> None:
         weights = _weights(members)
-        self._ring = Ring(dict(zip(members.names, weights, strict=True)))
+        self.ring = Ring(dict(zip(members.names, weights, strict=True)))
         self._weights = [max(weight / max(weights), _LEAST_WEIGHT) for weight in weights]
         self._order = {name: index for index, name in enumerate(members.names)}
         self._floor = members.floor
         self._whole = members.unit == REQUESTS
 
     def place(self, point: int, loads: Sequence[float | None]) -> int:
-        home = self._order[self._ring.find(point)]
+        home = self._order[self.ring.find(point)]
         load, floor = loads[home], self._floor
         if load is not None and load + self._whole <= floor:
             return home
         weights = self._weights
         known = [(load, weights[index]) for index, load in enumerate(loads) if load is not None]
         fair = OVERFLOW_FACTOR * (sum(load for load, _ in known) + self._whole) / sum(weight for _, weight in known)
-        for name in self._ring.walk(point):
+        for name in self.ring.walk(point):
             at = self._order[name]
             load, most = loads[at], fair * weights[at]
             if load is not None and load <= max(floor, ceil(most) if self._whole else most) - self._whole:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from toolring.policy.balance import Balancer, LeastOutstanding, Members
+from toolring.policy.ring import Ring
 
 Tell = Callable[[str, dict[str, Any]], None]
 """Takes a note for the log."""
@@ -18,12 +19,14 @@ OF_ITS_OWN: Final[Catches] = (Exception, SystemExit)
 class Guarded:
     """One balancer, until it fails."""
 
-    __slots__ = ("_balancer", "_catches", "_tell", "_took", "broken", "keyed", "name")
+    __slots__ = ("_balancer", "_catches", "_tell", "_took", "broken", "keyed", "name", "ring")
 
     def __init__(self, name: str, balancer: Balancer, tell: Tell, catches: Catches = BaseException) -> None:
         self.name = name
         self.keyed = balancer.keyed
         self.broken = False
+        self.ring: Ring | None = getattr(balancer, "ring", None)
+        """That keys stand on, if it places them by one."""
         self._balancer = balancer
         self._took: Callable[[int, float], None] | None = getattr(balancer, "took", None)
         self._tell = tell

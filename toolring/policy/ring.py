@@ -67,6 +67,13 @@ class Ring:
         index = bisect_left(self._points, point)
         return self._owners[index if index < len(self._owners) else 0]
 
+    def arcs(self) -> Iterator[tuple[str, int]]:
+        """Each stretch of the circle between two points, and who owns it, all around; together they are 2**64 long."""
+        before = self._points[-1] - (1 << 64)
+        for point, owner in zip(self._points, self._owners, strict=True):
+            yield owner, point - before
+            before = point
+
     def walk(self, point: int) -> Iterator[str]:
         """All members in the order in which they would inherit the point, each once."""
         owners = self._owners

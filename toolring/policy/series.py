@@ -132,6 +132,12 @@ class Series:
         """What together is all since the start; only until it is written to again."""
         return self._total, self._fresh
 
+    def slice(self, number: int) -> Tally | None:
+        """What was counted in a slice of the last minute, by its number on the clock; None: nothing that is known."""
+        if number == self._slice:
+            return self._fresh
+        return next((tally for at, tally in reversed(self._fine) if at == number), None)
+
     def parts(self, window: Window, now: float) -> tuple[list[Tally], float]:
         """The tallies that together are what a window holds, and the seconds that it spans."""
         slice_ = int(now // SLICE_SECONDS)

@@ -145,3 +145,14 @@ def test_both_ends_of_the_circle_have_an_owner() -> None:
     ring = Ring(["a", "b"])
     assert ring.find(0) in ("a", "b")
     assert ring.find(2**64 - 1) == ring._owners[0] or ring._points[-1] == 2**64 - 1
+
+
+@pytest.mark.parametrize("members", [["a"], ["a", "b", "c"], {"a": 3.0, "b": 1.0}])
+def test_arcs_go_all_around_and_belong_to_whom_keys_on_them_belong_to(members: list[str] | dict[str, float]) -> None:
+    ring = Ring(members)
+    at = ring._points[-1]
+    for owner, length in ring.arcs():
+        assert ring.find((at + 1) % 2**64) == owner
+        at = (at + length) % 2**64
+        assert ring.find(at) == owner
+    assert sum(length for _, length in ring.arcs()) == 2**64

@@ -73,3 +73,14 @@ def test_a_clock_that_stands_still_or_goes_back_a_little_loses_nothing() -> None
     series.at(1000.0 + SLICE_SECONDS).jobs += 1
     series.at(1000.0).jobs += 1
     assert jobs(series, Window.START, 1000.0) == 2
+
+
+def test_a_slice_of_the_last_minute_is_known_by_its_number() -> None:
+    series = Series(1000.0)
+    series.at(1001.0).jobs += 1
+    series.at(1006.0).jobs += 2
+    series.at(1017.0).jobs += 3
+    counts = [None if (one := series.slice(number)) is None else one.jobs for number in (199, 200, 201, 202, 203, 204)]
+    assert counts == [None, 1, 2, None, 3, None]
+    series.at(1100.0)
+    assert series.slice(200) is None

@@ -1,0 +1,80 @@
+// Each tool's figures in a window, and all errors by tool and code.
+
+import { el, setText } from "./dom.js";
+import { count, NONE, percent, rate, seconds, bytes } from "./format.js";
+import { Table } from "./table.js";
+
+const WINDOWS = [["1m", "last minute"], ["5m", "last 5 minutes"], ["start", "since the start"]];
+
+const time = (label, what, name) => ({
+  name: label,
+  title: { response: "From acceptance to the answer", queue: "From acceptance until it was sent to a worker", run: "What the worker measured" }[what],
+  number: true,
+  value: (row) => row[what][name],
+  text: (row) => seconds(row[what][name]),
+});
+
+export class Tools {
+  constructor(refresh) {
+    this.window = "5m";
+    this.select = el("select", { id: "window", onchange: () => { this.window = this.select.value; refresh(); } },
+      WINDOWS.map(([value, label]) => el("option", { value, selected: value === this.window }, label)));
+    this.note = el("p", { class: "quiet" });
+    this.filter = el("input", { id: "tools-filter", type: "search", placeholder: "name", oninput: () => this.fill() });
+    this.tools = new Table("Tools", [
+      { name: "Tool", value: (row) => row.name },
+      { name: "Group", value: (row) => row.group },
+      { name: "Jobs/s", number: true, value: (row) => row.jobs_per_second, text: (row) => count(row.jobs_per_second) },
+      { name: "Jobs", number: true, value: (row) => row.jobs, text: (row) => count(row.jobs) },
+      { name: "Errors", number: true, value: (row) => row.failed, text: (row) => (row.failed ? `${count(row.failed)} (${percent(row.failed / row.jobs)})` : "0"), cls: (row) => (row.failed ? "bad" : "") },
+      { name: "Hits", title: "Answered by a cache", number: true, value: (row) => (row.cache && row.jobs ? row.cached / row.jobs : null), text: (row) => (row.cache && row.jobs ? percent(row.cached / row.jobs) : NONE) },
+      time("p50", "response", "p50"), time("p95", "response", "p95"), time("p99", "response", "p99"),
+      time("Queue p95", "queue", "p95"), time("Run p95", "run", "p95"),
+      { name: "Results/s", title: "Bytes of encoded results", number: true, value: (row) => row.result_bytes_per_second, text: (row) => bytes(Math.round(row.result_bytes_per_second)) },
+      { name: "Circuit", value: (row) => row.circuit ?? "", text: (row) => (row.circuit ? row.circuit.replace("_", " ") : NONE), cls: (row) => (row.circuit && row.circuit !== "closed" ? "bad" : "") },
+    ], { key: (row) => row.name, empty: "No jobs in this window yet.", sort: { name: "Jobs", down: true } });
+    this.errors = new Table("Errors by tool and code", [
+      { name: "Tool", value: (row) => row.tool },
+      { name: "Code", value: (row) => row.code },
+      { name: "Count", number: true, value: (row) => row.count, text: (row) => count(row.count) },
+      { name: "Share", title: "Of all errors", number: true, value: (row) => row.share, text: (row) => percent(row.share) },
+    ], { key: (row) => `${row.tool}\0${row.code}`, empty: "No errors in this window.", sort: { name: "Count", down: true } });
+    this.element = el("section", { "aria-labelledby": "tools-title" },
+      el("div", { class: "bar-of-controls" }, el("h2", { id: "tools-title" }, "Tools"),
+        el("label", {}, "Window ", this.select), el("label", {}, "Filter ", this.filter), this.note),
+      el("div", { class: "card" }, this.tools.element),
+      el("h2", {}, "Errors"), el("div", { class: "card" }, this.errors.element));
+  }
+
+  needs() {
+    return ["tools"];
+  }
+
+  query() {
+    return { window: this.window };
+  }
+
+  focusSearch() {
+    this.filter.focus();
+  }
+
+  show({ tools }) {
+    if (!tools) return;
+    this.told = tools;
+    this.fill();
+  }
+
+  fill() {
+    if (!this.told) return;
+    const word = this.filter.value.trim().toLowerCase();
+    const all = Object.entries(this.told.tools).map(([name, one]) => ({ name, ...one }));
+    const rows = all.filter((one) => one.name.toLowerCase().includes(word));
+    const note = this.told.left_out ? `The ${all.length} busiest; ${this.told.left_out} others are left out.` : `${all.length} with jobs in ${Math.round(this.told.seconds)} s.`;
+    setText(this.note, note);
+    this.tools.show(rows, word && all.length ? "No tool of that name has jobs in this window." : undefined);
+    const found = rows.flatMap((one) => Object.entries(one.errors).map(([code, often]) => ({ tool: one.name, code, count: often })));
+    if (!word) found.push(...Object.entries(this.told.refused ?? {}).map(([code, often]) => ({ tool: "(refused at the door)", code, count: often })));
+    const total = found.reduce((sum, one) => sum + one.count, 0);
+    this.errors.show(found.map((one) => ({ ...one, share: one.count / total })));
+  }
+}
