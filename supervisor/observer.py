@@ -19,23 +19,50 @@ BURST: Final = 20
 BURSTS: Final = {"tool_output": 200}
 """Of those kinds of which there may be more."""
 
-_WARNINGS: Final = frozenset(
-    {
-        "job_failed",
-        "worker_exited",
-        "worker_given_up",
-        "client_lost",
-        "zygote_lost",
-        "event_failed",
-        "balancer_failed",
-        "renewal_failed",
-        "memory_alert",
-        "group_failing",
-        "alert_firing",
-        "alert_command_failed",
-    }
-)
-_ERRORS: Final = frozenset({"start_failed", "node_unhealthy", "load_failed", "sink_failed"})
+LEVELS: Final = {
+    "alert_command": "info",
+    "alert_command_failed": "warning",
+    "alert_firing": "warning",
+    "alert_resolved": "info",
+    "circuit_changed": "info",
+    "client_lost": "warning",
+    "errand_failed": "error",
+    "event_failed": "warning",
+    "group_failing": "warning",
+    "group_recovered": "info",
+    "group_scaled": "info",
+    "job_failed": "warning",
+    "memory_alert": "warning",
+    "memory_too_small": "warning",
+    "node_draining": "info",
+    "node_healthy": "info",
+    "node_stopped": "info",
+    "node_unhealthy": "error",
+    "reload_failed": "warning",
+    "reloaded": "info",
+    "renewal_failed": "warning",
+    "sink_failed": "error",
+    "start_failed": "error",
+    "tool_output": "info",
+    "worker_evicted": "warning",
+    "worker_exited": "warning",
+    "worker_given_up": "warning",
+    "worker_ready": "info",
+    "worker_renewed": "info",
+    "zygote_lost": "warning",
+}
+"""Of each line. A warning: something went wrong, and the node has done what it can. An error: that wasn't enough."""
+
+
+def level_of(name: str, facts: dict[str, Any]) -> str:
+    """What some facts make of a name: an exit that was wanted, a circuit that lets nothing through any more."""
+    if name == "worker_exited" and (facts.get("reason") or facts.get("cause") == "exited with status 0"):
+        return "info"
+    if name == "alert_firing" and facts.get("severity") == "critical":
+        return "error"
+    if name == "circuit_changed" and facts.get("state") in ("open", "forced_open"):
+        return "warning"
+    return LEVELS.get(name, "warning")
 
 
 class Observer:
@@ -60,13 +87,8 @@ class Observer:
             return
         if suppressed:
             facts = {**facts, "suppressed": suppressed}
-        level = "error" if name in _ERRORS else "warning" if name in _WARNINGS else "info"
-        if name == "worker_exited" and (facts.get("reason") or facts.get("cause") == "exited with status 0"):
-            level = "info"
-        if name == "alert_firing" and facts.get("severity") == "critical":
-            level = "error"
         try:
-            getattr(self._log, level)(name, **facts)
+            getattr(self._log, level_of(name, facts))(name, **facts)
         except OSError:
             pass  # whoever read the log is gone; that is no reason to stop serving
 

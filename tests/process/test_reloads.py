@@ -248,8 +248,9 @@ BROKEN = {
 @pytest.mark.parametrize("case", BROKEN)
 def test_what_cannot_serve_leaves_the_old_code_at_work(case: str) -> None:
     old, new, kind, why = BROKEN[case]
-    with serving("[tools.which]\ntimeout = 30.0") as here, here.node.client() as client:
+    with serving('[tools.which]\ntimeout = 30.0\n[log]\nlevel = "warning"') as here, here.node.client() as client:
         before = here.node.workers()
+        assert "reload" not in run_cli("status", address=here.node.address).stdout
         load = Load(here.node, 2)
         here.change(old, new)
         told = run_cli("reload", address=here.node.address)
@@ -262,6 +263,7 @@ def test_what_cannot_serve_leaves_the_old_code_at_work(case: str) -> None:
         assert here.node.until_whole(4)["state"] == "healthy"
         assert here.node.workers() == before
         assert "reload_failed" in here.node.log
+        assert f"failed: {error.code}: " in run_cli("status", address=here.node.address).stdout
         here.file.write_text(TOOLS.replace("VERSION = 1", "VERSION = 7"))
         told = run_cli("reload", "--json", address=here.node.address)
         assert told.returncode == 0, told

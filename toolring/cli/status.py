@@ -35,6 +35,11 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(status))
         return 0
+    _show(status)
+    return 0
+
+
+def _show(status: dict[str, Any]) -> None:
     jobs = status["jobs"]
     print(
         f"node {status['node']} at {status['address']}: {paint(status['state'], _COLOURS[status['state']])}, ", end=""
@@ -42,7 +47,13 @@ def run(options: argparse.Namespace) -> int:
     print(f"up {status['uptime']:.0f} s, pid {status['pid']}, ", end="")
     print(f"{status['restarts']} worker exits, {status['clients']} clients")
     print(f"jobs: {jobs['accepted']} accepted, {jobs['answered']} answered, {jobs['waiting']} waiting, ", end="")
-    print(f"{jobs['running']} with workers, {jobs['kept']} kept, refused {sum(jobs['refused'].values())}", end="\n\n")
+    print(f"{jobs['running']} with workers, {jobs['kept']} kept, refused {sum(jobs['refused'].values())}")
+    last = status["reload"]["outcome"]
+    if last is not None and last["error"] is not None:
+        why, error = last["why"], last["error"]
+        told = f"{error['code']}: {error['message'].splitlines()[0]}"
+        print(paint(f"the last reload ({why}) failed: {told}", "31"))
+    print()
     rows = [
         (w["id"], str(w["pid"] or "-"), w["state"], w.get("generation"), w.get("jobs"), w.get("answered"), *_cache(w))
         for w in status["workers"] + status["ending"]
@@ -73,7 +84,6 @@ def run(options: argparse.Namespace) -> int:
             (name, *(one[key] for key in _OF_POOLS), f"{one['longest_wait']:.3f} s") for name, one in resources.items()
         ]
         print("\n" + table(heads, rows))
-    return 0
 
 
 def _endpoint(name: str, base: str, one: dict[str, Any]) -> tuple[Any, ...]:

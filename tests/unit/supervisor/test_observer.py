@@ -1,18 +1,20 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.model.simulation import Node
 from tests.unit.supervisor.steps import ask, finish
-from toolring import hookimpl, logs
+from toolring import hookimpl, logs, supervisor
 from toolring.plugins import builtin, specs
 from toolring.plugins.registry import Registry
 from toolring.plugins.specs import JobEvent, NodeEvent
-from toolring.supervisor.observer import BURST, Observer
+from toolring.supervisor.observer import BURST, LEVELS, Observer
 
 
 class Listener:
@@ -64,6 +66,11 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
         ("worker_exited", {"cause": "killed by SIGSEGV"}, "warning"),
         ("worker_exited", {"cause": "exited with status 0"}, "info"),
         ("node_unhealthy", {}, "error"),
+        ("reload_failed", {}, "warning"),
+        ("worker_evicted", {}, "warning"),
+        ("memory_too_small", {}, "warning"),
+        ("circuit_changed", {"state": "open"}, "warning"),
+        ("circuit_changed", {"state": "closed"}, "info"),
     ],
 )
 def test_a_note_is_one_line_at_its_level(
@@ -74,6 +81,16 @@ def test_a_note_is_one_line_at_its_level(
     assert line["event"] == name
     assert line["level"] == level
     assert facts.items() <= line.items()
+
+
+def test_every_note_has_a_level_and_every_level_a_note() -> None:
+    """A new kind of line must not come at whichever level by chance."""
+    found: set[str] = set()
+    for path in Path(supervisor.__path__[0]).glob("*.py"):
+        source = path.read_text()
+        found.update(re.findall(r"""notes\.append\(\s*\(\s*"(\w+)\"""", source))
+        found.update(re.findall(r"""\._?note\(\s*"(\w+)\"""", source))
+    assert found | {"alert_firing", "alert_resolved"} == set(LEVELS), "but for those two, which are put together"
 
 
 def test_no_fault_floods_the_log(capsys: pytest.CaptureFixture[str]) -> None:
