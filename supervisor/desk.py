@@ -62,8 +62,7 @@ class Desk:
         pieces: list[bytes] = []
         status = HTTPStatus.INTERNAL_SERVER_ERROR
         try:
-            while collector.figures.fold(1):
-                yield
+            yield from collector.figures.folding()
             part: list[str] = []
             size = 0
             for text in page(collector.families(now), open_metrics):

@@ -9,8 +9,7 @@ Figures go by names, not by records: a reload takes no count away, and a tool th
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from itertools import islice
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
@@ -61,8 +60,8 @@ class _Heap:
         self._last: list[int] = []
         self._groups: list[tuple[float, float, float, list[int]]] = []
 
-    @property
-    def full(self) -> bool:
+    def is_full(self) -> bool:
+        """Only the last group may still have grown since this was asked before."""
         self._size += len(self._last)
         self._last = []
         return self._size >= FULL
@@ -115,14 +114,14 @@ class Figures:
         self._most = most
         self._heaps: dict[tuple[Worker, ServedTool], _Heap] = {}
 
-    # ---- what is counted; the first two are the hot path
+    # ---- what is counted; rows are the hot path
 
     def rows(self, worker: Worker, tool: ServedTool, accepted: float, sent: float, now: float) -> list[int]:
         """Where to put down plain answers of one message to jobs that were accepted together and sent together: the run
         of each in µs. The first two are their bytes in and out, in all."""
         key = (worker, tool)
         heap = self._heaps.get(key)
-        if heap is not None and heap.full:
+        if heap is not None and heap.is_full():
             self._fold(key)
             heap = None
         if heap is None:
@@ -196,15 +195,16 @@ class Figures:
         for key in chosen:
             self._fold(key)
 
-    def fold(self, most: int = FOLDS) -> bool:
-        """Count so many sets of rows; True if there are more."""
-        for key in list(islice(self._heaps, most)):
-            self._fold(key)
-        return bool(self._heaps)
+    def folding(self) -> Iterator[None]:
+        """Count in steps what is there now, for who wants to know it; what comes meanwhile is for the next."""
+        for key in list(self._heaps):
+            if key in self._heaps:
+                self._fold(key)
+                yield
 
     def fold_all(self) -> None:
-        """Count everything, for who wants to know it now."""
-        while self.fold():
+        """All that at once."""
+        for _ in self.folding():
             pass
 
     def forget_workers(self, slots: Iterable[int]) -> None:

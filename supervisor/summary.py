@@ -33,8 +33,7 @@ def in_window(
 ) -> Generator[None, None, dict[str, Any]]:
     """What a window holds: in all, by tool, by group and by worker. ``tool``: of this one only."""
     figures = collector.figures
-    while figures.fold(1):
-        yield
+    yield from figures.folding()
     whole, span = Tally(), 0.0
     groups: dict[str, Tally] = {}
     tools: list[tuple[int, Of, dict[str, Any]]] = []

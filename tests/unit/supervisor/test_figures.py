@@ -65,6 +65,19 @@ def test_what_waits_to_be_counted_is_counted_after_half_a_second(node: Node, cli
     assert figures.tools[Of("read", "default")].window(Window.START, node.now)[0].jobs == 1
 
 
+def test_counting_in_steps_comes_to_an_end_whatever_comes_meanwhile(node: Node) -> None:
+    figures, worker = figures_of(node), node.core.fleet.ready[0]
+    first, *others = node.core.tools.values()
+    figures.rows(worker, first, 1.0, 2.0, 3.0).append(5)
+    steps = 0
+    for _ in figures.folding():
+        steps += 1
+        for served in (first, *others):
+            figures.rows(worker, served, 1.0, 2.0, 3.0).append(5)
+    assert steps == 1
+    assert counted(node, first.name).jobs == 2
+
+
 def test_many_answers_are_counted_without_waiting(node: Node) -> None:
     figures = figures_of(node)
     worker = node.core.fleet.ready[0]
