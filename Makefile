@@ -22,7 +22,7 @@ demo: $(INSTALLED) ## start a node, call tools, kill a worker, show what happene
 test: $(INSTALLED) ## the whole test suite, two files at a time
 	@$(PY) -m pytest -n 2 --dist loadfile $(ARGS)
 
-test-services: $(INSTALLED) ## the tests against real servers; needs redis-server and postgresql
+test-services: $(INSTALLED) ## the tests against real servers; needs redis-server, postgresql, prometheus
 	@$(PY) -m pytest -m services $(ARGS)
 
 lint: $(INSTALLED) ## ruff: rules and format
