@@ -107,8 +107,8 @@ class Loop:
 
     # ---- one turn
 
-    def turn(self) -> bool:
-        """Wait for something, handle all of it; True if the wake-up descriptor is readable."""
+    def turn(self) -> None:
+        """Wait for something, handle all of it."""
         wait = max(0, int((self._next_tick - time.monotonic()) * 1000 + 0.999))
         sources: list[Any] = [(self.back, 1), (self.front, 1), (self._wake_fd, 1)]
         zygotes = dict(self.zygotes.fds())
@@ -124,6 +124,7 @@ class Loop:
             elif source in zygotes:
                 self._hear_zygote(zygotes[source], now)
             else:
+                self._drain_wake()  # before what somebody was woken for is looked at, so that nothing is left behind
                 woken = True
         self.core.placing.dispatch(now)
         if now >= self._next_tick:
@@ -136,7 +137,12 @@ class Loop:
                     answers.answer(web.asked.popleft(), now)
         if self.errands:
             self.errands.go_on()
-        return woken
+
+    def _drain_wake(self) -> None:
+        try:
+            os.read(self._wake_fd, 512)
+        except BlockingIOError:
+            pass
 
     def _wait_for(self, sources: list[Any], wait: int) -> list[tuple[Any, int]]:
         """Block until something is ready, or for ``wait`` milliseconds.

@@ -239,15 +239,13 @@ class Node:
         """All workers are ready, or can't be in a group that says so, or somebody wants it to end."""
         while not (core.broken or core.fleet.whole) and not self._signals:
             loop.turn()
-            self._drain_wake()
             self._hang_up(loop)
 
     def _until_signal(self, loop: Loop, admin: Admin, sinks: list[Exporter]) -> None:
         interval = self.config.metrics.interval
         due = time.monotonic() + interval
         while not self._signals:
-            if loop.turn():
-                self._drain_wake()
+            loop.turn()
             self._hang_up(loop)
             if sinks and (now := time.monotonic()) >= due:
                 due = now + interval
@@ -259,12 +257,10 @@ class Node:
         core.notes.append(("node_draining", {"jobs": core.in_hand()}))
         end = time.monotonic() + self.config.timeouts.drain
         while core.in_hand() and len(self._signals) < 2 and time.monotonic() < end:
-            if loop.turn():
-                self._drain_wake()
+            loop.turn()
         end = min(end, time.monotonic() + GOODBYE_SECONDS)
         while core.sessions and len(self._signals) < 2 and time.monotonic() < end:
-            if loop.turn():  # what was on its way is refused, rather than lost
-                self._drain_wake()
+            loop.turn()  # what was on its way is refused, rather than lost
         loop.watch.endings.shut_down(time.monotonic())
         self._end_workers(loop, core)
         core.notes.append(("node_stopped", {}))
@@ -279,8 +275,7 @@ class Node:
             loop.watch.endings.end(worker, worker.lane.at()[0], now, "the node stops")
         loop.perform(now)
         while core.fleet.workers and time.monotonic() < now + timeouts.interrupt + timeouts.terminate:
-            if loop.turn():
-                self._drain_wake()
+            loop.turn()
 
     def _catch_signals(self) -> None:
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
@@ -304,12 +299,6 @@ class Node:
             os.write(self._wake_write, b"\0")
         except BlockingIOError:
             pass  # it will
-
-    def _drain_wake(self) -> None:
-        try:
-            os.read(self._wake_read, 512)
-        except BlockingIOError:
-            pass
 
 
 def _feed(admin: Admin, sinks: list[Exporter], now: float) -> Iterator[None]:

@@ -9,6 +9,7 @@ import socket
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,14 @@ def test_clients_that_say_nothing_or_read_nothing_keep_nobody_from_calling(share
         for one in silent:
             one.close()
     eventually(lambda: fetch(url(shared, "/healthz"))[0] == 200, "there is room again")
+
+
+def test_of_those_who_ask_at_once_nobody_is_forgotten(shared: Node) -> None:
+    """One that asks while the loop looks at others must wake it again, or he waits until somebody else asks."""
+    ready = url(shared, "/readyz")
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(600):
+            assert [status for status, _, _ in pool.map(fetch, [ready] * 4)] == [200] * 4
 
 
 def test_a_draining_node_is_alive_and_not_ready(tmp_path: Path) -> None:
