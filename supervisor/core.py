@@ -15,7 +15,7 @@ from msgspec import Raw
 
 from toolring import protocol
 from toolring.config import CallerSection
-from toolring.errors import ToolringError
+from toolring.errors import Busy, ToolringError
 from toolring.protocol import ERROR, Answer
 from toolring.stamps import Stamps
 from toolring.supervisor.accounts import Accounts
@@ -150,6 +150,8 @@ class Core:
         error.facts.update(tool=tool.name, job=entry.name, attempt=entry.attempt)
         if entry.earlier is not None:
             error.facts["earlier"] = entry.earlier
+        if entry.deaths and isinstance(error, Busy):
+            error.facts["deaths"] = entry.deaths
         if entry.state is not State.JOINED and entry.members is None:
             tool.failed({"code": error.code})
             facts = {k: v for k, v in error.facts.items() if k != "traceback"}

@@ -86,3 +86,9 @@ def too_busy(path: str) -> None:
 def briefly(n: int) -> int:
     time.sleep(0.002)
     return n
+
+
+@tool(read_only=True, affinity="key")
+def die(path: str, key: str, n: int) -> None:
+    _append(path, f"{n} {os.getppid()}")
+    os._exit(3)

@@ -333,6 +333,23 @@ def test_what_a_tool_says_itself_is_no_refusal_of_its_node(nodes: list[Node], tm
     assert len(lines(spot)) == 5
 
 
+def test_no_job_kills_more_workers_at_several_nodes_than_at_one(nodes: list[Node], tmp_path: Path) -> None:
+    """The fourth has killed one when its tool's circuit opens, and must not go on elsewhere. The fifth has killed
+    nobody yet, so another node takes it."""
+    ledger = tmp_path / "ledger"
+    with Cluster(addresses(nodes), replication=3) as cluster:
+        eventually(lambda: states(cluster) == ["up"] * 3, "all have answered")
+        calls = [partial(cluster.call, "die", {"path": str(ledger), "key": "same", "n": n}) for n in range(5)]
+        errors = [failure(call) for call in calls]
+        assert [error.code for error in errors] == [*["POISONED"] * 3, "CIRCUIT_OPEN", "POISONED"]
+        assert errors[3].facts["deaths"] == 1
+        of, runs = owners(nodes), [line.split() for line in lines(ledger)]
+        assert Counter(n for n, _ in runs) == {"0": 3, "1": 3, "2": 3, "3": 1, "4": 3}
+        homes = {n: of[int(pid)] for n, pid in runs}
+        assert {homes[n] for n in "0123"} == {cluster.preference("same")[0]}
+        assert homes["4"] == cluster.preference("same")[1]
+
+
 def test_a_stream_whose_node_is_lost_may_not_be_gone_on_with(nodes: list[Node]) -> None:
     with Cluster(addresses(nodes)) as cluster:
         eventually(lambda: states(cluster) == ["up"] * 3, "all have answered")

@@ -118,12 +118,13 @@ class Pending(msgspec.Struct, eq=False, weakref=True):
     @property
     def refusal(self) -> Busy | None:
         """Why its node did not even accept it; None: it did, or there is no answer. A tool may itself raise Busy, but
-        only after it has begun, and one that failed may be refused another run: these are answers like any other."""
+        only after it has begun, and one that failed, or that a worker died of, may be refused another run: these are
+        answers like any other."""
         answer = self.answer
         if answer is None or answer.status == OK or answer.run_us:
             return None
         error = from_wire(protocol.decode_value(answer.value))
-        ran = error.facts.keys() & {"worker", "earlier"}
+        ran = error.facts.keys() & {"worker", "earlier", "deaths"}
         return error if isinstance(error, Busy) and not ran else None
 
     def cancel(self) -> None:

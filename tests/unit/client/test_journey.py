@@ -137,9 +137,12 @@ def test_a_tool_that_says_that_it_is_busy_has_run(nodes: Nodes[Peer], world: Wor
     assert trip.way.refusal is None
 
 
-def test_one_that_ran_and_is_refused_another_run_is_no_refusal(nodes: Nodes[Peer], world: World) -> None:
+@pytest.mark.parametrize("told", [{"earlier": {"code": "TOOL_ERROR"}}, {"deaths": 1}])
+def test_one_that_ran_and_is_refused_another_run_is_no_refusal(
+    nodes: Nodes[Peer], world: World, told: dict[str, Any]
+) -> None:
     trip = Trip(nodes, world)
-    trip.way.job.answered(Busy("it is full", earlier={"code": "TOOL_ERROR"}), run_us=0)
+    trip.way.job.answered(Busy("it is full", **told), run_us=0)
     assert isinstance(trip.ends_in(), Busy)
     assert trip.way.tried == []
 

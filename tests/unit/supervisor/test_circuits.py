@@ -145,6 +145,24 @@ def test_a_tool_that_keeps_killing_workers_is_refused_without_having_declared_an
     assert not node.core.tools["plain"].guarded, "it costs its calls nothing any more"
 
 
+def test_who_has_killed_workers_itself_and_is_refused_is_told_how_many(node: Node, client: SimClient) -> None:
+    """It has run, so it is nobody that another node should take."""
+    ask(client, "read")
+    finish(node)
+    for _ in range(5):
+        ask(client, "read")
+        while state(node, "read") is State.CLOSED and node.core.in_hand():
+            start(node).signal(9)
+            node.hear_exit()
+            wait(node, 1.0)
+    finish(node)
+    assert codes(client) == ["", *["POISONED"] * 4, "CIRCUIT_OPEN"]
+    assert error(client)["deaths"] == 1
+    ask(client, "read")
+    assert codes(client)[-1] == "CIRCUIT_OPEN"
+    assert "deaths" not in error(client)
+
+
 def test_a_death_now_and_then_opens_nothing(node: Node, client: SimClient) -> None:
     for _ in range(10):
         ask(client, "plain", "plain")
