@@ -153,8 +153,9 @@ class WorkerEvent:
 
 @dataclass(frozen=True, slots=True)
 class MemoryEvent:
-    """A worker's memory is worth a look. ``kind``: rss, share, children, pressure or leak; ``value`` and ``threshold``
-    in bytes, shares, or (leak) bytes a second; ``advice``: what to change."""
+    """A process's memory is worth a look. ``slot``: the worker's, or -1: the supervisor itself. ``kind``: rss, share,
+    children, pressure, kill_rss, kill_share or leak; ``value`` and ``threshold`` in bytes, shares, or (leak) bytes a
+    second; ``advice``: what to change."""
 
     slot: int
     pid: int
@@ -263,7 +264,7 @@ def toolring_worker_exited(event: WorkerEvent) -> None:
 
 @hookspec
 def toolring_memory_alert(event: MemoryEvent) -> None:
-    """A worker's memory has passed a threshold of ``[memory]``, or leaks. Of one kind at most once in its cooldown."""
+    """A process's memory has passed a threshold of ``[memory]``, or leaks. Of one kind at most once in its cooldown."""
 
 
 @hookspec

@@ -49,6 +49,7 @@ QUESTIONS: Final = (
     "result",
     "collect",
     "trace",
+    "untrace",
     "breakers",
     "breaker",
     "why",
@@ -127,7 +128,13 @@ class Admin:
             if what == "recycle":
                 return self._recycle(params.get("worker"), params.get("group"))
             if what == "memory":
-                return {"history": self.memory.history(now), "workers": self._memories()}
+                memory = self.memory
+                return {
+                    "history": memory.history(now),
+                    "workers": self._memories(),
+                    "supervisor": memory.own(),
+                    "shared": memory.shared(),
+                }
             if what == "alerts":
                 return {"alerts": [] if self.alerts is None else self.alerts.report(now)}
             if what == "result":
@@ -135,6 +142,8 @@ class Admin:
             if what == "trace":
                 worker, native = params.get("worker"), params.get("native", False)
                 return self.memory.trace(worker, params.get("seconds"), params.get("most"), now, native)
+            if what == "untrace":
+                return self.memory.untrace(params.get("number"))
             if what == "collect":
                 return {"workers": self.memory.collect(params.get("worker"), now)}
             if what == "breakers":
@@ -341,12 +350,18 @@ class Admin:
         return (yield from in_window(self.collector, WINDOWS[name], most, now, None if tool is None else str(tool)))
 
     def _memories(self) -> dict[str, Any]:
-        """What each worker last told of its memory, by its slot's number."""
-        return {
-            str(slot.index): {"pid": slot.worker.pid, **self.loads[slot.worker.identity]["memory"]}
-            for slot in self._core.fleet.slots
-            if slot.worker is not None and "memory" in self.loads.get(slot.worker.identity, {})
-        }
+        """What each worker last told of its memory, by its slot's number; of its children, what was seen last."""
+        found: dict[str, Any] = {}
+        for slot in self._core.fleet.slots:
+            worker = slot.worker
+            if worker is None:
+                continue
+            told = self.loads.get(worker.identity, {}).get("memory", {})
+            children = self.memory.children(worker)
+            if told or children:
+                seen = {} if children is None else {"children": children}
+                found[str(slot.index)] = {"pid": worker.pid, **told, **seen}
+        return found
 
     def _find(self, name: str) -> Entry | None:
         """A job in hand, by its name."""

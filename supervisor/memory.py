@@ -1,8 +1,9 @@
 """The memory of a node's processes: what the workers tell of theirs, the supervisor's own, and a history of both.
 
-Workers look after themselves between jobs (``workers/care.py``); what they can't do is done from here: a worker is
-renewed, or, if it is far too large, gets nothing more at once and is killed if its job doesn't end. The history is read
-from the process table, so it goes on while they are busy or stuck.
+Workers look after themselves between jobs (``workers/care.py``); what they can't do is done from here: one that has
+nothing to do is asked to look, a worker is renewed, or, if it is far too large, gets nothing more at once and is killed
+if its job doesn't end. The history, and the children of workers, are read from the process table, so that goes on while
+they are busy or stuck.
 """
 
 from __future__ import annotations
@@ -10,30 +11,44 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Mapping
+from math import inf
 from typing import Any, Final
+
+from msgspec import structs
 
 from toolring.errors import InvalidArguments
 from toolring.heap import Rest
 from toolring.plugins.specs import MemoryEvent
-from toolring.policy.memory import MemoryPolicy
-from toolring.protocol import Collect, Trace
+from toolring.policy.memory import ADVICE, MemoryPolicy, Snapshot, Warden, load_of
+from toolring.protocol import Collect, Report, Trace
 from toolring.supervisor.core import Core
 from toolring.supervisor.fleet import Life, Worker
 from toolring.supervisor.watch import Watch
 
 SAMPLE_SECONDS: Final = 5.0
 LOOK_SECONDS: Final = 0.5
+PARTS: Final = 4
+"""At each look at what costs more, this part of the workers has its turn: each every two seconds."""
+THOROUGH: Final = 6
+"""Every so many samples the supervisor counts what of its memory is its own."""
 MOST_TRACED: Final = 3600.0
 MOST_LINES: Final = 100
 SAMPLES: Final = 720
 """An hour of them."""
 PATIENCE_SECONDS: Final = 30.0
 """What a worker may take to collect garbage, or to count its allocations."""
+OF_SUPERVISOR: Final = -1
+"""In place of a slot's number."""
+OWN_ADVICE: Final = (
+    "it holds what callers wait for and what is kept for them: lower limits.backlog_bytes, limits.keep_bytes and "
+    "cache.hot_bytes; if it grows without these, it is a bug"
+)
 _TOLD: Final = ("kind", "value", "threshold", "advice")
 
 
 class Memory:
-    """Of one node. ``measure`` gives the resident memory of a process in bytes, ``tell`` an alert to who listens."""
+    """Of one node. ``measure`` gives the resident memory of a process in bytes, ``children`` that of all that it has
+    started; ``own`` looks at this process, thoroughly or not; ``tell`` tells an alert to who listens."""
 
     def __init__(
         self,
@@ -41,13 +56,29 @@ class Memory:
         core: Core,
         watch: Watch,
         measure: Callable[[int], int],
+        children: Callable[[int], int],
+        own: Callable[[bool], Snapshot],
         tell: Callable[[MemoryEvent], None],
     ) -> None:
         self._policy = policy
         self._core = core
         self._watch = watch
         self._measure = measure
+        self._children_of = children
+        self._look_at_own = own
         self._tell = tell
+        lenient = structs.replace(policy, share=0.0, kill_rss=0, kill_share=0.0, children=0, pressure=0.0)
+        self._warden = Warden(lenient)
+        """Of this process; what all share is told by the workers."""
+        self._samples = 0
+        self._part = 0
+        self._seen: Snapshot | None = None
+        """This process and what all of them share, at the last sample."""
+        self._children: dict[bytes, int] = {}
+        self._alerted: dict[tuple[bytes, str], float] = {}
+        """When an alert was told last that both sides may give."""
+        self._tracing: dict[bytes, tuple[int, float]] = {}
+        """By worker: the number of the request, and until when."""
         self._rest = Rest(lambda: measure(os.getpid()))
         self._next = self._next_look = 0.0
         self._traces = 0
@@ -62,15 +93,17 @@ class Memory:
         """What a worker tells of its memory."""
         slot = worker.slot
         for alert in told.get("alerts", ()):
-            event = MemoryEvent(slot.index, worker.pid, *(alert[key] for key in _TOLD))
-            facts = {"worker": worker.pid, "slot": slot.index, **{key: alert[key] for key in _TOLD}}
-            self._core.notes.append(("memory_alert", facts))
-            self._tell(event)
+            kind, value, threshold, advice = (alert[key] for key in _TOLD)
+            if kind != "children" or self._is_news(worker, kind, now):
+                self._alert(slot.index, worker.pid, kind, value, threshold, advice)
+        grown = told.get("allocations")
+        if grown is not None and self._tracing.get(worker.identity, (0, 0.0))[0] == grown["number"]:
+            del self._tracing[worker.identity]
         wants = told.get("wants")
         if wants is None or worker.life is not Life.READY:
             return
         if wants == "kill":
-            self._evict(worker, now)
+            self._evict(worker, now, told.get("grown", 0), told.get("used"), told.get("limit"))
         else:
             self._watch.renewals.ask(worker, f"its memory: {told['rss']} bytes")
 
@@ -85,6 +118,7 @@ class Memory:
                 self._history.setdefault(name, deque(maxlen=SAMPLES)).append((now, size))
             if not self._core.in_hand():
                 self._rest()
+            self._look_at_itself()
         if now < self._next_look:
             return
         self._next_look = now + LOOK_SECONDS
@@ -96,16 +130,63 @@ class Memory:
                 self._watch.give_up(worker, now, "had far too much memory, and its job did not end in time")
         if self._policy.kill_rss:
             for worker in list(self._core.fleet.ready):
-                if self._measure(worker.pid) - worker.began_with >= self._policy.kill_rss:
-                    self._evict(worker, now)
+                grown = self._measure(worker.pid) - worker.began_with
+                if grown >= self._policy.kill_rss:
+                    self._evict(worker, now, grown)
+        self._part = (self._part + 1) % PARTS
+        for worker in self._core.fleet.ready[self._part :: PARTS]:
+            self._look_at(worker, now)
 
-    def _evict(self, worker: Worker, now: float) -> None:
+    def _look_at(self, worker: Worker, now: float) -> None:
+        """Its children, whom it can't see while it is busy; and itself while it is not, and so doesn't look."""
+        policy = self._policy
+        children = self._children[worker.identity] = self._children_of(worker.pid)
+        if children >= policy.children > 0 and self._is_news(worker, "children", now):
+            self._alert(worker.slot.index, worker.pid, "children", children, policy.children, ADVICE["children"])
+        if not (worker.idle or worker.many):
+            return
+        grown = max(0, self._measure(worker.pid) - worker.began_with)
+        shared = (self._seen or Snapshot(now, 0))._replace(processes=len(self._core.fleet.slots))
+        if load_of(shared._replace(rss=grown, children=children), policy.rss, policy.share) >= 1:
+            self._core.says.append((worker, Report()))
+
+    def _look_at_itself(self) -> None:
+        workers = self._core.fleet.workers
+        self._children = {key: size for key, size in self._children.items() if key in workers}
+        self._alerted = {key: when for key, when in self._alerted.items() if key[0] in workers}
+        self._tracing = {key: what for key, what in self._tracing.items() if key in workers}
+        self._seen = self._look_at_own(self._samples % THOROUGH == 0)
+        self._samples += 1
+        for kind, value, threshold, _, _ in self._warden.look(self._seen).alerts:
+            self._alert(OF_SUPERVISOR, os.getpid(), kind, value, threshold, OWN_ADVICE)
+
+    def _alert(self, slot: int, pid: int, kind: str, value: float, threshold: float, advice: str) -> None:
+        whose = {"worker": pid, "slot": slot} if slot != OF_SUPERVISOR else {"supervisor": pid}
+        facts = {**whose, "kind": kind, "value": value, "threshold": threshold, "advice": advice}
+        self._core.notes.append(("memory_alert", facts))
+        self._tell(MemoryEvent(slot, pid, kind, value, threshold, advice))
+
+    def _is_news(self, worker: Worker, kind: str, now: float) -> bool:
+        key = worker.identity, kind
+        news = now - self._alerted.get(key, -inf) >= self._policy.cooldown
+        if news:
+            self._alerted[key] = now
+        return news
+
+    def _evict(self, worker: Worker, now: float, grown: int, used: int | None = None, limit: int | None = None) -> None:
         """It gets nothing more. One after the other, since what the first gives back may be enough."""
-        if not self._evicted:
-            self._evicted[worker.identity] = now
-            facts = {"worker": worker.pid, "slot": worker.slot.index, "why": "it has far too much memory"}
-            self._core.notes.append(("worker_evicted", facts))
-            self._watch.renewals.retire(worker, now)
+        if self._evicted:
+            return
+        policy = self._policy
+        self._evicted[worker.identity] = now
+        if grown >= policy.kill_rss > 0:
+            kind, value, threshold = "kill_rss", float(grown), float(policy.kill_rss)
+        else:
+            kind, value, threshold = "kill_share", (used or 0) / limit if limit else 0.0, policy.kill_share
+        self._alert(worker.slot.index, worker.pid, kind, value, threshold, ADVICE[kind])
+        facts = {"worker": worker.pid, "slot": worker.slot.index, "why": "it has far too much memory"}
+        self._core.notes.append(("worker_evicted", facts))
+        self._watch.renewals.retire(worker, now)
 
     # ---- for who asks
 
@@ -115,6 +196,28 @@ class Memory:
             name: [[round(now - when, 1), kept] for when, kept in [*self._history.get(name, ()), (now, size)]]
             for name, size in self._sizes().items()
         }
+
+    def children(self, worker: Worker) -> int | None:
+        """Resident bytes of the processes that it has started, as seen from here; None: it was not looked at yet."""
+        return self._children.get(worker.identity)
+
+    def own(self) -> dict[str, Any]:
+        """Of the supervisor itself."""
+        seen, trend = self._seen or self._look_at_own(True), self._warden.trend
+        return {
+            "pid": os.getpid(),
+            "rss": seen.rss,
+            "uss": seen.uss,
+            "collections": seen.collections,
+            "pauses": round(seen.pauses, 6),
+            "growth": None if trend is None else round(trend.slope.middle, 1),
+            "leaks": self._warden.leaks,
+        }
+
+    def shared(self) -> dict[str, Any]:
+        """What all processes share: the limit, how much of it is used, and if anybody waited for memory."""
+        seen = self._seen or self._look_at_own(True)
+        return {"limit": seen.limit, "used": seen.used, "pressure": seen.pressure}
 
     def trace(self, which: Any, seconds: Any, most: Any, now: float, native: Any = False) -> dict[str, Any]:
         """Have a worker find out which allocations grow. Raises InvalidArguments."""
@@ -126,10 +229,24 @@ class Memory:
         if type(native) is not bool:
             raise InvalidArguments(f"native={native!r:.100} is neither true nor false", argument="native")
         worker = self._chosen(which if type(which) is int else -1)[0]
+        _, until = self._tracing.get(worker.identity, (0, 0.0))
+        if now < until:
+            why = f"worker {worker.slot.index} is being traced already, for {until - now:.0f} s more"
+            raise InvalidArguments(why, argument="worker")
         self._traces += 1
+        self._tracing[worker.identity] = self._traces, now + seconds
         worker.patience = now + seconds + PATIENCE_SECONDS
         self._core.says.append((worker, Trace(self._traces, float(seconds), most, native)))
         return {"worker": worker.slot.index, "pid": worker.pid, "number": self._traces}
+
+    def untrace(self, number: Any) -> dict[str, Any]:
+        """Whoever asked for this trace doesn't want it any more: what was found until now is told."""
+        for identity, (traced, _) in list(self._tracing.items()):
+            worker = self._core.fleet.workers.get(identity)
+            if traced == number and worker is not None and worker.life < Life.ENDING:
+                self._core.says.append((worker, Trace(traced, 0.0, 0)))
+                return {"worker": worker.slot.index, "pid": worker.pid, "number": traced}
+        raise InvalidArguments(f"no trace {number!r:.100} is under way", argument="number")
 
     def collect(self, which: Any, now: float) -> list[dict[str, int]]:
         """Have a worker, or all, collect their garbage between two jobs and give back what is free.

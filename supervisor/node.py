@@ -20,6 +20,7 @@ from toolring.lane import shared_calls
 from toolring.plugins.registry import load_plugins
 from toolring.plugins.specs import NodeEvent, SinkSettings
 from toolring.policy.restart import RestartBudget
+from toolring.probe import Probe, of_descendants
 from toolring.spec import ToolSpec
 from toolring.stamps import Stamps
 from toolring.supervisor.admin import Admin
@@ -130,7 +131,8 @@ class Node:
         watch.on_exit = observer.worker_exited
         about: dict[str, Any] = {"pid": os.getpid(), "start_method": zygote.start_method}
         services = Services(config.services, calls)
-        memory = Memory(config.memory, core, watch, resident, observer.memory_alert)
+        probe = Probe(children=False)
+        memory = Memory(config.memory, core, watch, resident, of_descendants, probe.snapshot, observer.memory_alert)
         looks = Looks(fleet, ground.looks, partial(signal_to, group=False), stopped)
         results = self._results()
         admin = Admin(core, watch, ground.node, about, ground.loaded, services, memory, looks, results)

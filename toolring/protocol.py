@@ -262,8 +262,13 @@ class Collect(msgspec.Struct, array_like=True, tag="collect"):
     """To a worker: collect garbage between two jobs, and give back what is free."""
 
 
+class Report(msgspec.Struct, array_like=True, tag="report"):
+    """To a worker: look at your memory between two jobs, and tell your figures."""
+
+
 class Trace(msgspec.Struct, array_like=True, tag="trace"):
-    """To a worker: find out which allocations grow, for so many seconds; its figures tell so many lines of them."""
+    """To a worker: find out which allocations grow, for so many seconds; its figures tell so many lines of them. For 0
+    seconds: the trace of that number ends now."""
 
     number: int
     """Of this request, for whoever waits for what comes of it."""
@@ -311,7 +316,7 @@ class Counted(msgspec.Struct, array_like=True, tag="counted"):
 
 FromClient = Hello | Submit | Cancel | More | Ping | Ask | Bye
 FromNode = Welcome | Tools | Answers | Parts | Pong | Told | Refused | Probe
-FromSupervisor = Batch | Halt | More | Collect | Trace | Stop
+FromSupervisor = Batch | Halt | More | Collect | Report | Trace | Stop
 FromWorker = Ready | Done | Parts | Loads | Counted | Leaving
 
 encode = msgspec.msgpack.Encoder().encode

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from math import inf
 from typing import Any, Final
 
 from msgspec import Raw
@@ -30,12 +31,12 @@ from toolring.protocol import (
     Part,
     Parts,
     Ready,
+    Report,
     Trace,
 )
 from toolring.workers.async_runner import AsyncRunner
 from toolring.workers.journal import LARGEST, Journal
 from toolring.workers.loop import (
-    IDLE_REPORT_SECONDS,
     Reports,
     Socket,
     descriptor,
@@ -98,8 +99,7 @@ class AsyncLoop:
         loop.set_exception_handler(self._stray)
         loop.add_reader(self._fd, self._readable)
         say(self._socket, Ready(pid))
-        if self._reports.lively:
-            self._report_within(IDLE_REPORT_SECONDS)
+        self._report_within(REPORT_SECONDS)
         self._readable()
         await self._over.wait()
         loop.remove_reader(self._fd)
@@ -127,7 +127,7 @@ class AsyncLoop:
             elif isinstance(message, More):
                 if (run := self._runner.runs.get(message.id)) is not None:
                     run.more(message.granted)
-            elif isinstance(message, Collect | Trace):
+            elif isinstance(message, Collect | Trace | Report):
                 self._reports.tend(message)
                 self._report()
             else:
@@ -233,10 +233,9 @@ class AsyncLoop:
         if rests:
             self._reports.rest()
         report(self._socket, self._reports)
-        if idle and not rests:
-            self._report_within(REPORT_SECONDS)
-        elif self._reports.lively:
-            self._report_within(IDLE_REPORT_SECONDS)
+        again = min(REPORT_SECONDS if idle and not rests else inf, self._reports.again)
+        if again < inf:
+            self._report_within(again)
 
 
 def _messages(things: list[Any]) -> Iterator[tuple[Any, list[Any]]]:

@@ -1,21 +1,26 @@
-"""A worker's care for its own memory: looked at between jobs, once a second at most. What it can do itself it does at
-once; that it should be replaced, or be killed, the supervisor is told."""
+"""A worker's care for its own memory: looked at between jobs, once a second at most, and while it has nothing to do for
+as long as anything is wrong. What it can do itself it does at once; that it should be replaced, or be killed, the
+supervisor is told."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection
+from math import inf
 from typing import Any, Final, Protocol
 
 from toolring.errors import LoadError
 from toolring.heap import Rest
-from toolring.policy.memory import Action, MemoryPolicy, Warden
+from toolring.policy.memory import Action, MemoryPolicy, State, Warden
+from toolring.probe import Probe, trim
 from toolring.workers.allocations import Allocations, Growth
 from toolring.workers.cache.base import Cache
-from toolring.workers.memory import Probe, trim
 from toolring.workers.native import NativeAllocations
 
 THOROUGH_SECONDS: Final = 30.0
+UNEASY_SECONDS: Final = 2.0
+"""So often it is looked at while anything is wrong."""
+LEAST_SECONDS: Final = 0.05
 TRIM_SHARE: Final = 0.5
 """Of what its caches hold: so much they keep."""
 
@@ -88,17 +93,26 @@ class Care:
             "collects": self._collections,
             "returned": self._returned,
             "wants": wants,
+            "limit": seen.limit,
+            "used": seen.used,
             "allocations": self._grown,
             "alerts": [alert._asdict() for alert in verdict.alerts],
         }
 
     @property
-    def traces(self) -> bool:
-        return self._trace is not None
+    def again(self) -> float:
+        """Seconds after which there is something to be seen or done, though no job comes; inf: there isn't."""
+        uneasy = inf if self._warden.state is State.CALM else UNEASY_SECONDS
+        traced = inf if self._trace is None else max(LEAST_SECONDS, self._trace[2] - self._clock())
+        return min(uneasy, traced)
 
     def trace(self, number: int, seconds: float, most: int, native: bool = False) -> None:
         """Find out which allocations grow from now on, with ``native`` those of C code too; tools are some times
-        slower meanwhile."""
+        slower meanwhile. ``seconds`` 0: the trace of this number has been going on for long enough."""
+        if not seconds:
+            if self._trace is not None and self._trace[0] == number:
+                self._trace = (*self._trace[:2], self._clock(), self._trace[3])
+            return
         self._allocations.stop()
         self._trace = None
         try:

@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import inf
 from typing import Any, Final, Protocol
 
 import zmq
@@ -30,6 +31,7 @@ from toolring.protocol import (
     Part,
     Parts,
     Ready,
+    Report,
     Trace,
 )
 from toolring.workers.journal import LARGEST, Journal
@@ -39,7 +41,6 @@ from toolring.workers.runner import Runner
 FLUSH_SECONDS: Final = 0.001
 """Finished answers wait at most this long for company while further jobs of a batch run."""
 REPORT_SECONDS: Final = 1.0
-IDLE_REPORT_SECONDS: Final = 5.0
 LOOK_SECONDS: Final = 0.05
 CONNECT_SECONDS: Final = 5
 
@@ -110,8 +111,8 @@ class Reports(Protocol):
     """What a worker tells of itself, and is asked to do between its jobs."""
 
     @property
-    def lively(self) -> bool:
-        """Do its figures change although it does nothing?"""
+    def again(self) -> float:
+        """Seconds after which there is something to be seen although it does nothing; inf: there isn't."""
         ...
 
     def figures(self) -> dict[str, Any]: ...
@@ -124,7 +125,7 @@ class Reports(Protocol):
         """What tools' own code counted since the last time; None: nothing."""
         ...
 
-    def tend(self, message: Collect | Trace) -> None: ...
+    def tend(self, message: Collect | Trace | Report) -> None: ...
 
 
 def report(socket: Socket, reports: Reports) -> None:
@@ -249,7 +250,7 @@ def serve(
     """Run batches until told to stop, or until this process must not run another tool.
 
     Figures are sent now and then, and once there was nothing to do for a while: an idle worker's don't change, unless
-    they are lively.
+    there is something to be seen again.
     """
     outbox = Outbox(socket, lane)
     told = {} if output is None else output.open
@@ -257,10 +258,10 @@ def serve(
     monotonic = time.monotonic
     say(socket, Ready(pid))
     reported = 0.0
-    stale = False
+    stale = True
     while True:
-        while (stale or reports.lively) and not messages.held:
-            if socket.poll(int((REPORT_SECONDS if stale else IDLE_REPORT_SECONDS) * 1000)):
+        while not messages.held and (wait := min(REPORT_SECONDS if stale else inf, reports.again)) < inf:
+            if socket.poll(int(wait * 1000)):
                 break
             reports.rest()
             reported, stale = monotonic(), False
@@ -268,7 +269,7 @@ def serve(
         message, body = messages.next()
         if isinstance(message, More):
             continue  # of a job that is over
-        if isinstance(message, Collect | Trace):
+        if isinstance(message, Collect | Trace | Report):
             reports.tend(message)
             report(socket, reports)
             continue

@@ -8,8 +8,9 @@ import signal
 from collections.abc import Mapping
 from functools import partial
 from importlib import import_module
+from math import inf
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from setproctitle import setproctitle
 
@@ -26,7 +27,7 @@ from toolring.metrics import measured
 from toolring.plugins.registry import Registry
 from toolring.plugins.specs import StoreSettings
 from toolring.process import ProcessLimits
-from toolring.protocol import Collect, Counted, Trace
+from toolring.protocol import Collect, Counted, Report, Trace
 from toolring.settings import WorkerSettings
 from toolring.spec import ToolSpec
 from toolring.stamps import Stamps
@@ -44,6 +45,9 @@ from toolring.workers.runnable import Runnable
 from toolring.workers.runner import Runner
 from toolring.workers.services.configured import Services
 from toolring.workers.storing import ResultStore, is_there
+
+LOOK_AGAIN_SECONDS: Final = 5.0
+"""So often a worker that does nothing tells what its services' health checks found."""
 
 
 class Kit:
@@ -93,14 +97,14 @@ class Kit:
         self.care = Care(self._memory, processes, self.memories.values)
 
     @property
-    def lively(self) -> bool:
-        return self.services.lively or self.care.traces
+    def again(self) -> float:
+        return min(self.care.again, LOOK_AGAIN_SECONDS if self.services.lively else inf)
 
-    def tend(self, message: Collect | Trace) -> None:
-        """Do what the supervisor asks for."""
+    def tend(self, message: Collect | Trace | Report) -> None:
+        """Do what the supervisor asks for; the figures that follow are of afterwards."""
         if isinstance(message, Trace):
             self.care.trace(message.number, message.seconds, message.most, message.native)
-        else:
+        elif isinstance(message, Collect):
             self.care.collect()
 
     def rest(self) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,11 +12,22 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.process.kit import Background, Node, eventually, place, run_cli, running
+from tests.process.kit import (
+    COMMAND,
+    PATIENCE,
+    Background,
+    Node,
+    environment,
+    eventually,
+    lines,
+    place,
+    run_cli,
+    running,
+)
 from toolring.errors import OutcomeUnknown
 
 TOOLS = """
-import gc, os, time
+import gc, os, subprocess, sys, threading, time, tracemalloc
 from toolring import tool
 
 KEPT = []
@@ -44,6 +57,28 @@ def swell(size: int, seconds: float) -> int:
     return len(block)
 
 @tool
+async def leak_async(size: int) -> int:
+    return leak(size)
+
+@tool
+def leave_a_thread(path: str, size: int) -> int:
+    def take() -> None:
+        while not os.path.exists(path):
+            time.sleep(0.01)
+        leak(size)
+    threading.Thread(target=take, daemon=True).start()
+    return os.getpid()
+
+@tool
+def start(path: str, size: int) -> None:
+    code = f"import os, time; kept = os.urandom({size})\\nwhile not os.path.exists({path!r}): time.sleep(0.01)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+@tool
+def is_traced() -> bool:
+    return tracemalloc.is_tracing()
+
+@tool
 async def look() -> int:
     return os.getpid()
 """
@@ -67,6 +102,10 @@ def serving(settings: str, workers: int = 1) -> Iterator[tuple[Node, Path]]:
         (directory / "toolring.toml").write_text(f'[plugins]\nload = ["alerted"]\n[memory]\n{settings}\n')
         with running(directory / "leaky.py", workers=workers, directory=directory) as node:
             yield node, directory
+
+
+def alerts(directory: Path) -> list[str]:
+    return lines(directory / "alerts")
 
 
 def test_a_worker_that_grows_beyond_its_threshold_is_told_of_and_renewed() -> None:
@@ -112,11 +151,70 @@ def test_caches_are_made_smaller_first() -> None:
 
 def test_one_that_is_far_too_large_is_ended_though_its_job_goes_on() -> None:
     settings = f"rss = {100 << 20}\nkill_rss = {300 << 20}\ngrace = 0.3"
-    with serving(settings) as (node, _), node.client() as client:
+    with serving(settings) as (node, directory), node.client() as client:
         call = Background(lambda: client.call("swell", {"size": 500 << 20, "seconds": 60.0}, timeout=50))
         with pytest.raises(OutcomeUnknown, match="memory"):
             call.result(40)
+        assert "worker_evicted" in node.log
+        assert any(line.startswith("kill_rss ") for line in alerts(directory))
         assert client.call("leak", {"size": 4096})
+
+
+@pytest.mark.parametrize("name", ["leak", "leak_async"])
+def test_one_that_has_nothing_to_do_any_more_is_renewed_too(name: str) -> None:
+    with serving(f"rss = {100 << 20}\nsettle = 0.2\ncooldown = 1.0") as (node, _), node.client() as client:
+        first = client.call(name, {"size": 200 << 20})
+        eventually(lambda: first not in node.workers(), "it was renewed, though no call came", timeout=40)
+        assert client.call(name, {"size": 4096}) != first
+
+
+def test_a_thread_that_takes_memory_while_no_job_runs_is_told_of() -> None:
+    with serving(f"rss = {100 << 20}\nsettle = 0.2\ncooldown = 1.0") as (node, directory), node.client() as client:
+        first = client.call("leave_a_thread", {"path": str(directory / "go"), "size": 200 << 20})
+        eventually(lambda: client.memory()["workers"].get("0"), "it has told that it has nothing to do")
+        (directory / "go").touch()
+        eventually(lambda: first not in node.workers(), "it was renewed", timeout=40)
+        assert "memory_alert" in node.log
+
+
+def test_what_a_job_has_started_is_seen_while_it_runs() -> None:
+    with serving(f"children = {40 << 20}") as (node, directory), node.client() as client:
+        call = Background(lambda: client.call("start", {"size": 60 << 20, "path": str(directory / "go")}))
+        eventually(lambda: any(line.startswith("children ") for line in alerts(directory)), "an alert", timeout=40)
+        told = client.memory()["workers"]
+        assert any(one["children"] > 40 << 20 for one in told.values())
+        (directory / "go").touch()
+        call.result()
+
+
+def test_all_that_there_is_to_know_is_shown_before_the_first_job() -> None:
+    with serving("") as (node, _), node.client() as client:
+        eventually(lambda: set(client.memory()["workers"]) == {"0", "1"})
+        found = client.memory()
+        assert all(one["uss"] > 0 for one in found["workers"].values())
+        assert found["supervisor"]["uss"] > 0
+        assert found["supervisor"]["collections"] >= 0
+        assert found["shared"]["limit"] >= found["shared"]["used"] > 0
+        assert "MiB (" in run_cli("memory", address=node.address).stdout
+
+
+def test_ctrl_c_ends_a_trace() -> None:
+    with serving("") as (node, _), node.client() as client:
+        pid = str(client.call("leak", {"size": 4096}))
+        process = subprocess.Popen(
+            [*COMMAND, "memory", "--top", pid, "--seconds", "600"],
+            env=environment(TOOLRING_ADDRESS=node.address),
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            eventually(lambda: client.call("is_traced"))
+            again = run_cli("memory", "--top", pid, address=node.address)
+            assert again.returncode == 2
+            assert "traced already" in again.stderr
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(PATIENCE)
+        eventually(lambda: not client.call("is_traced"))
 
 
 def test_the_command_line_shows_and_collects() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from tests.process import kit
 from toolring.heap import KEPT_BYTES, LARGEST_KEPT, SPARE_BYTES, give_back
-from toolring.workers.memory import descendants, unshared
+from toolring.probe import descendants, unshared
 
 MB = 1 << 20
 
@@ -20,7 +20,7 @@ WORKER = """
 import gc, json, sys
 from toolring.policy.memory import Action, MemoryPolicy, Warden
 from toolring.workers.allocations import Allocations
-from toolring.workers.memory import Probe, trim
+from toolring.probe import Probe, trim
 
 leak, cache, block = int(sys.argv[1]), int(sys.argv[2]), 1000
 now = 0.0
@@ -105,7 +105,7 @@ def test_a_large_block_is_found_again_and_given_back_in_the_end() -> None:
     code = f"""
 import os
 from toolring.heap import give_back, keep_freed
-from toolring.workers.memory import Resident
+from toolring.probe import Resident
 assert keep_freed()
 resident = Resident()
 before = resident()

@@ -47,7 +47,7 @@ def _show(found: dict[str, Any]) -> None:
     rows = []
     for name, history in found["history"].items():
         sizes = [size for _, size in history]
-        told = found["workers"].get(name, {})
+        told = found["supervisor"] if name == "supervisor" else found["workers"].get(name, {})
         rows.append(
             (
                 name if name == "supervisor" else f"worker {name}",
@@ -62,21 +62,23 @@ def _show(found: dict[str, Any]) -> None:
         )
     heads = ("PROCESS", "MIB", "LEAST", "MOST", "OWN", "CHILDREN", "GROWS / MIN", "STATE")
     ago = found["history"]["supervisor"][0][0] if found["history"] else 0.0
-    print(table((*heads, f"THE LAST {_span(ago)}"), rows))
+    print(table((*heads, f"THE LAST {_span(ago)}"), rows), end="\n\n")
+    shared = found["shared"]
+    if shared["limit"]:
+        share = shared["used"] / shared["limit"]
+        print(f"used {mib(shared['used'])} of {mib(shared['limit'])} MiB ({share:.0%})", end="")
+    waited = shared["pressure"]
+    print("" if waited is None else f"; somebody waited for memory in {waited:.0%} of the last 10 s")
 
 
 def _top(client: Any, options: argparse.Namespace) -> int:
-    """Its tools run on meanwhile; a worker that does nothing looks only every few seconds."""
+    """Its tools run on meanwhile. Nobody traces for somebody who has gone: Ctrl-C ends it."""
     chosen = client.trace(options.top, options.seconds, native=options.native)
-    until = time.monotonic() + options.seconds + PATIENCE_SECONDS
-    while True:
-        workers = client.status()["workers"]
-        found = next((one["memory"]["allocations"] for one in workers if _is(one, chosen) and "memory" in one), None)
-        if found is not None and found["number"] == chosen["number"]:
-            break
-        if time.monotonic() > until:
-            raise Expired(f"worker {chosen['worker']} told nothing in time: it is busy with one job, or was replaced")
-        time.sleep(0.1)
+    try:
+        found = _outcome(client, chosen, options.seconds)
+    except KeyboardInterrupt:
+        client.untrace(chosen["number"])
+        raise
     if "error" in found:
         raise from_wire(found["error"])
     if options.json:
@@ -86,6 +88,18 @@ def _top(client: Any, options: argparse.Namespace) -> int:
     rows = [(mib(one["bytes"]), one["blocks"], *_place(one, options.native)) for one in found["top"]]
     print(table(("MIB", "BLOCKS", "LINE", *(("NATIVE",) if options.native else ())), rows))
     return 0
+
+
+def _outcome(client: Any, chosen: dict[str, Any], seconds: float) -> dict[str, Any]:
+    until = time.monotonic() + seconds + PATIENCE_SECONDS
+    while True:
+        workers = client.status()["workers"]
+        found = next((one["memory"]["allocations"] for one in workers if _is(one, chosen) and "memory" in one), None)
+        if found is not None and found["number"] == chosen["number"]:
+            return dict(found)
+        if time.monotonic() > until:
+            raise Expired(f"worker {chosen['worker']} told nothing in time: it is busy with one job, or was replaced")
+        time.sleep(0.1)
 
 
 def _place(grown: dict[str, Any], native: bool) -> tuple[str, ...]:
@@ -116,7 +130,7 @@ def _growth(told: dict[str, Any]) -> str | None:
     if told.get("growth") is None:
         return None
     text = f"{told['growth'] * 60 / (1 << 20):+.2f}"
-    return paint(f"{text} leaks", "31") if told["leaks"] else text
+    return paint(f"{text} leaks", "31") if told.get("leaks") else text
 
 
 def _span(seconds: float) -> str:

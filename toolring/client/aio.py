@@ -432,6 +432,10 @@ class AsyncClient:
         params = {"worker": worker, "seconds": seconds, "most": most, "native": native}
         return await self._ask("trace", params)
 
+    async def untrace(self, number: int) -> dict[str, int]:
+        """End a trace before its time; see ``Client.untrace``."""
+        return await self._ask("untrace", {"number": number})
+
     async def collect(self, worker: int | None = None) -> list[dict[str, int]]:
         """Have workers collect their garbage between two jobs; see ``Client.collect``."""
         return list((await self._ask("collect", {"worker": worker}))["workers"])

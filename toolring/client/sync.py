@@ -366,7 +366,8 @@ class Client:
 
     def memory(self) -> dict[str, Any]:
         """The memory of a node's processes: ``history``, seconds ago and bytes, by the worker's number or
-        ``supervisor``; ``workers``, what each last told of its own."""
+        ``supervisor``; ``workers``, what each last told of its own; ``supervisor``; ``shared``, the limit of all (the
+        machine's or a control group's), what is used of it, and for which share of the time somebody waited."""
         return self._ask("memory", {})
 
     def trace(self, worker: int, seconds: float = 10.0, most: int = 10, native: bool = False) -> dict[str, int]:
@@ -374,6 +375,10 @@ class Client:
         as ``allocations``. Tools are some times slower there meanwhile. ``native``: those of C code too, by memray."""
         params = {"worker": worker, "seconds": seconds, "most": most, "native": native}
         return self._ask("trace", params)
+
+    def untrace(self, number: int) -> dict[str, int]:
+        """End a trace before its time, by its ``number``; ``memory`` tells what was found until then."""
+        return self._ask("untrace", {"number": number})
 
     def collect(self, worker: int | None = None) -> list[dict[str, int]]:
         """Have a worker, by its number or its pid, or all, collect their garbage between two jobs and give back what is

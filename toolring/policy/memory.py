@@ -101,6 +101,8 @@ ADVICE: Final = {
     "share": "lower node.workers or cache.max_bytes, or raise the memory limit of the container or service",
     "children": "have the tool wait for the processes that it starts, and limit what they read at once",
     "pressure": "what runs on this machine needs more memory than there is: lower node.workers, or move something",
+    "kill_rss": "have the tool take less at once, or raise the threshold if it needs as much",
+    "kill_share": "lower node.workers or cache.max_bytes, or raise the memory limit of the container or service",
     "leak": "trace the allocations to see which grow; look for a list, dict or cache that is never emptied",
 }
 
@@ -225,9 +227,9 @@ class Warden:
 
     def _event(self, now: Snapshot) -> Event | None:
         policy = self.policy
-        if _load(now, policy.kill_rss, policy.kill_share) >= 1:
+        if load_of(now, policy.kill_rss, policy.kill_share) >= 1:
             return Event.CRITICAL
-        load = _load(now, policy.rss, policy.share)
+        load = load_of(now, policy.rss, policy.share)
         if load >= 1:
             return Event.HIGH
         if self.grows and not self.leaks:
@@ -277,7 +279,7 @@ def _share(now: Snapshot) -> float:
     return (now.rss + now.children if now.used is None else now.used) / now.limit if now.limit else 0.0
 
 
-def _load(now: Snapshot, rss: int, share: float) -> float:
+def load_of(now: Snapshot, rss: int, share: float) -> float:
     """How near it is to these thresholds: 1 is there.
 
     Somebody always has his part or more of what all use; so the one who has less may wait for those.

@@ -6,7 +6,9 @@ from typing import Any
 
 from tests.model.sim_workers import SimWorker
 from tests.model.simulation import Node, SimClient
+from toolring.policy.memory import MemoryPolicy, Snapshot
 from toolring.protocol import CALL
+from toolring.supervisor.memory import Memory
 
 
 def ask(client: SimClient, *tools: str, key: str = "", mode: int = CALL, n: int = 1, **more: Any) -> None:
@@ -42,3 +44,9 @@ def start(node: Node) -> SimWorker:
 def codes(client: SimClient) -> list[str]:
     client.read()
     return [asked.code for asked in client.asked.values() if asked.answer is not None]
+
+
+def memory_of(node: Node) -> Memory:
+    """Every process has 7 bytes, and nobody listens."""
+    own = Snapshot(0.0, 7)
+    return Memory(MemoryPolicy(), node.core, node.watch, lambda _: 7, lambda _: 0, lambda _: own, lambda _: None)

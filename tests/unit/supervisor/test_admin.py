@@ -9,15 +9,14 @@ from typing import Any
 import pytest
 
 from tests.model.simulation import Node, SimClient, sharing_tools
+from tests.unit.supervisor.steps import memory_of
 from toolring.calls import alone
 from toolring.config import load
-from toolring.policy.memory import MemoryPolicy
 from toolring.protocol import CALL
 from toolring.spec import INVALIDATE, ToolSpec
 from toolring.supervisor.admin import Admin
 from toolring.supervisor.catalogue import ServedTool
 from toolring.supervisor.looks import Looks
-from toolring.supervisor.memory import Memory
 from toolring.supervisor.results import Results
 from toolring.supervisor.services import Services
 from toolring.supervisor.sharing import OVERHEAD
@@ -47,7 +46,7 @@ def admin(node: Node) -> Admin:
         {"version": "1"},
         load(environment={}),
         Services({}, alone()),
-        Memory(MemoryPolicy(), node.core, node.watch, lambda _pid: 7, lambda _event: None),
+        memory_of(node),
         Looks(node.core.fleet, Path(), lambda _pid, _number: None, lambda _pid: False),
         Results(None, "here", 600.0),
     )

@@ -8,19 +8,17 @@ import msgspec
 import pytest
 
 from tests.model.simulation import BREAKER, ONE, Node, SimClient, tool
-from tests.unit.supervisor.steps import ask, codes, finish, start, workers
+from tests.unit.supervisor.steps import ask, codes, finish, memory_of, start, workers
 from toolring.calls import alone
 from toolring.config import load
 from toolring.errors import InvalidArguments, from_wire
 from toolring.policy.breaker import BreakerPolicy, State
-from toolring.policy.memory import MemoryPolicy
 from toolring.protocol import KEEP, decode_value
 from toolring.spec import ToolSpec
 from toolring.supervisor.admin import Admin
 from toolring.supervisor.catalogue import ServedTool
 from toolring.supervisor.circuits import DEATHS
 from toolring.supervisor.looks import Looks
-from toolring.supervisor.memory import Memory
 from toolring.supervisor.results import Results
 from toolring.supervisor.services import Services
 
@@ -225,7 +223,7 @@ def test_orders_are_obeyed_and_told(node: Node, client: SimClient) -> None:
         {"version": "1"},
         load(environment={}),
         Services({}, alone()),
-        Memory(MemoryPolicy(), node.core, node.watch, lambda _pid: 7, lambda _event: None),
+        memory_of(node),
         Looks(node.core.fleet, Path(), lambda _pid, _number: None, lambda _pid: False),
         Results(None, "here", 600.0),
     )

@@ -13,19 +13,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.model.simulation import Node
+from tests.unit.supervisor.steps import memory_of
 from toolring import protocol
 from toolring.calls import alone
 from toolring.client.session import Conversation, Pending
 from toolring.config import Config, Loaded
 from toolring.errors import ToolringError
-from toolring.policy.memory import MemoryPolicy
 from toolring.protocol import CALL, INLINE, KEEP, Bye, Hello, Ping, Pong, Probe, Refused, Submit
 from toolring.supervisor.admin import Admin
 from toolring.supervisor.clients import GONE_SECONDS, OUTBOX_BYTES, PROBE_SECONDS, Clients
 from toolring.supervisor.errands import Errands
 from toolring.supervisor.ledger import Session
 from toolring.supervisor.looks import Looks
-from toolring.supervisor.memory import Memory
 from toolring.supervisor.results import Results
 from toolring.supervisor.services import Services
 
@@ -46,7 +45,7 @@ class Wire(Node):
             {"pid": 1},
             Loaded(Config(), {}),
             Services({}, alone()),
-            Memory(MemoryPolicy(), self.core, self.watch, lambda _pid: 7, lambda _event: None),
+            memory_of(self),
             Looks(self.core.fleet, Path(), lambda _pid, _number: None, lambda _pid: False),
             Results(None, "here", 600.0),
         )

@@ -6,6 +6,7 @@ import gc
 import sys
 import tracemalloc
 from collections.abc import Iterator
+from math import inf
 
 import pytest
 
@@ -105,15 +106,40 @@ def test_allocations_are_traced_for_a_while(clock: Clock) -> None:
     care = Care(MemoryPolicy(), 1, list, clock)
     care.trace(7, 10.0, 5)
     kept = [bytearray(1000) for _ in range(2000)]
-    assert care.traces
+    assert care.again < 100
     assert care.figures()["allocations"] is None
     clock.now += 10.0
     told = care.figures()["allocations"]
     assert (told["number"], told["seconds"]) == (7, 10.0)
     assert told["top"][0]["file"] == __file__
     assert told["top"][0]["blocks"] >= len(kept)
-    assert not care.traces
+    assert care.again == inf
     assert not tracemalloc.is_tracing()
+
+
+def test_a_trace_may_end_before_its_time(clock: Clock) -> None:
+    care = Care(MemoryPolicy(), 1, list, clock)
+    care.trace(7, 10.0, 5)
+    clock.now += 2.0
+    care.trace(6, 0.0, 0)
+    assert care.figures()["allocations"] is None, "that was another"
+    care.trace(7, 0.0, 0)
+    told = care.figures()["allocations"]
+    assert (told["number"], told["seconds"]) == (7, 2.0)
+    assert not tracemalloc.is_tracing()
+
+
+def test_it_looks_again_while_anything_is_wrong(clock: Clock, growing: None) -> None:
+    care = Care(MemoryPolicy(rss=10 << 20, settle=1.0, cooldown=1.0), 1, list, clock)
+    care.figures()
+    assert care.again == inf
+    Growing.rss += 20 << 20
+    care.figures()
+    assert care.again < 5
+    Growing.rss -= 20 << 20
+    clock.now += 2.0
+    care.figures()
+    assert care.again == inf
 
 
 def test_those_of_c_code_are_traced_too(clock: Clock) -> None:
@@ -133,7 +159,7 @@ def test_without_memray_it_says_what_to_install(clock: Clock, monkeypatch: pytes
     monkeypatch.setitem(sys.modules, "memray", None)
     care = Care(MemoryPolicy(), 1, list, clock)
     care.trace(7, 10.0, 5, native=True)
-    assert not care.traces
+    assert care.again == inf
     told = care.figures()["allocations"]
     assert told["error"]["code"] == "LOAD"
     assert "pip install 'toolring[memray]'" in told["error"]["message"]

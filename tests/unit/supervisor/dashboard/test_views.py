@@ -10,17 +10,15 @@ import msgspec
 import pytest
 
 from tests.model.simulation import Node
-from tests.unit.supervisor.steps import ask, finish, start
+from tests.unit.supervisor.steps import ask, finish, memory_of, start
 from toolring.calls import alone
 from toolring.config import load
-from toolring.policy.memory import MemoryPolicy
 from toolring.supervisor.admin import Admin
 from toolring.supervisor.collector import About, Collector
 from toolring.supervisor.dashboard.timeline import Timeline
 from toolring.supervisor.dashboard.views import Views
 from toolring.supervisor.errands import Errands
 from toolring.supervisor.looks import Looks
-from toolring.supervisor.memory import Memory
 from toolring.supervisor.results import Results
 from toolring.supervisor.services import Services
 from toolring.supervisor.usage import Traffic, Usage, Used
@@ -43,7 +41,7 @@ class Shown:
             {"address": "ipc:///here"},
             load(environment={}),
             Services({}, alone()),
-            Memory(MemoryPolicy(), core, node.watch, lambda _pid: 7, lambda _event: None),
+            memory_of(node),
             Looks(core.fleet, Path(), lambda _pid, _number: None, lambda _pid: False),
             Results(None, "here", 600.0),
         )

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from toolring.workers.memory import Collections, Probe, Resident, descendants, trim, unshared
+from toolring.probe import Collections, Probe, Resident, descendants, trim, unshared
 
 MB = 1 << 20
 

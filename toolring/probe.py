@@ -1,4 +1,4 @@
-"""What is known of this process's memory, at what it costs: a snapshot takes microseconds, a thorough one more.
+"""What is known of a process's memory, at what it costs: a snapshot takes microseconds, a thorough one more.
 
 Linux first. Elsewhere psutil has less to say, and takes longer. What the figures call for is decided by
 ``toolring.policy.memory``.
@@ -94,11 +94,14 @@ class Collections:
 class Probe:
     """Takes snapshots of this process. Make it in the process itself, after any fork."""
 
-    def __init__(self, processes: int = 1, clock: Callable[[], float] = time.monotonic) -> None:
-        """``processes``: how many share the memory limit."""
+    def __init__(
+        self, processes: int = 1, clock: Callable[[], float] = time.monotonic, *, children: bool = True
+    ) -> None:
+        """``processes``: how many share the memory limit. ``children``: a thorough snapshot counts theirs, too."""
         self._clock = clock
         self._processes = processes
         self._pid = os.getpid()
+        self._children = children
         self._rss = Resident()
         self._groups = cgroups.of_process("memory")
         self.collections = Collections(self._rss)
@@ -111,9 +114,9 @@ class Probe:
         if thorough:
             self._rest = {
                 "uss": unshared(self._pid),
-                "children": sum(_resident(child) for child in descendants(self._pid)),
+                "children": of_descendants(self._pid) if self._children else 0,
             }
-        seen, room = self.collections, self._room()
+        seen, room = self.collections, self.room()
         return Snapshot(
             self._clock(),
             self._rss(),
@@ -136,7 +139,7 @@ class Probe:
         self.collections.uninstall()
         self._rss.close()
 
-    def _room(self) -> cgroups.Room:
+    def room(self) -> cgroups.Room:
         """Of the control group, if it has less than the machine."""
         machine, group = psutil.virtual_memory(), cgroups.memory(self._groups)
         if group is not None and group.limit < machine.total:
@@ -192,6 +195,11 @@ def descendants(pid: int) -> list[int]:
         for child in cgroups.text(thread).split():
             found += [int(child), *descendants(int(child))]
     return found
+
+
+def of_descendants(pid: int) -> int:
+    """Resident bytes of all of them together."""
+    return sum(_resident(child) for child in descendants(pid))
 
 
 def _resident(pid: int) -> int:
