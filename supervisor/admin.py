@@ -164,8 +164,8 @@ class Admin:
     def status(self, now: float) -> dict[str, Any]:
         return {
             **self.overview(now),
-            "workers": [self.worker(slot, slot.worker) for slot in self._core.fleet.slots if not slot.parked],
-            "tools": {tool.name: tool.figures() for tool in self._served()},
+            "workers": [self.worker(slot, slot.worker, now) for slot in self._core.fleet.slots if not slot.parked],
+            "tools": {tool.name: {**tool.figures(), "circuit": tool.circuit.state} for tool in self._served()},
             "cache": self._cache(),
             "results": self.results.figures(),
             "services": self._services.figures(self.loads.values()),
@@ -197,7 +197,7 @@ class Admin:
                 for group in core.fleet.groups
             },
             "ending": [
-                self.worker(w.slot, w)
+                self.worker(w.slot, w, now)
                 for w in core.fleet.workers.values()
                 if w.slot.worker is not w and w.slot.successor is not w
             ],
@@ -261,7 +261,7 @@ class Admin:
             raise unknown_tool(self._core.tools, name)
         return served
 
-    def worker(self, slot: Slot, worker: Worker | None) -> dict[str, Any]:
+    def worker(self, slot: Slot, worker: Worker | None, now: float) -> dict[str, Any]:
         if worker is None:
             return {"id": slot.index, "group": slot.group.name, "pid": None, "state": "vacant"}
         state = worker.life.name.lower()
@@ -275,6 +275,8 @@ class Admin:
             "generation": worker.generation,
             "jobs": len(worker.line),
             "answered": worker.answered,
+            "age": round(now - worker.started, 3),
+            **_at_work(worker, now),
             **({"renew": worker.renew} if worker.renew else {}),
             **self.loads.get(worker.identity, {}),
         }
@@ -347,7 +349,8 @@ class Admin:
             raise InvalidArguments(f"most={most!r:.100} is not a number of tools, from 1 on", argument="most")
         if tool is not None and not any(key.tool == tool for key in self.collector.figures.tools):
             self._tool(str(tool))
-        return (yield from in_window(self.collector, WINDOWS[name], most, now, None if tool is None else str(tool)))
+        only, buckets = None if tool is None else str(tool), bool(params.get("buckets"))
+        return (yield from in_window(self.collector, WINDOWS[name], most, now, only, buckets))
 
     def _memories(self) -> dict[str, Any]:
         """What each worker last told of its memory, by its slot's number; of its children, what was seen last."""
@@ -449,6 +452,15 @@ class Admin:
             "age": round(now - entry.accepted, 3),
             "worker": None if runner is None else runner.pid or None,
         }
+
+
+def _at_work(worker: Worker, now: float) -> dict[str, Any]:
+    """What it runs and for how long; of one that runs many at once, the oldest of them. Nothing if it is idle."""
+    if not worker.line:
+        return {}
+    seq, entry = next(iter(worker.line.items()))
+    since = max(entry.sent, worker.at_since) if worker.at >> 2 == seq and not worker.many else entry.sent
+    return {"runs": entry.tool.name, "for": round(max(0.0, now - since), 3)}
 
 
 def _check_limit(limit: Any) -> None:

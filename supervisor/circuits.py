@@ -44,6 +44,11 @@ class Circuit:
         self.heard = 0
         """Runs of the tool when it last heard of them, where it isn't told of each."""
 
+    @property
+    def state(self) -> str:
+        """``closed``, ``open``, ``half_open``, or what it was told to be."""
+        return self.breaker.state.name.lower()
+
     def figures(self, now: float) -> dict[str, Any]:
         """``calls``, ``failed`` and ``slow`` are those in its window, those of the probes, or those that opened it. A
         tool that declares no breaker has killed workers for failures, and is told of its runs when there is one.
@@ -51,7 +56,7 @@ class Circuit:
         breaker = self.breaker
         waits = breaker.state is State.OPEN and breaker.refuses(now)
         return {
-            "state": breaker.state.name.lower(),
+            "state": self.state,
             "declared": self.declared,
             **breaker.counts(now)._asdict(),
             "deaths": self.deaths,

@@ -29,9 +29,10 @@ _SHARES: Final = (0.5, 0.95, 0.99)
 
 
 def in_window(
-    collector: Collector, window: Window, most: int, now: float, tool: str | None = None
+    collector: Collector, window: Window, most: int, now: float, tool: str | None = None, buckets: bool = False
 ) -> Generator[None, None, dict[str, Any]]:
-    """What a window holds: in all, by tool, by group and by worker. ``tool``: of this one only."""
+    """What a window holds: in all, by tool, by group and by worker. ``tool``: of this one only. ``buckets``: in
+    ``total``, the times' buckets too."""
     figures = collector.figures
     yield from figures.folding()
     whole, span = Tally(), 0.0
@@ -56,7 +57,7 @@ def in_window(
     found: dict[str, Any] = {
         "window": next(name for name, one in WINDOWS.items() if one is window),
         "seconds": round(span, 3),
-        "total": of_tally(whole, span),
+        "total": {**of_tally(whole, span), **(of_buckets(whole) if buckets else {})},
         "tools": _named(busiest),
         "left_out": len(tools) - len(busiest),
         "groups": {name: of_tally(tally, span) for name, tally in groups.items()},
@@ -107,6 +108,18 @@ def of_times(times: Histogram) -> dict[str, Any]:
         "p50": p50,
         "p95": p95,
         "p99": p99,
+    }
+
+
+def of_buckets(tally: Tally) -> dict[str, Any]:
+    """The times as they are kept: of each the bucket's number and its count, so that two moments can be subtracted; and
+    the bytes."""
+    times: dict[str, Histogram] = {name: getattr(tally, name) for name in TIMES}
+    return {
+        "argument_bytes": tally.bytes_in,
+        "result_bytes": tally.bytes_out,
+        "buckets": {name: [[*pair] for pair in one.counts.items()] for name, one in times.items()},
+        "microseconds": {name: one.total for name, one in times.items()},
     }
 
 

@@ -89,7 +89,7 @@ class Views:
         for slot in self._core.fleet.slots:
             if slot.parked:
                 continue
-            told = self._admin.worker(slot, slot.worker)
+            told = self._admin.worker(slot, slot.worker, now)
             mine = used.get(str(slot.index))
             workers.append(
                 _encoded(
@@ -178,7 +178,7 @@ class Views:
                 {
                     "slot": slot.index,
                     "place": slot.place,
-                    "state": "parked" if slot.parked else self._admin.worker(slot, slot.worker)["state"],
+                    "state": "parked" if slot.parked else self._admin.worker(slot, slot.worker, now)["state"],
                     "share": known["shares"].get(str(slot.place), 0.0),
                     "runs": sum(tally.jobs for tally in parts),
                     "load": _rounded(slot.load),

@@ -419,9 +419,11 @@ class AsyncClient:
         """The alerts that are watched; see ``Client.alerts``."""
         return list((await self._ask("alerts", {}))["alerts"])
 
-    async def metrics(self, window: str = "5m", *, tool: str | None = None, most: int = 100) -> dict[str, Any]:
+    async def metrics(
+        self, window: str = "5m", *, tool: str | None = None, most: int = 100, buckets: bool = False
+    ) -> dict[str, Any]:
         """The figures of a window; see ``Client.metrics``."""
-        return await self._ask("metrics", {"window": window, "tool": tool, "most": most})
+        return await self._ask("metrics", {"window": window, "tool": tool, "most": most, "buckets": buckets})
 
     async def memory(self) -> dict[str, Any]:
         """The memory of a node's processes; see ``Client.memory``."""

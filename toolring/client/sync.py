@@ -352,11 +352,14 @@ class Client:
         ``changed`` and ``removed``), ``seconds``, or the ``error`` that it failed with. None: there is none yet."""
         return self._ask("reloads", {"number": number})
 
-    def metrics(self, window: str = "5m", *, tool: str | None = None, most: int = 100) -> dict[str, Any]:
+    def metrics(
+        self, window: str = "5m", *, tool: str | None = None, most: int = 100, buckets: bool = False
+    ) -> dict[str, Any]:
         """The figures of the last minute (``1m``), five (``5m``) or since the ``start``: in ``total``, of the ``most``
         busiest ``tools`` or of one, of ``groups`` and ``workers``. Counts, rates, and times with their mean, p50, p95
-        and p99 in seconds: response, queue, run, overhead."""
-        return self._ask("metrics", {"window": window, "tool": tool, "most": most})
+        and p99 in seconds: response, queue, run, overhead. ``buckets``: in ``total``, also the buckets of the times and
+        the bytes, so that one can subtract what there was before."""
+        return self._ask("metrics", {"window": window, "tool": tool, "most": most, "buckets": buckets})
 
     def alerts(self) -> list[dict[str, Any]]:
         """Each alert that is watched, by what it is about: ``state`` (ok, pending, firing, easing: still firing, but

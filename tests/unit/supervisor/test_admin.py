@@ -161,3 +161,21 @@ def test_a_worker_without_a_pid_is_not_number_0(node: Node, admin: Admin) -> Non
     for worker in workers.values():
         worker.pid = 0
     assert admin.answer("kill", {"worker": 0}, node.now)["worker"] == 0
+
+
+def test_a_worker_tells_its_age_and_what_it_is_at(node: Node, client: SimClient, admin: Admin) -> None:
+    ask(client, "cached")
+    node.now += 2.0
+    workers = admin.status(node.now)["workers"]
+    [at_work] = [worker for worker in workers if "runs" in worker]
+    assert at_work["runs"] == "cached"
+    assert at_work["for"] == pytest.approx(2.0)
+    assert all(worker["age"] >= 2.0 for worker in workers)
+    finish(node)
+    assert not any("runs" in worker or "for" in worker for worker in admin.status(node.now)["workers"])
+
+
+def test_a_tool_tells_what_its_circuit_does(node: Node, admin: Admin) -> None:
+    assert admin.status(node.now)["tools"]["cached"]["circuit"] == "closed"
+    admin.answer("breaker", {"tool": "cached", "order": "open"}, node.now)
+    assert admin.status(node.now)["tools"]["cached"]["circuit"] == "forced_open"

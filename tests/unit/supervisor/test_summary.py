@@ -7,6 +7,7 @@ import pytest
 
 from tests.model.simulation import Node
 from tests.unit.supervisor.steps import ask, finish
+from toolring.policy.histogram import Histogram
 from toolring.policy.series import Window
 from toolring.supervisor.collector import About, Collector
 from toolring.supervisor.summary import in_window
@@ -51,6 +52,21 @@ def test_totals_groups_and_workers_add_up_to_the_same(node: Node, collector: Col
     assert found["refused"]["BUSY"] > 0
     assert found["processes"]["supervisor"]["cpu_seconds"] == 1.5
     assert found["total"]["errors"] == {}
+
+
+def test_buckets_are_told_to_who_asks_and_can_be_subtracted(node: Node, collector: Collector) -> None:
+    ask(node.clients[0], "read")
+    finish(node)
+    before = outcome(in_window(collector, Window.START, 100, node.now, None, True))["total"]
+    ask(node.clients[0], "read", "write")
+    finish(node)
+    after = outcome(in_window(collector, Window.START, 100, node.now, None, True))["total"]
+    for name, pairs in after["buckets"].items():
+        between = Histogram(dict(pairs))
+        assert between.n - Histogram(dict(before["buckets"][name])).n == 2, name
+        assert after["microseconds"][name] >= before["microseconds"][name]
+    assert after["result_bytes"] > before["result_bytes"] > 0
+    assert "buckets" not in outcome(in_window(collector, Window.START, 100, node.now))["total"]
 
 
 def test_the_busiest_are_told_of_and_how_many_are_left_out(node: Node, collector: Collector) -> None:
