@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from heapq import nlargest, nsmallest
 from typing import Any, Final
 
@@ -41,6 +41,7 @@ QUESTIONS: Final = (
     "cancel",
     "kill",
     "recycle",
+    "drain",
     "reload",
     "reloads",
     "memory",
@@ -89,6 +90,8 @@ class Admin:
         self.loads: dict[bytes, dict[str, Any]] = {}
         """The latest figures of each worker, by identity."""
         self.exporters: list[Exporter] = []
+        self.drain: Callable[[], None] = lambda: None
+        """What SIGTERM does; at most once."""
         self.collector: Collector | None = None
         """None: metrics.figures is off."""
         self.alerts: Alerts | None = None
@@ -127,6 +130,9 @@ class Admin:
                 return self._watch.reloads.report(params.get("number"))
             if what == "recycle":
                 return self._recycle(params.get("worker"), params.get("group"))
+            if what == "drain":
+                self.drain()
+                return {"jobs": self._core.in_hand()}
             if what == "memory":
                 memory = self.memory
                 return {

@@ -149,6 +149,7 @@ class Node:
             lambda name, why: observer.note("sink_failed", {"sink": name, "reason": why}),
         )
         admin.exporters = sinks
+        admin.drain = self._begin_to_drain
         if config.tracing.sinks:
             traced = exporters(
                 "span",
@@ -278,6 +279,11 @@ class Node:
         loop.perform(now)
         while core.fleet.workers and time.monotonic() < now + timeouts.interrupt + timeouts.terminate:
             loop.turn()
+
+    def _begin_to_drain(self) -> None:
+        """As SIGTERM does. Not twice: a second one stops it at once."""
+        if not self._signals:
+            self._signals.append(signal.SIGTERM)
 
     def _catch_signals(self) -> None:
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)

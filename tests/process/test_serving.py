@@ -399,6 +399,21 @@ def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
     assert not (tmp_path / "ledger").exists()
 
 
+def test_who_asks_a_node_to_drain_twice_does_not_stop_it_at_once(spot: Path) -> None:
+    with kit.running(workers=1) as node, node.client() as client:
+        call = Background(lambda: client.call("gate", {"path": str(spot)}))
+        eventually(lambda: lines(spot), "it runs")
+        told = kit.run_cli("drain", "--json", address=node.address)
+        assert (told.returncode, json.loads(told.stdout)) == (0, {"draining": 1})
+        eventually(lambda: client.status()["state"] == "draining")
+        assert client.drain() == 1
+        assert kit.failure(lambda: client.call("echo", {"x": 1})).code == "DRAINING"
+        Path(f"{spot}.open").touch()
+        call.result()
+        client.close()
+        assert node.wait() == 0
+
+
 def test_the_drain_has_an_end(spot: Path) -> None:
     with kit.running(workers=1, TOOLRING_TIMEOUTS_DRAIN="0.3") as node, node.client() as client:
         call = Background(lambda: client.call("gate_once", {"path": str(spot)}))

@@ -31,6 +31,7 @@ COMMANDS = {
     "metrics": "show the figures of the last minutes: times, rates, errors",
     "alerts": "show which alerts fire, and what the others are at",
     "recycle": "replace workers by fresh ones, without losing a call",
+    "drain": "have a node finish what it has, and end",
     "reload": "load the tools' code anew, without losing a call",
     "breaker": "show the circuits of tools and services' endpoints; open or close one",
     "status": "show a node's workers, jobs and tools",

@@ -407,6 +407,10 @@ class AsyncClient:
         """Have workers replaced that serve until their successors are ready; see ``Client.recycle``."""
         return list((await self._ask("recycle", {"worker": worker, "group": group}))["workers"])
 
+    async def drain(self) -> int:
+        """Have the node finish what it has and end; see ``Client.drain``."""
+        return int((await self._ask("drain", {}))["jobs"])
+
     async def reload(self) -> int:
         """Have the tools' code loaded anew; see ``Client.reload``."""
         return int((await self._ask("reload", {}))["number"])

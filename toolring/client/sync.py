@@ -341,6 +341,10 @@ class Client:
         is ready, and finishes what it has begun, so no call is lost. Gives ``worker`` and ``pid`` of each."""
         return list(self._ask("recycle", {"worker": worker, "group": group})["workers"])
 
+    def drain(self) -> int:
+        """Have the node finish what it has and end, as SIGTERM does; it refuses what comes. Gives the jobs in hand."""
+        return int(self._ask("drain", {})["jobs"])
+
     def reload(self) -> int:
         """Have the tools' code loaded anew, to take over as a whole once workers with it are ready; no call is lost.
         Gives the reload's number; ``reloads`` tells what becomes of it."""
