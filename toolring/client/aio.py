@@ -17,6 +17,7 @@ from toolring.client.arguments import what_to_invalidate
 from toolring.client.batches import Call, Plan
 from toolring.client.feed import WINDOW, Feed, OnProgress, Progress, checked
 from toolring.client.mapping import async_mapped
+from toolring.client.operator import AsyncOperator
 from toolring.client.session import BEAT_SECONDS, GRACE_SECONDS, Conversation, Pending, broken, silence, unreachable
 from toolring.client.stored import AsyncStoredResult, about
 from toolring.client.transport import Transport
@@ -198,7 +199,7 @@ class AsyncStream(AsyncIterator[Any]):
             self._handle._owner._abandon(self._handle)
 
 
-class AsyncClient:
+class AsyncClient(AsyncOperator):
     """Calls the tools of a node from one event loop. The arguments are those of ``toolring.Client``."""
 
     def __init__(self, address: str | None = None, *, caller: str = "", connect_timeout: float = 5.0) -> None:
@@ -350,15 +351,6 @@ class AsyncClient:
         await self._connect()
         return sorted(self._conversation.tools.values(), key=lambda spec: spec.name)
 
-    async def status(self) -> dict[str, Any]:
-        """The node's state: workers, jobs, tools."""
-        return await self._ask("status", {})
-
-    async def policy(self, name: str) -> dict[str, dict[str, Any]]:
-        """A tool's policy and its sources; see ``Client.policy``."""
-        policy: dict[str, dict[str, Any]] = (await self._ask("policy", {"tool": name}))["policy"]
-        return policy
-
     async def invalidate(
         self,
         tool: str | None = None,
@@ -380,94 +372,6 @@ class AsyncClient:
 
     async def _read_result(self, handle: str, offset: int, length: int) -> dict[str, Any]:
         return await self._ask("result", {"handle": handle, "offset": offset, "length": length})
-
-    async def queue(self) -> dict[str, Any]:
-        """Who waits, for what; see ``Client.queue``."""
-        return await self._ask("queue", {})
-
-    async def jobs(
-        self, tool: str | None = None, limit: int = 100, *, failed: bool = False, slow: bool = False
-    ) -> dict[str, Any]:
-        """The jobs in hand, the oldest first, or those that failed, or were slow; see ``Client.jobs``."""
-        return await self._ask("jobs", {"tool": tool, "limit": limit, "failed": failed, "slow": slow})
-
-    async def why(self, job: str) -> dict[str, Any]:
-        """The life of one job; see ``Client.why``."""
-        return dict((await self._ask("why", {"job": job}))["story"])
-
-    async def cancel(self, job: str) -> None:
-        """End a job by its id, whoever submitted it; see ``Client.cancel``."""
-        await self._ask("cancel", {"job": job})
-
-    async def kill(self, worker: int) -> None:
-        """Kill a worker, by its number or its pid; see ``Client.kill``."""
-        await self._ask("kill", {"worker": worker})
-
-    async def recycle(self, worker: int | None = None, group: str | None = None) -> list[dict[str, int]]:
-        """Have workers replaced that serve until their successors are ready; see ``Client.recycle``."""
-        return list((await self._ask("recycle", {"worker": worker, "group": group}))["workers"])
-
-    async def drain(self) -> int:
-        """Have the node finish what it has and end; see ``Client.drain``."""
-        return int((await self._ask("drain", {}))["jobs"])
-
-    async def reload(self) -> int:
-        """Have the tools' code loaded anew; see ``Client.reload``."""
-        return int((await self._ask("reload", {}))["number"])
-
-    async def reloads(self, number: int | None = None) -> dict[str, Any]:
-        """What becomes of reloads; see ``Client.reloads``."""
-        return await self._ask("reloads", {"number": number})
-
-    async def alerts(self) -> list[dict[str, Any]]:
-        """The alerts that are watched; see ``Client.alerts``."""
-        return list((await self._ask("alerts", {}))["alerts"])
-
-    async def metrics(
-        self, window: str = "5m", *, tool: str | None = None, most: int = 100, buckets: bool = False
-    ) -> dict[str, Any]:
-        """The figures of a window; see ``Client.metrics``."""
-        return await self._ask("metrics", {"window": window, "tool": tool, "most": most, "buckets": buckets})
-
-    async def memory(self) -> dict[str, Any]:
-        """The memory of a node's processes; see ``Client.memory``."""
-        return await self._ask("memory", {})
-
-    async def trace(self, worker: int, seconds: float = 10.0, most: int = 10, native: bool = False) -> dict[str, int]:
-        """Have a worker find out which of its allocations grow; see ``Client.trace``."""
-        params = {"worker": worker, "seconds": seconds, "most": most, "native": native}
-        return await self._ask("trace", params)
-
-    async def untrace(self, number: int) -> dict[str, int]:
-        """End a trace before its time; see ``Client.untrace``."""
-        return await self._ask("untrace", {"number": number})
-
-    async def collect(self, worker: int | None = None) -> list[dict[str, int]]:
-        """Have workers collect their garbage between two jobs; see ``Client.collect``."""
-        return list((await self._ask("collect", {"worker": worker}))["workers"])
-
-    async def dump(self, worker: int) -> dict[str, Any]:
-        """What a worker does at this moment; see ``Client.dump``."""
-        return await self._learn("dump", {"worker": worker}, 0.01)
-
-    async def profile(self, worker: int, seconds: float = 10.0, rate: int = 100) -> dict[str, Any]:
-        """Where a worker's time goes; see ``Client.profile``."""
-        return await self._learn("profile", {"worker": worker, "seconds": seconds, "rate": rate}, 0.1)
-
-    async def _learn(self, what: str, params: dict[str, Any], pause: float) -> dict[str, Any]:
-        number = (await self._ask(what, params))["number"]
-        while (found := await self._ask("look", {"number": number}))["pending"]:
-            await asyncio.sleep(pause)
-        del found["pending"]
-        return found
-
-    async def breakers(self) -> dict[str, dict[str, Any]]:
-        """The state of each tool's circuit, by the tool's name, with what it has counted."""
-        return dict((await self._ask("breakers", {}))["breakers"])
-
-    async def breaker(self, tool: str, order: str) -> dict[str, Any]:
-        """Tell a tool's circuit what to do; see ``Client.breaker``."""
-        return await self._ask("breaker", {"tool": tool, "order": order})
 
     async def _ask(self, what: str, params: dict[str, Any]) -> dict[str, Any]:
         await self._connect()
