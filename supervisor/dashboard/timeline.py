@@ -64,8 +64,7 @@ class Timeline:
 
     def _steps(self, now: float) -> Iterator[None]:
         try:
-            while self._figures.fold(1):
-                yield
+            yield from self._figures.folding()
             over = int((now - LATE_SECONDS) // SLICE_SECONDS)
             day = self._clock() - now
             first = max(self._next, over - _KNOWN_SLICES)

@@ -150,8 +150,7 @@ class Views:
     def _rings(self, query: Query, now: float) -> View:
         """The groups in which keys have their places, each with its slots' shares of keys and of work."""
         _only(query)
-        while self._collector.figures.fold(1):
-            yield
+        yield from self._collector.figures.folding()
         groups = self._core.fleet.groups
         placed: dict[str, list[str]] = {}
         for tool in list(self._core.tools.values()):
