@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from toolring.calls import Calls
 from toolring.errors import InvalidArguments
-from toolring.policy.breaker import ORDERS, TABLE, State
+from toolring.policy.breaker import ORDERS, TABLE, Event, State
 from toolring.policy.service import ServicePolicy
 
 _WORDS: Final = tuple(ORDERS)
@@ -63,7 +63,7 @@ class Services:
         """The circuits of all endpoints, as those of tools are told. The state is the worst of any worker's."""
         return {
             f"{name}@{base}": {
-                "state": _state(one),
+                "state": self._state(name, one),
                 "declared": True,
                 **{key: one["window"][key] for key in _WINDOW},
                 "deaths": 0,
@@ -92,16 +92,18 @@ class Services:
             known = ", ".join(ORDERS)
             raise InvalidArguments(f"a circuit can't be told to {order!r}; there is {known}", argument="order")
         self._calls.give(number, _WORDS.index(order))
-        return {"tool": name, "order": order, "state": _ordered(order)}
+        return {"tool": name, "order": order, "state": self._ordered(service, order)}
 
+    def _ordered(self, service: str, word: str) -> str:
+        """The state of a circuit that was told so."""
+        circuit, order = self._policies[service].circuit, ORDERS[word]
+        state = TABLE[State.CLOSED][order] if circuit is None or order is not Event.AUTO else circuit.begins
+        return state.name.lower()
 
-def _ordered(word: str) -> str:
-    """The state of a circuit that was told so."""
-    return TABLE[State.CLOSED][ORDERS[word]].name.lower()
-
-
-def _state(one: Mapping[str, Any]) -> str:
-    """A worker that was told otherwise hears of it with its next request."""
-    if one["order"] != _WORDS[0]:
-        return _ordered(one["order"])
-    return next((state for state in _WORST if one["circuit"].get(state)), "closed")
+    def _state(self, service: str, one: Mapping[str, Any]) -> str:
+        """A worker that was told otherwise hears of it with its next request."""
+        if one["order"] == _WORDS[0]:
+            for state in _WORST:
+                if one["circuit"].get(state):
+                    return state
+        return self._ordered(service, one["order"])

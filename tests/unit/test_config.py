@@ -7,7 +7,7 @@ import pytest
 
 from toolring.config import Config, GroupSection, check_tools, decided, flat, load, overrides
 from toolring.errors import ConfigError
-from toolring.policy.breaker import BreakerPolicy
+from toolring.policy.service import EndpointBreaker
 
 
 @pytest.fixture(autouse=True)
@@ -443,7 +443,7 @@ def test_services_are_checked_as_a_whole(tmp_path: Path) -> None:
     )
     loaded = load(str(file), {})
     services = loaded.config.services
-    assert services["back-office"].circuit == BreakerPolicy(wait=3.0)
+    assert services["back-office"].circuit == EndpointBreaker(wait=3.0)
     assert services["back-office"].ejection.errors == 2
     assert services["shop"].circuit is None
     assert flat(loaded.config)["services.shop.endpoints"] == ("http://b", "http://c")
@@ -456,6 +456,8 @@ def test_services_are_checked_as_a_whole(tmp_path: Path) -> None:
         ('[services.a]\nendpoint = ["http://a"]', "did you mean endpoints"),
         ('[services.a]\nendpoints = "http://a"', "services.a.endpoints"),
         ('[services.a]\nendpoints = ["http://a"]\nbreaker = {wait = -1}', "wait"),
+        ('[services.a]\nendpoints = ["http://a"]\nbreaker = {ignore = ["503"]}', "ignore= is for tools"),
+        ('[services.a]\nendpoints = ["http://a/{version}"]', "no version="),
         ('[services.a]\nendpoints = ["http://a"]\nejection = {wrong = 1}', "wrong"),
         ('[services."a b"]\nendpoints = ["http://a"]', "a service's name"),
         ("[services.a]\nendpoints = [%s]" % ",".join(f'"http://a{n}"' for n in range(300)), "300 endpoints"),  # noqa: UP031

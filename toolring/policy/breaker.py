@@ -38,7 +38,7 @@ class Event(Enum):
     FORCE_CLOSE = auto()
     OBSERVE = auto()
     AUTO = auto()
-    """Back to deciding by itself."""
+    """Back to what its policy says: deciding by itself, or only counting."""
 
 
 S, E = State, Event
@@ -92,7 +92,12 @@ class BreakerPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     ignore: tuple[str, ...] = ()
     """Errors that are as good as answers: names of exceptions or codes."""
     observe: bool = False
-    """It counts from the start, and lets everything through."""
+    """It counts, and lets everything through, unless somebody orders otherwise."""
+
+    @property
+    def begins(self) -> State:
+        """Where a circuit begins, and returns to when it is to decide by itself again."""
+        return State.METRICS_ONLY if self.observe else State.CLOSED
 
     def __post_init__(self) -> None:
         for name in ("failure_rate", "slow_rate"):
@@ -106,6 +111,8 @@ class BreakerPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
                 raise ValueError(f"{name}={getattr(self, name)!r} is not a positive number of seconds")
         if not 0 <= self.window_seconds < inf:
             raise ValueError(f"window_seconds={self.window_seconds!r} is not a number of seconds")
+        if self.slow is None and self.slow_rate != 1:
+            raise ValueError(f"slow_rate={self.slow_rate!r} does nothing without slow=, the seconds of a slow call")
         if not self.window_seconds and self.minimum > self.window:
             raise ValueError(f"minimum={self.minimum} is more than the window's {self.window} calls, so it never opens")
 
@@ -187,7 +194,7 @@ class Breaker:
 
     def __init__(self, policy: BreakerPolicy) -> None:
         self.policy = policy
-        self.state = State.METRICS_ONLY if policy.observe else State.CLOSED
+        self.state = policy.begins
         self.generation = 0
         self.opened = 0
         """How often it opened by itself."""
@@ -265,7 +272,7 @@ class Breaker:
         """FORCE_OPEN, FORCE_CLOSE, OBSERVE or AUTO: what somebody wants of it. It begins to count anew."""
         if event not in _ORDERED:
             raise IllegalEvent(f"{event.name} is no order")
-        self._step(event)
+        self._step(Event.OBSERVE if event is Event.AUTO and self.policy.observe else event)
 
     # ---- deciding
 

@@ -24,6 +24,20 @@ NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
 """Of a service; an underscore in a parameter's name stands for a dash, too."""
 
 
+class EndpointBreaker(BreakerPolicy, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An endpoint's: it is tried sooner than a tool, and what fails there has no name to be ignored by."""
+
+    wait: float = 10.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.ignore:
+            raise ValueError(
+                "ignore= is for tools, whose errors have names; an endpoint fails by a lost connection, time that ran "
+                "out, or a status from 500 on that a request doesn't expect"
+            )
+
+
 class ServicePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How a service is reached. Seconds and bytes; raises ValueError for what makes no sense."""
 
@@ -49,7 +63,7 @@ class ServicePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     health_timeout: float = 1.0
     ejection: HealthPolicy = HealthPolicy(panic=0.3)
     """When an endpoint that fails is left alone, and for how long."""
-    breaker: bool | BreakerPolicy = True
+    breaker: bool | EndpointBreaker = True
     """Of each endpoint; false: none."""
     connections: int = 100
     """Of each worker to all endpoints together."""
@@ -70,6 +84,8 @@ class ServicePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     def __post_init__(self) -> None:
         if not self.endpoints:
             raise ValueError("endpoints is empty; it needs at least one, as http://127.0.0.1:8080")
+        if not self.version and any("{version}" in one for one in self.endpoints):
+            raise ValueError("endpoints have a {version}, but there is no version=")
         places = [_check_endpoint(base) for base in self.bases]
         if len(set(places)) != len(places):
             raise ValueError("endpoints names one twice")
@@ -106,7 +122,7 @@ class ServicePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     def circuit(self) -> BreakerPolicy | None:
         if isinstance(self.breaker, BreakerPolicy):
             return self.breaker
-        return BreakerPolicy(wait=10.0) if self.breaker else None
+        return EndpointBreaker() if self.breaker else None
 
 
 def check_path(path: str, what: str = "path") -> None:

@@ -191,5 +191,14 @@ def test_one_that_only_observes_lets_everything_through_from_the_start() -> None
     breaker = Breaker(replace(POLICY, observe=True))
     assert all(call(breaker, True) for _ in range(50))
     assert breaker.counts(0.0) == (10, 10, 0)
+    breaker.order(Event.FORCE_OPEN)
+    assert not call(breaker, False)
     breaker.order(Event.AUTO)
-    assert [call(breaker, True) for _ in range(5)] == [True] * 4 + [False]
+    assert breaker.state is State.METRICS_ONLY, "as it was declared"
+    assert all(call(breaker, True) for _ in range(50))
+
+
+def test_a_share_of_slow_calls_needs_to_know_which_are_slow() -> None:
+    with pytest.raises(ValueError, match=r"slow_rate=0\.2 does nothing without slow="):
+        BreakerPolicy(slow_rate=0.2)
+    assert BreakerPolicy(slow_rate=0.2, slow=1.0).slow_rate == 0.2

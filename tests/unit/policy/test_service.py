@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
-from toolring.policy.breaker import BreakerPolicy
-from toolring.policy.service import ServicePolicy, check_path
+from toolring.policy.service import EndpointBreaker, ServicePolicy, check_path
 
 
 def policy(*endpoints: str, **settings: Any) -> ServicePolicy:
@@ -19,10 +19,19 @@ def test_the_version_is_filled_in() -> None:
     assert made.bases == ("http://a:1/v2", "https://b")
 
 
+def test_a_version_that_is_missing_is_not_asked_for() -> None:
+    with pytest.raises(ValueError, match=r"have a \{version\}, but there is no version="):
+        policy("http://a:1", "http://b:1/{version}/x")
+
+
 def test_circuits() -> None:
-    assert policy().circuit == BreakerPolicy(wait=10.0)
+    assert policy().circuit == EndpointBreaker(wait=10.0)
     assert policy(breaker=False).circuit is None
-    assert policy(breaker=BreakerPolicy(wait=3.0)).circuit == BreakerPolicy(wait=3.0)
+    assert policy(breaker=EndpointBreaker(wait=3.0)).circuit == EndpointBreaker(wait=3.0)
+    said = msgspec.convert({"endpoints": ["http://a"], "breaker": {"failure_rate": 0.3}}, ServicePolicy)
+    assert said.circuit == EndpointBreaker(failure_rate=0.3, wait=10.0)
+    with pytest.raises(ValueError, match="ignore= is for tools"):
+        msgspec.convert({"endpoints": ["http://a"], "breaker": {"ignore": ["503"]}}, ServicePolicy)
 
 
 @pytest.mark.parametrize(

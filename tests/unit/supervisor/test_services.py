@@ -8,7 +8,7 @@ import pytest
 
 from toolring.calls import Calls, alone, size
 from toolring.errors import InvalidArguments
-from toolring.policy.service import ServicePolicy
+from toolring.policy.service import EndpointBreaker, ServicePolicy
 from toolring.supervisor.services import Services
 
 POLICIES = {
@@ -56,6 +56,15 @@ def test_a_circuits_state_is_the_worst_of_any_workers_unless_it_was_told() -> No
     services.order("shop@http://a", "auto")
     late = [report(endpoint(state="forced_open"), endpoint())]
     assert services.breakers(late)["shop@http://a"]["state"] == "closed", "that worker will hear of it"
+
+
+def test_a_circuit_that_only_counts_is_shown_as_such() -> None:
+    policies = {"shop": ServicePolicy(endpoints=("http://a", "http://b"), breaker=EndpointBreaker(observe=True))}
+    services = Services(policies, alone())
+    loads = [report(endpoint(state="metrics_only"), endpoint(state="forced_open"))]
+    assert {one["state"] for one in services.breakers(loads).values()} == {"metrics_only"}
+    assert services.order("shop@http://a", "open")["state"] == "forced_open"
+    assert services.order("shop@http://a", "auto")["state"] == "metrics_only"
 
 
 def test_orders_are_words_that_all_workers_read() -> None:

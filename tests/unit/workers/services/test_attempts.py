@@ -14,8 +14,8 @@ from toolring.calls import Calls, size
 from toolring.errors import InvalidArguments, ServiceError, ServiceUnavailable
 from toolring.plugins.registry import load_plugins
 from toolring.policy.balance import Members
-from toolring.policy.breaker import ORDERS, BreakerPolicy
-from toolring.policy.service import ServicePolicy
+from toolring.policy.breaker import ORDERS
+from toolring.policy.service import EndpointBreaker, ServicePolicy
 from toolring.workers.services.attempts import Attempt, Outcome, Pause, Request, attempts, checked
 from toolring.workers.services.endpoints import Endpoints
 
@@ -319,7 +319,7 @@ def test_circuits_open_and_nothing_is_sent() -> None:
 
 
 def test_a_circuit_that_opens_between_attempts_keeps_the_first_error() -> None:
-    world = World(1, retries=5, breaker=BreakerPolicy(minimum=3, window=10))
+    world = World(1, retries=5, breaker=EndpointBreaker(minimum=3, window=10))
     world.does["http://a"] = answer(503)
     error = world.fails()
     assert (error.facts["status"], error.facts["attempts"]) == (503, 3)
@@ -327,7 +327,7 @@ def test_a_circuit_that_opens_between_attempts_keeps_the_first_error() -> None:
 
 
 def test_a_probe_that_tells_nothing_gives_its_permit_back() -> None:
-    world = World(1, retries=0, breaker=BreakerPolicy(minimum=1, window=10, wait=1.0, probes=1))
+    world = World(1, retries=0, breaker=EndpointBreaker(minimum=1, window=10, wait=1.0, probes=1))
     world.does["http://a"] = CUT
     world.fails()
     world.clock.now += 1.0
@@ -358,6 +358,18 @@ def test_orders_of_an_operator_reach_it_before_the_next_request() -> None:
     calls.give(7, 0)
     world.ask()
     assert world.shown("http://a")["state"] == "closed"
+
+
+def test_a_circuit_that_only_counts_does_so_again_when_an_operator_lets_it() -> None:
+    calls = Calls(memoryview(bytearray(size(1))), 1)
+    world = World(1, calls, breaker=EndpointBreaker(observe=True), retries=0)
+    world.does["http://a"] = CUT
+    for order in (AUTO, OPEN, AUTO):
+        calls.give(0, order)
+        for _ in range(30):
+            world.fails()
+        assert world.shown("http://a")["state"] == ("forced_open" if order == OPEN else "metrics_only")
+    assert len(world.asked) == 60
 
 
 def test_a_word_that_nobody_knows_is_no_order() -> None:
