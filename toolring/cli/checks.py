@@ -85,6 +85,8 @@ def plugins(facts: Facts) -> Finding:
 def tools(facts: Facts) -> Finding:
     if facts.loading.error:
         advice = "correct the module, or name another target; toolring serve shows the traceback"
+        if facts.loading.key:
+            advice = f"correct {facts.loading.key} in the configuration, or provide what it needs"
         return _failure("tools", facts.loading.error, advice)
     names = [spec.name for spec in facts.loading.specs if not spec.internal]
     return _ok("tools", f"{len(names)} loaded: {', '.join(names[:6])}{', ...' if len(names) > 6 else ''}")

@@ -186,7 +186,7 @@ def _loading(config: Config) -> tuple[Loading, int]:
         tools = [spec.name for spec in loading.specs if not spec.internal]
         check_alerts(config, tools, [group.name for group in groups])
     except ToolringError as error:
-        return Loading(error=str(error)), each
+        return Loading.failed(error), each
     return loading, sum(group.workers for group in groups)
 
 

@@ -16,7 +16,7 @@ import msgspec
 import psutil
 
 from toolring import stamps
-from toolring.errors import ToolringError
+from toolring.errors import ConfigError, ToolringError
 from toolring.settings import WorkerSettings
 from toolring.spec import ToolSpec
 
@@ -26,6 +26,12 @@ class Loading(NamedTuple):
     threads: int = 1
     """Of the process, once all is loaded."""
     error: str = ""
+    key: str = ""
+    """Of the configuration, if that is what is wrong."""
+
+    @classmethod
+    def failed(cls, error: ToolringError) -> Loading:
+        return cls(error=str(error), key=str(error.facts.get("key", "")) if isinstance(error, ConfigError) else "")
 
 
 def load(settings: WorkerSettings, patience: float) -> Loading:
@@ -63,7 +69,7 @@ def _loaded(settings: WorkerSettings) -> Loading:
         tools, registry = load_all(settings)
         specs = Kit(settings, tools, registry, stamps.Stamps(bytearray(stamps.BYTES))).specs()
     except ToolringError as error:
-        return Loading(error=str(error))
+        return Loading.failed(error)
     return Loading(tuple(specs), psutil.Process().num_threads())
 
 

@@ -294,15 +294,15 @@ class Window(Generic[P]):
             self._limit = min(self._plan.jobs, max(1.0, self._limit) + GROWTH)
             if self._where is not None and self._refused:
                 self._answered_at(self._where(handle))
-        elif piece.sent - self._heard < handle.deadline - piece.sent:
-            self._retry_after = float(busy.facts.get("retry_after", 0.05))
+        elif piece.sent - self._heard < (most := handle.deadline - piece.sent):
+            self._retry_after = min(float(busy.facts.get("retry_after", 0.05)), most)
             self._again_at = piece.sent + self._retry_after
             if self._where is None:
                 self._limit = min(self._limit, piece.ahead)
             else:
                 piece.refusals += 1
                 longer = self._retry_after * 2 ** min(piece.refusals - 1, 10)
-                piece.again = piece.sent + max(self._retry_after, min(longer, LONGEST))
+                piece.again = piece.sent + min(most, max(self._retry_after, min(longer, LONGEST)))
             insort(self._refused, piece, key=_index)
         else:  # it takes nothing any more, and that is the answer of all that it has refused
             for each in (piece, *self._refused):

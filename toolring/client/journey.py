@@ -220,7 +220,7 @@ class Journey(Generic[C, H]):
             return False
         if lost and _was_sent(job.error) and not nodes.repeatable(self._tool):
             text = f"{self._tool}: the node {node.address} was lost while it had it, and it may not be repeated"
-            self._error = OutcomeUnknown(text, tool=self._tool, node=node.address, job=job.id)
+            self._error = OutcomeUnknown(text, tool=self._tool, node=node.address, job=job.id, cause="node lost")
             return False
         self._tried.append(node.address)
         if lost:

@@ -69,7 +69,10 @@ def weight_of(address: str, weight: Any) -> float:
 def key_bytes(key: Key) -> bytes:
     """A key's bytes, in an order that is that of the keys. Raises InvalidArguments."""
     if isinstance(key, str):
-        return key.encode()
+        try:
+            return key.encode()
+        except UnicodeEncodeError:
+            raise InvalidArguments(f"route {key!a:.100} can't be encoded as UTF-8", argument="route") from None
     if isinstance(key, bytes):
         return key
     if isinstance(key, int) and not isinstance(key, bool) and -(2**63) <= key < 2**63:

@@ -487,7 +487,7 @@ def silence(conversation: Conversation, pending: Pending, address: str) -> Toolr
     tool = pending.job.tool
     text = f"{tool}: the deadline passed, and {address} has not spoken since"
     kind = Expired if conversation.repeatable(tool) else OutcomeUnknown
-    return kind(text, tool=tool, job=pending.id)
+    return kind(text, tool=tool, job=pending.id, cause="node lost")
 
 
 def unreachable(address: str) -> Unreachable:

@@ -11,6 +11,7 @@ from toolring.cli.checks import CHECKS, Finding, Status, examine, worst
 from toolring.cli.facts import Clocks, Directory, Facts, Package
 from toolring.cli.loading import Loading
 from toolring.config import CacheSection, Config, Limits, Node
+from toolring.errors import ConfigError, LoadError
 
 MB = 1 << 20
 OWN = Directory("/run/user/7/toolring", stat.S_IFDIR | 0o700, 7, writable=True)
@@ -147,6 +148,15 @@ def test_what_will_hurt_is_a_warning(check: str, changes: dict[str, Any], said: 
 )
 def test_what_is_unusual_and_good_is_no_finding(changes: dict[str, Any]) -> None:
     assert worst(examine(Facts(**{**SOUND, **changes}))) is Status.OK
+
+
+def test_tools_that_fail_by_the_configuration_are_not_blamed_on_their_module() -> None:
+    def advice(loading: Loading) -> str:
+        return next(one.advice for one in examine(Facts(**{**SOUND, "loading": loading})) if one.check == "tools")
+
+    lacks = ConfigError("services.billing.headers: there is no BILLING_TOKEN", key="services.billing.headers")
+    assert advice(Loading.failed(lacks)).startswith("correct services.billing.headers in the configuration")
+    assert advice(Loading.failed(LoadError("there is no file x.py"))).startswith("correct the module")
 
 
 def test_a_quota_says_how_many_workers_it_is_good_for() -> None:

@@ -91,6 +91,24 @@ def taken_out(window: Window[Pending]) -> list[Any]:
 # ---- a node that is busy
 
 
+@pytest.mark.parametrize("where", [None, lambda job: "a"])
+def test_nobody_waits_longer_for_room_than_one_call_may_take(where: Any) -> None:
+    """Whatever the node says: its circuit may be open for longer."""
+    node = Node(room=0)
+    timeout = RETRY_AFTER / 4
+    plan = Plan("tool", window=20, chunk=1, errors="return", timeout=timeout, ordered=True, priority="normal")
+    window = Window(plan, node.send, None, lambda: node.now, where=where)
+    began = node.now
+    fill(window, 3)
+    found: list[Any] = []
+    while len(found) < 3:
+        settle(window)
+        found += taken_out(window)
+        node.now = max(node.now, window.next_look()) if window.pieces else node.now
+    assert {error.code for error in found} == {"BUSY"}
+    assert node.now - began <= 2 * timeout
+
+
 def test_no_more_are_under_way_than_were_taken() -> None:
     node = Node(room=4)
     window = node.window()

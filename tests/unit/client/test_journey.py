@@ -107,6 +107,7 @@ def test_what_may_not_be_repeated_is_told_as_unknown(nodes: Nodes[Peer], world: 
     error = trip.ends_in()
     assert isinstance(error, OutcomeUnknown)
     assert error.facts["node"] == address
+    assert error.facts["cause"] == "node lost"
 
 
 def test_what_had_not_left_for_its_node_moves_on_whatever_it_is(nodes: Nodes[Peer], world: World) -> None:

@@ -21,6 +21,12 @@ def test_what_is_no_key_is_refused(key: object) -> None:
         key_bytes(key)  # type: ignore[arg-type]
 
 
+def test_a_key_that_is_no_text_is_refused_by_name() -> None:
+    with pytest.raises(InvalidArguments, match=r"route '\\ud800' can't be encoded") as caught:
+        key_bytes("\ud800")
+    assert caught.value.facts["argument"] == "route"
+
+
 def test_nodes_are_addresses_or_addresses_with_weights() -> None:
     assert weights_of([A, B]) == {A: 1.0, B: 1.0}
     assert weights_of({A: 2, B: 0.5}) == {A: 2.0, B: 0.5}

@@ -775,7 +775,7 @@ def test_a_node_that_is_silent_for_too_long_is_gone(
 ) -> None:
     error = silence(talk, submit(talk, tool), "ipc:///x")
     assert type(error) is kind
-    assert error.facts == {"tool": tool, "job": f"{talk.name}-1"}
+    assert error.facts == {"tool": tool, "job": f"{talk.name}-1", "cause": "node lost"}
 
 
 # ---- calls that a tool makes
