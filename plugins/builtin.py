@@ -107,6 +107,7 @@ def _otlp_spans() -> SpanSink:
 def toolring_metrics_sinks() -> Mapping[str, Callable[[SinkSettings], MetricsSink]]:
     return {
         "jsonlines": Sink("toolring.plugins.sinks.jsonlines", "JsonLines"),
+        "otlp": Sink("toolring.plugins.sinks.otlp_metrics", "OtlpMetrics", extra="otel"),
         "statsd": Sink("toolring.plugins.sinks.statsd", "Statsd"),
         "structlog": Sink("toolring.plugins.sinks.log", "LogSink"),
     }
@@ -118,7 +119,13 @@ class Sink:
 
     module: str
     name: str
+    extra: str = ""
 
     def __call__(self, settings: SinkSettings) -> MetricsSink:
-        sink: MetricsSink = getattr(import_module(self.module), self.name)(settings)
+        try:
+            module = import_module(self.module)
+        except ImportError as error:
+            hint = f"; pip install 'toolring[{self.extra}]'" if self.extra else ""
+            raise PluginError(f"a package is missing: {error}{hint}") from None
+        sink: MetricsSink = getattr(module, self.name)(settings)
         return sink

@@ -94,6 +94,29 @@ class SinkSettings:
     """HOST:PORT of a StatsD server; empty: none is named."""
 
 
+@dataclass(frozen=True, slots=True)
+class Buckets:
+    """A histogram: how many lay between one of the ``bounds`` (seconds) and the next; ``counts`` has one more, for what
+    lay beyond the last. ``total``: the sum of all."""
+
+    bounds: Sequence[float]
+    counts: Sequence[int]
+    total: float
+
+
+@dataclass(frozen=True, slots=True)
+class MetricFamily:
+    """One metric of docs/metrics.md. ``kind``: counter, gauge or histogram; ``unit``: seconds, bytes or empty; each of
+    the ``samples`` has the values of the ``labels`` and a number, or the ``Buckets`` of a histogram."""
+
+    name: str
+    kind: str
+    unit: str
+    help: str
+    labels: tuple[str, ...]
+    samples: Sequence[tuple[tuple[str, ...], float | Buckets]]
+
+
 class MetricsSink(Protocol):
     """Takes the node's figures now and then, in a thread of its own: it may be slow, and late figures are dropped.
 
@@ -101,7 +124,9 @@ class MetricsSink(Protocol):
     it, and ``counts``, by tool since the start. All of it is plain data, shared by all sinks: not to be changed. A sink
     that keeps failing gets nothing for a while.
 
-    One that has a method ``alert`` is given each ``AlertEvent``, in the same thread, before the next figures.
+    One whose attribute ``families`` is true gets one more: ``families``, all that Prometheus would get, as a sequence
+    of ``MetricFamily``. One that has a method ``alert`` is given each ``AlertEvent``, in the same thread, before the
+    next figures.
     """
 
     def emit(self, figures: Mapping[str, Any]) -> None: ...

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from toolring.config import Loaded
 from toolring.errors import ConfigError, InvalidArguments, ProtocolError, ToolringError, UnknownJob
+from toolring.plugins.specs import MetricFamily
 from toolring.policy.breaker import ORDERS
 from toolring.policy.series import Window
 from toolring.protocol import OK
@@ -17,6 +18,7 @@ from toolring.supervisor.catalogue import ServedTool
 from toolring.supervisor.collector import Collector
 from toolring.supervisor.core import Core
 from toolring.supervisor.explain import explained
+from toolring.supervisor.exposition import as_data
 from toolring.supervisor.fleet import Life, Slot, Worker
 from toolring.supervisor.history import Held
 from toolring.supervisor.ledger import Entry
@@ -229,6 +231,15 @@ class Admin:
             found["metrics"] = yield from in_window(self.collector, Window.MINUTE, MOST_TOOLS, now)
             found["counts"] = yield from counts(self.collector.figures)
         return found
+
+    def families(self, now: float) -> Generator[None, None, list[MetricFamily]]:
+        """What sinks get that want all metrics."""
+        collector = self.collector
+        if collector is None:
+            return []
+        while collector.figures.fold(1):
+            yield
+        return (yield from as_data(collector.families(now)))
 
     def _served(self) -> list[ServedTool]:
         return [tool for tool in self._core.tools.values() if not tool.spec.internal]

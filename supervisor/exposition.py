@@ -6,9 +6,10 @@ nothing else would happen meanwhile. docs/metrics-benchmarks.md shows both.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import Final
 
+from toolring.plugins.specs import Buckets, MetricFamily
 from toolring.policy.histogram import Histogram, bounds_of
 from toolring.supervisor.collector import Sample, Samples
 from toolring.supervisor.families import Family, Kind
@@ -49,6 +50,25 @@ def page(families: Iterable[Samples], open_metrics: bool) -> Iterator[str]:
         yield from _histograms(family, samples) if family.kind is Kind.HISTOGRAM else _numbers(family, samples)
     if open_metrics:
         yield "# EOF\n"
+
+
+def as_data(families: Iterable[Samples]) -> Generator[None, None, list[MetricFamily]]:
+    """What is on the page as plain data, for sinks; made in steps as well."""
+    found: list[MetricFamily] = []
+    for family, samples in families:
+        step = STEP if family.kind is Kind.HISTOGRAM else 10 * STEP
+        told: list[tuple[tuple[str, ...], float | Buckets]] = []
+        for number, (labels, value) in enumerate(samples, 1):
+            told.append((labels, _buckets(value) if isinstance(value, tuple) else value))
+            if number % step == 0:
+                yield
+        found.append(MetricFamily(family.name, family.kind.value, family.unit, family.help, family.labels, told))
+        yield
+    return found
+
+
+def _buckets(parts: tuple[Histogram, ...]) -> Buckets:
+    return Buckets(BOUNDS, tuple(_coarse(parts)), sum(part.total for part in parts) / 1e6)
 
 
 def _heading(family: Family, open_metrics: bool) -> str:

@@ -63,6 +63,11 @@ class Exporter:
         """Of its circuit: closed, or open while it gets nothing because it has kept failing."""
         return self._breaker.state.name.lower()
 
+    @property
+    def wants_families(self) -> bool:
+        """Is it to get all metrics as well?"""
+        return bool(getattr(self._sink, "families", False))
+
     def offer(self, figures: Any) -> None:
         try:
             self._queue.put_nowait(figures)

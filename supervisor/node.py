@@ -15,6 +15,7 @@ import msgspec
 from toolring import __version__, logs
 from toolring.address import host_and_port
 from toolring.blobs import Blobs
+from toolring.errors import ConfigError
 from toolring.heap import one_heap
 from toolring.lane import shared_calls
 from toolring.plugins.registry import load_plugins
@@ -165,6 +166,7 @@ class Node:
             admin.collector = Collector(
                 known, core, core.figures, loop.usage, admin.loads, lambda: watch.renewals.count, sinks
             )
+        self._refuse_blind(sinks, admin)
         try:
             address = loop.bind(ground.address, ground.back)
             about["address"] = address
@@ -225,6 +227,13 @@ class Node:
         notifier = Notifier(config.command, config.timeout, about, observer.note) if config.command else None
         tell = (observer.alert, *(sink.alert for sink in sinks))
         return Alerts(watched, self.config.alerts, config.interval, Readings(core, usage), tell, notifier)
+
+    def _refuse_blind(self, sinks: list[Exporter], admin: Admin) -> None:
+        """A sink that wants what isn't counted would send nothing, for ever."""
+        for sink in sinks:
+            if sink.wants_families and admin.collector is None:
+                text = f"metrics.sinks: {sink.name} needs what the node counts, but metrics.figures is false"
+                raise ConfigError(text, key="metrics.sinks")
 
     def _limits(self) -> Limits:
         config = self.config
@@ -311,5 +320,8 @@ class Node:
 
 def _feed(admin: Admin, sinks: list[Exporter], now: float) -> Iterator[None]:
     figures = yield from admin.figures(now)
+    whole = figures
+    if any(sink.wants_families for sink in sinks):
+        whole = {**figures, "families": (yield from admin.families(now))}
     for sink in sinks:
-        sink.offer(figures)
+        sink.offer(whole if sink.wants_families else figures)

@@ -10,6 +10,7 @@ import pytest
 from toolring.plugins.registry import load_plugins
 from toolring.plugins.sinks.jsonlines import JsonLines
 from toolring.plugins.sinks.log import LogSink
+from toolring.plugins.sinks.otlp_metrics import OtlpMetrics
 from toolring.plugins.sinks.statsd import Statsd
 from toolring.plugins.specs import SinkSettings
 from toolring.testing import FIGURES, MetricsSinkContract
@@ -40,6 +41,12 @@ class TestLatest(MetricsSinkContract):
     factory = Latest
 
 
+class TestOtlpMetrics(MetricsSinkContract):
+    """Of what it sends tests/process/test_otlp_metrics.py tells."""
+
+    factory = OtlpMetrics
+
+
 class TestStructlog(MetricsSinkContract):
     factory = LogSink
 
@@ -62,7 +69,7 @@ def test_the_contract_finds_one_that_changes_figures() -> None:
 
 def test_those_that_ship_are_offered(tmp_path: Any) -> None:
     offered = load_plugins().metrics_sinks
-    assert sorted(offered) == ["jsonlines", "statsd", "structlog"]
+    assert sorted(offered) == ["jsonlines", "otlp", "statsd", "structlog"]
     for factory in offered.values():
         sink = factory(SinkSettings(1.0, f"{tmp_path}/x", "127.0.0.1:9"))
         sink.emit(FIGURES)

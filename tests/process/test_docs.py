@@ -376,7 +376,15 @@ def test_the_reference_of_hooks_names_every_hook_and_field() -> None:
     told = sections("reference/hooks.md")
     hooks = [name for name in vars(specs) if name.startswith("toolring_")]
     assert [name for name in told if name.startswith("toolring_")] == hooks
-    for event in (specs.NodeEvent, specs.WorkerEvent, specs.MemoryEvent, specs.AlertEvent, specs.JobEvent):
+    for event in (
+        specs.NodeEvent,
+        specs.WorkerEvent,
+        specs.MemoryEvent,
+        specs.AlertEvent,
+        specs.JobEvent,
+        specs.MetricFamily,
+        specs.Buckets,
+    ):
         for field in inspect.signature(event).parameters:
             assert f"`{field}`" in told[event.__name__], (event, field)
     for protocol_class in (specs.CacheStrategy, specs.MetricsSink):

@@ -123,7 +123,7 @@ def test_toolring_plugins_lists_it_with_its_package(installed: Path, spot: Path)
         }
     ]
     assert {"lru", "sample_fifo"} < set(told["cache_strategies"])
-    assert told["metrics_sinks"] == ["jsonlines", "sample_jsonl", "statsd", "structlog"]
+    assert told["metrics_sinks"] == ["jsonlines", "otlp", "sample_jsonl", "statsd", "structlog"]
 
 
 def test_its_own_tests_pass(installed: Path, spot: Path) -> None:

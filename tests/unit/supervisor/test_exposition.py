@@ -10,9 +10,10 @@ from prometheus_client.parser import text_string_to_metric_families as parse_pla
 
 from tests.model.simulation import Node
 from tests.unit.supervisor.steps import ask, finish
+from toolring.plugins.specs import Buckets
 from toolring.policy.histogram import Histogram
 from toolring.supervisor.collector import About, Collector, Sample
-from toolring.supervisor.exposition import BOUNDS, page
+from toolring.supervisor.exposition import BOUNDS, as_data, page
 from toolring.supervisor.families import BY_NAME, FAMILIES, Family, Kind
 from toolring.supervisor.usage import Traffic, Usage, Used
 
@@ -156,3 +157,43 @@ def test_counts_of_workers_never_go_back(collector: Collector) -> None:
     loads[b"0.2"] = {"resources": {"db": {**pool, "created": 1}}}
     assert created() == 4
     assert created() == 4
+
+
+def test_as_data_it_is_the_same_as_on_the_page() -> None:
+    histogram, other = Histogram(), Histogram()
+    histogram.record_all([90, 100, 2_000, 700_000_000])
+    other.record(3_000)
+    counter, times = BY_NAME["toolring_jobs"], BY_NAME["toolring_job_run_seconds"]
+    families = [
+        (counter, [Sample(("a", "g"), 3)]),
+        (times, [Sample(("a", "g"), (histogram, other)), Sample(("b", "g"), (Histogram(),))]),
+    ]
+    steps = as_data(families)
+    count = 0
+    while True:
+        try:
+            next(steps)
+            count += 1
+        except StopIteration as over:
+            told = over.value
+            break
+    assert count >= len(families), "it is made in steps"
+    assert [(one.name, one.kind, one.unit, one.labels) for one in told] == [
+        ("toolring_jobs", "counter", "", ("tool", "group")),
+        ("toolring_job_run_seconds", "histogram", "seconds", ("tool", "group")),
+    ]
+    assert told[0].samples == [(("a", "g"), 3)]
+    (labels, buckets), (_, nothing) = told[1].samples
+    assert labels == ("a", "g")
+    assert isinstance(buckets, Buckets)
+    assert isinstance(nothing, Buckets)
+    assert sum(buckets.counts) == 5
+    assert (buckets.counts[0], buckets.counts[-1]) == (2, 1)
+    assert len(buckets.counts) == len(buckets.bounds) + 1
+    assert buckets.total == pytest.approx(700.00519)
+    assert sum(nothing.counts) == 0
+    text = "".join(page(families, False))
+    running = 0
+    for bound, number in zip([*map(repr, buckets.bounds), "+Inf"], buckets.counts, strict=True):
+        running += number
+        assert f'toolring_job_run_seconds_bucket{{tool="a",group="g",le="{bound}"}} {running}\n' in text

@@ -1,0 +1,105 @@
+"""A metrics sink for OpenTelemetry collectors: OTLP over HTTP, with the names and labels that Prometheus would get.
+
+Sums are cumulative since the node's start, histograms have the explicit bounds of the page for Prometheus. Where to,
+and so on, is said in the environment, as for spans (otlp.py).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+from opentelemetry.sdk.metrics.export import (
+    AggregationTemporality,
+    Gauge,
+    Histogram,
+    HistogramDataPoint,
+    Metric,
+    MetricExportResult,
+    MetricsData,
+    NumberDataPoint,
+    ResourceMetrics,
+    ScopeMetrics,
+    Sum,
+)
+from opentelemetry.sdk.resources import SERVICE_INSTANCE_ID, SERVICE_NAME, Resource
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+
+from toolring.plugins.specs import Buckets, MetricFamily, SinkSettings
+
+CUMULATIVE: Final = AggregationTemporality.CUMULATIVE
+START: Final = "toolring_start_time_seconds"
+UNITS: Final = {"seconds": "s", "bytes": "By"}
+"""As UCUM has them; what has none counts something."""
+_UNKNOWN: Final[Any] = None
+
+
+class OtlpMetrics:
+    """Sends all metrics each interval. Raises RuntimeError for what could not be delivered; the next set has it all."""
+
+    families = True
+
+    def __init__(self, settings: SinkSettings) -> None:
+        self._scope = InstrumentationScope("toolring")
+        self._exporter = OTLPMetricExporter()
+
+    def emit(self, figures: Mapping[str, Any]) -> None:
+        families: Sequence[MetricFamily] = figures.get("families", ())
+        if not families:
+            return  # the node counts nothing
+        metrics = told(families, time.time_ns())
+        resource = ResourceMetrics(_resource(figures), [ScopeMetrics(self._scope, metrics, "")], "")
+        if self._exporter.export(MetricsData([resource])) is not MetricExportResult.SUCCESS:
+            raise RuntimeError(f"{len(metrics)} metrics could not be delivered")
+
+    def close(self) -> None:
+        self._exporter.shutdown()
+
+
+def told(families: Sequence[MetricFamily], now: int) -> list[Metric]:
+    """As OpenTelemetry has them. ``now`` in nanoseconds since the epoch."""
+    started = next((value for one in families if one.name == START for _, value in one.samples), 0)
+    start = int(started * 1e9) if isinstance(started, int | float) else 0
+    return [_metric(family, start, now) for family in families if family.samples]
+
+
+def _metric(family: MetricFamily, start: int, now: int) -> Metric:
+    unit = UNITS.get(family.unit, "1")
+    if family.kind == "histogram":
+        points = [
+            _histogram(dict(zip(family.labels, labels, strict=True)), value, start, now)
+            for labels, value in family.samples
+            if isinstance(value, Buckets)
+        ]
+        return Metric(family.name, family.help, unit, Histogram(points, CUMULATIVE))
+    counts = family.kind == "counter"
+    numbers = [
+        NumberDataPoint(dict(zip(family.labels, labels, strict=True)), start if counts else 0, now, value)
+        for labels, value in family.samples
+        if not isinstance(value, Buckets)
+    ]
+    data = Sum(numbers, CUMULATIVE, is_monotonic=True) if counts else Gauge(numbers)
+    return Metric(family.name, family.help, unit, data)
+
+
+def _histogram(attributes: dict[str, str], value: Buckets, start: int, now: int) -> HistogramDataPoint:
+    return HistogramDataPoint(
+        attributes=attributes,
+        start_time_unix_nano=start,
+        time_unix_nano=now,
+        count=sum(value.counts),
+        sum=value.total,
+        bucket_counts=value.counts,
+        explicit_bounds=value.bounds,
+        min=_UNKNOWN,
+        max=_UNKNOWN,
+    )
+
+
+def _resource(figures: Mapping[str, Any]) -> Resource:
+    """Who tells: the service's name as the environment says it, and the node, so that several are told apart."""
+    named = {} if os.environ.get("OTEL_SERVICE_NAME") else {SERVICE_NAME: "toolring"}
+    return Resource.create({**named, SERVICE_INSTANCE_ID: str(figures.get("node", ""))})
