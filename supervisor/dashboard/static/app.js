@@ -161,9 +161,14 @@ function nextSpan() {
   show({});
 }
 
+function go(view) {
+  history.pushState(null, "", `#/${view}`);
+  route();
+}
+
 function search() {
-  if (!views[state.view].focusSearch) location.hash = "#/jobs";
-  requestAnimationFrame(() => (views[state.view].focusSearch ? views[state.view] : views.jobs).focusSearch());
+  if (!views[state.view].focusSearch) go("jobs");
+  views[state.view].focusSearch();
 }
 
 function onKey(event) {
@@ -171,13 +176,13 @@ function onKey(event) {
   const typing = event.target.matches("input, select, textarea");
   if (event.key === "Escape") {
     if (typing) event.target.blur();
-    else if (state.view === "jobs" && views.jobs.chosen !== null) location.hash = "#/jobs";
+    else if (state.view === "jobs" && views.jobs.chosen !== null) go("jobs");
     return;
   }
   if (typing) return;
   const names = Object.keys(views);
   const actions = { "/": search, p: pause, t: nextTheme, s: nextSpan, "?": () => byId("keys").showModal() };
-  if (event.key >= "1" && event.key <= String(names.length)) location.hash = `#/${names[Number(event.key) - 1]}`;
+  if (event.key >= "1" && event.key <= String(names.length)) go(names[Number(event.key) - 1]);
   else if (event.key in actions) actions[event.key]();
   else return;
   event.preventDefault();

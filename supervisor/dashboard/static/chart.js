@@ -138,9 +138,9 @@ export class Chart {
     const zone = new Date(to * 1000).getTimezoneOffset() * 60;
     for (let time = Math.ceil((from - zone) / step) * step + zone; time <= to; time += step) {
       const at = x(time);
-      if (at > right - 12) break;
+      if (at < left + 20 || at > right - 12) continue; // its text would lie beside the chart
       this.svg.append(svg("line", { class: "grid", x1: at, x2: at, y1: bottom, y2: bottom + 4 }),
-        svg("text", { class: "tick", x: at, y: bottom + 15, "text-anchor": at < left + 14 ? "start" : "middle" }, clock(time, step < 60)));
+        svg("text", { class: "tick", x: at, y: bottom + 15, "text-anchor": "middle" }, clock(time, step < 60)));
     }
     this.svg.append(svg("line", { class: "axis", x1: left, x2: right, y1: bottom, y2: bottom }));
   }

@@ -6,6 +6,7 @@ import { clock, count, NONE, seconds } from "./format.js";
 import { Table } from "./table.js";
 
 const STATES = [["", "any"], ["hand", "in hand"], ["failed", "failed"], ["done", "done"]];
+const IN_HAND = ["queued", "dispatched", "running", "delayed", "joined", "batched"];
 const HASH = "#/jobs/";
 const LIMIT = 100;
 const PATIENT = 4;
@@ -19,7 +20,7 @@ export class Jobs {
     this.state.addEventListener("change", () => refresh());
     this.note = el("p", { class: "quiet", role: "status" });
     this.table = new Table("Jobs", [
-      { name: "Job", value: (row) => row.job, node: (row) => el("a", { href: HASH + encodeURIComponent(row.job) }, row.job) },
+      { name: "Job", value: (row) => row.job, node: (row) => el("a", { href: HASH + encodeURIComponent(row.job), title: row.job, "data-job": row.job }, short(row.job)) },
       { name: "Tool", value: (row) => row.tool },
       { name: "Caller", value: (row) => row.caller, text: (row) => row.caller || NONE },
       { name: "State", value: (row) => row.state, text: (row) => row.state.replaceAll("_", " "), cls: (row) => stateClass(row) },
@@ -62,6 +63,8 @@ export class Jobs {
   // The rest of the address after the view: the job to show.
   async choose(name) {
     this.chosen = name || null;
+    this.over = false;
+    this.told = "";
     for (const link of this.table.element.querySelectorAll("a[aria-current]")) link.removeAttribute("aria-current");
     if (this.chosen === null) {
       this.life.hidden = true;
@@ -75,14 +78,21 @@ export class Jobs {
     const name = this.chosen;
     if (name === null) return;
     let content;
+    let told;
     try {
-      content = lifeOf((await ask("job", { job: name })).story);
+      const { story } = await ask("job", { job: name });
+      told = JSON.stringify(story);
+      content = () => lifeOf(story);
+      if (name === this.chosen) this.over = !IN_HAND.includes(story.state);
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
-      content = [el("h3", { tabindex: "-1" }, name), el("p", { class: "empty" }, error.message)];
+      told = error.message;
+      content = () => [el("h3", { tabindex: "-1" }, name), el("p", { class: "empty" }, error.message)];
+      if (name === this.chosen) this.over = true; // it won't come back
     }
-    if (name !== this.chosen) return; // another one was chosen meanwhile
-    refill(this.life, el("a", { class: "close", href: "#/jobs", title: "Close (Escape)", "aria-label": "Close" }, "×"), content);
+    if (name !== this.chosen || told === this.told) return; // another one was chosen meanwhile, or there is nothing new
+    this.told = told;
+    refill(this.life, el("a", { class: "close", href: "#/jobs", title: "Close (Escape)", "aria-label": "Close" }, "×"), content());
     this.life.hidden = false;
   }
 
@@ -92,10 +102,16 @@ export class Jobs {
     setText(this.note, jobs.more ? `the first ${count(shown)}` : `${count(shown)} found`);
     this.table.show(jobs.jobs, this.words.value || this.state.value ? "No job matches." : undefined);
     for (const link of this.table.element.querySelectorAll("a")) {
-      if (link.textContent === this.chosen) link.setAttribute("aria-current", "true");
+      if (link.dataset.job === this.chosen) link.setAttribute("aria-current", "true");
     }
     if (this.chosen !== null && !this.over) await this.look();
   }
+}
+
+// A job's name begins with that of its session, 32 letters: its first ones tell enough to compare.
+function short(name) {
+  const [, session, number] = /^([0-9a-f]{32})-(\d+)$/.exec(name) ?? [];
+  return session ? `${session.slice(0, 8)}…-${number}` : name;
 }
 
 function stateClass(row) {

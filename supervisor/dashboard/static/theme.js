@@ -3,7 +3,8 @@
 import { byId, setText } from "./dom.js";
 
 const KEPT = "toolring.theme";
-const CHOICES = ["auto", "light", "dark"];
+const SHOWN = { auto: "◐ auto", light: "○ light", dark: "● dark" };
+const CHOICES = Object.keys(SHOWN);
 
 function chosen() {
   const kept = localStorage.getItem(KEPT);
@@ -13,7 +14,8 @@ function chosen() {
 function apply(choice) {
   if (choice === "auto") delete document.documentElement.dataset.theme;
   else document.documentElement.dataset.theme = choice;
-  setText(byId("theme"), `Theme: ${choice}`);
+  setText(byId("theme"), SHOWN[choice]);
+  byId("theme").setAttribute("aria-label", `Theme: ${choice}`);
 }
 
 export function nextTheme() {
