@@ -7,6 +7,7 @@ peer leaves in one message. The loop blocks in one place only, unless the zygote
 from __future__ import annotations
 
 import os
+import signal
 import time
 from functools import partial
 from math import inf
@@ -224,6 +225,10 @@ class Loop:
                 signal_to(kill.worker.pid, kill.signal, kill.group)
         watch.kills.clear()
         self._tend_zygotes(now)
+        for code, why in self.zygotes.silent(fleet.workers.values(), now, watch.grace.start).items():
+            if pid := self.zygotes[code].pid:
+                self.observer.note("zygote_given_up", {"pid": pid, "why": why})
+                signal_to(pid, signal.SIGKILL, group=True)  # its end is noticed as that of any other
         for slot, code in watch.due(now):
             if not self._start(slot, code, now):
                 break  # it may be another code by now that is to come

@@ -49,6 +49,7 @@ LEVELS: Final = {
     "worker_given_up": "warning",
     "worker_ready": "info",
     "worker_renewed": "info",
+    "zygote_given_up": "warning",
     "zygote_lost": "warning",
 }
 """Of each line. A warning: something went wrong, and the node has done what it can. An error: that wasn't enough."""

@@ -240,6 +240,27 @@ def test_a_killed_workers_own_children_go_with_it(node: Node, client: Client, sp
 # ---- the zygote
 
 
+def test_a_stopped_zygote_is_replaced_once_it_is_needed(node: Node, client: Client) -> None:
+    zygote, workers = node.zygote(), node.workers()
+    kill_one(zygote, signal.SIGSTOP)
+    for pid in workers:
+        kill_one(pid)
+    assert client.call("echo", {"x": 1}, timeout=40) == 1
+    assert not alive(zygote)
+    assert not set(node.workers()) & set(workers)
+    assert "zygote_given_up" in node.log
+    node.until_whole()
+
+
+def test_a_stopped_zygote_that_nobody_needs_disturbs_nobody(node: Node, client: Client) -> None:
+    zygote, workers = node.zygote(), node.workers()
+    kill_one(zygote, signal.SIGSTOP)
+    for n in range(20):
+        assert client.call("echo", {"x": n}) == n
+    assert node.workers() == workers
+    kill_one(zygote, signal.SIGCONT)
+
+
 def test_the_zygote_killed_loses_no_job(node: Node, client: Client, tmp_path: Path) -> None:
     ledger = tmp_path / "ledger"
     number = 0
