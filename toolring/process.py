@@ -33,7 +33,7 @@ class ProcessLimits(NamedTuple):
     cpus: tuple[int, ...] = ()
     """Cores that it may run on."""
     environment: Mapping[str, str] = {}
-    """Variables that are set, or, if they are empty, taken away."""
+    """Variables that are set, or, if they are empty, taken away; also those that the user would bring along."""
     directory: str = ""
     """Where it works."""
     user: str = ""
@@ -98,7 +98,8 @@ class ProcessLimits(NamedTuple):
         if not self.user or os.geteuid() != 0:
             return False
         found = pwd.getpwnam(self.user)
-        os.environ.update(HOME=found.pw_dir, USER=found.pw_name, LOGNAME=found.pw_name)
+        own = {"HOME": found.pw_dir, "USER": found.pw_name, "LOGNAME": found.pw_name}
+        os.environ.update({name: value for name, value in own.items() if name not in self.environment})
         os.setgroups(os.getgrouplist(found.pw_name, found.pw_gid))
         os.setresgid(found.pw_gid, found.pw_gid, found.pw_gid)
         os.setresuid(found.pw_uid, found.pw_uid, found.pw_uid)

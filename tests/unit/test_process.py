@@ -31,6 +31,18 @@ def test_what_can_be_done() -> None:
     assert good.wrong() == ""
 
 
+def test_what_is_said_of_the_environment_wins_over_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    for name in ("setgroups", "setresgid", "setresuid"):
+        monkeypatch.setattr(os, name, lambda *_: None)
+    for name in ("HOME", "USER", "LOGNAME"):
+        monkeypatch.setenv(name, "before")
+    limits = ProcessLimits(user="root", environment={"HOME": "/srv", "USER": ""})
+    limits.apply()
+    assert limits.become_user()
+    assert (os.environ["HOME"], os.environ.get("USER"), os.environ["LOGNAME"]) == ("/srv", None, "root")
+
+
 @pytest.mark.parametrize(
     ("limits", "what"),
     [
