@@ -83,7 +83,7 @@ def _import(place: str) -> ModuleType:
         if (
             isinstance(error, ModuleNotFoundError)
             and error.name
-            and place.split(".", maxsplit=1)[0] == error.name.split(".")[0]
+            and (place == error.name or place.startswith(f"{error.name}."))  # not one that it imports
         ):
             hint = f"; is there a file {place}.py? it would be named with .py or looked up from {os.getcwd()}"
             raise LoadError(f"no module named {place!r}{hint}", target=place) from None

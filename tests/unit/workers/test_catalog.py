@@ -104,6 +104,20 @@ def test_a_declaration_that_makes_no_sense_keeps_its_own_words(write: Write) -> 
     assert caught.value.facts["target"] == file
 
 
+def test_a_package_that_lacks_a_module_of_its_own_is_not_missing_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cat_q").mkdir()
+    (tmp_path / "cat_q" / "__init__.py").write_text("from .gone import V\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(LoadError, match=r"No module named 'cat_q\.gone' .*__init__\.py, line 1"):
+        load(["cat_q"])
+    with pytest.raises(LoadError, match=r"No module named .cat_q\.gone."):
+        load(["cat_q.other"])
+    with pytest.raises(LoadError, match=r"no module named .no_such\.module."):
+        load(["no_such.module"])
+
+
 @pytest.mark.parametrize(
     ("target", "says"),
     [
