@@ -34,6 +34,7 @@ COMMANDS = {
     "drain": "have a node finish what it has, and end",
     "reload": "load the tools' code anew, without losing a call",
     "breaker": "show the circuits of tools and services' endpoints; open or close one",
+    "top": "watch a node live: workers, tools, queue, caches",
     "status": "show a node's workers, jobs and tools",
     "cache": "show what the caches did; clear or invalidate results",
     "plugins": "list the plugins that would be loaded, and from where",

@@ -13,6 +13,7 @@ from toolring.cli.output import paint, table
 from toolring.errors import ToolringError, Unreachable
 
 _OF_POOLS = ("total", "active", "idle", "waiting", "created", "create_errors", "timeouts")
+_OF_GROUPS = ("workers", "ready", "least", "most")
 _COLOURS = {"healthy": "32", "draining": "33", "unhealthy": "31"}
 
 
@@ -72,7 +73,11 @@ def _show(status: dict[str, Any]) -> None:
         print(table(("TOOL", "ANSWERED", "CACHED", "ERRORS", "MEAN RUN MS"), figures))
     else:
         print(f"tools: {', '.join(status['tools'])} (none was called yet)")
-    scaled = [(name, *one.values()) for name, one in status["groups"].items() if one["least"] < one["most"]]
+    scaled = [
+        (name, *(one[key] for key in _OF_GROUPS))
+        for name, one in status["groups"].items()
+        if one["least"] < one["most"]
+    ]
     if scaled:
         print("\n" + table(("GROUP", "WORKERS", "READY", "LEAST", "MOST"), scaled))
     if services := status.get("services"):

@@ -1,0 +1,62 @@
+"""Asks a node what `toolring top` shows, again and again, and connects anew when the node was away."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from toolring.cli.frame import Camera, Told
+from toolring.client.aio import AsyncClient
+from toolring.errors import ConfigError, ToolringError, Unreachable
+
+PATIENCE: Final = 2.0
+"""Seconds until a node that doesn't answer is said to be away."""
+MOST_TOOLS: Final = 200
+"""So many tools have their times told of, the busiest."""
+
+
+class Asker:
+    """One node. Not more than three questions a frame: status, the last minute's figures and, if wanted, the queue."""
+
+    def __init__(self, address: str | None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._client = AsyncClient(address, caller="top", connect_timeout=PATIENCE)
+        self.address = self._client.address
+        self._clock = clock
+        self._camera = Camera(self.address)
+        self._counts = True
+        """Whether the node has figures to tell."""
+
+    async def frame(self, queue: bool = True) -> dict[str, Any]:
+        """Raises ToolringError if there is none to be had now; the next attempt connects anew."""
+        try:
+            return self._camera.frame(await self._told(queue))
+        except ToolringError:
+            await self.close()
+            self._client, self._counts = AsyncClient(self.address, caller="top", connect_timeout=PATIENCE), True
+            raise
+
+    async def _told(self, queue: bool) -> Told:
+        client = self._client
+        status = await client.status()
+        at = self._clock()
+        metrics: dict[str, Any] = {}
+        if self._counts:
+            try:
+                metrics = await client.metrics("1m", most=MOST_TOOLS)
+            except ConfigError:
+                self._counts = False
+        return Told(at, status, metrics, await client.queue() if queue and status["jobs"]["waiting"] else {})
+
+    async def recycle(self, worker: int) -> str:
+        chosen = await self._client.recycle(worker)
+        return f"worker {', '.join(str(one['worker']) for one in chosen)} is being replaced"
+
+    async def drain(self) -> str:
+        return f"the node drains: {await self._client.drain()} jobs in hand"
+
+    async def close(self) -> None:
+        try:
+            await self._client.close()
+        except Unreachable:
+            pass  # it is gone, and needs no goodbye
