@@ -237,8 +237,7 @@ class Admin:
         collector = self.collector
         if collector is None:
             return []
-        while collector.figures.fold(1):
-            yield
+        yield from collector.figures.folding()
         return (yield from as_data(collector.families(now)))
 
     def _served(self) -> list[ServedTool]:
