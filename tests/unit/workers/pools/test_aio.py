@@ -143,12 +143,15 @@ def test_a_block_that_is_cancelled_has_its_resource_torn_down() -> None:
     async def main() -> None:
         async with AsyncPool[int](maker, destroy=maker.destroy, max=1) as pool:
 
+            inside = asyncio.Event()
+
             async def hold() -> None:
                 async with pool.acquire():
+                    inside.set()
                     await asyncio.sleep(100)
 
             task = asyncio.create_task(hold())
-            await until(lambda: pool.stats()["active"])
+            await inside.wait()
             task.cancel()
             async with pool.acquire() as number:
                 assert (number, maker.gone) == (2, [1])
