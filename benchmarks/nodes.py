@@ -104,7 +104,8 @@ Written by `make bench-nodes` on {date}. Median [least-most]. {machine}
 ## What a decision costs
 
 A decision may cost 5 µs. It includes the hash of the key, which toolring makes once, whoever needs it; uhashring hashes
-in every look-up. Both rings have 150 points a node, and take turns.
+in every look-up. Both rings have 150 points a node, and take turns. Rendezvous asks all nodes for each key, so its cost
+grows with their number: it keeps to 5 µs up to some ten nodes, and is for those who want an even spread over a few.
 
 {decisions}
 

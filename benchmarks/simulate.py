@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import math
 import random
+import re
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -404,12 +405,55 @@ def draw(
     figure.savefig(path, metadata={"Date": None})
 
 
+def _numbers(cell: str) -> list[float]:
+    return [float(one) for one in re.findall(r"\d+(?:\.\d+)?", cell)]
+
+
+def draw_tables(tables: dict[str, list[list[str]]], sizes: Sequence[int], path: Path) -> None:
+    """What the tables say of latencies, of the spread of load and of keys that move."""
+    import matplotlib  # optional: toolring[bench]
+
+    matplotlib.use("Agg")
+    matplotlib.rcParams["svg.hashsalt"] = "toolring"
+    from matplotlib import pyplot  # optional: toolring[bench]
+
+    figure, (left, middle, right) = pyplot.subplots(1, 3, figsize=(14, 4), layout="constrained")
+    slow = {name: _numbers(cells[1]) for name, *cells in tables["slow"][1:]}
+    for number, label in enumerate(("p50", "p99")):
+        places = [at + 0.2 - 0.4 * number for at in range(len(slow))]
+        left.barh(places, [both[number] for both in slow.values()], 0.38, label=label)
+    left.set_yticks(range(len(slow)), list(slow))
+    left.invert_yaxis()
+    left.set(title=f"{sizes[1]} members, some slow", xlabel="ms", xscale="log")
+    for name, *cells in tables["spread"][1:]:
+        middle.plot(sizes, [_numbers(cell)[0] for cell in cells], marker="o", label=name)
+    middle.set(title="Hot keys and a burst", xlabel="members", ylabel="busiest ÷ mean", xscale="log", yscale="log")
+    moving = {name: [_numbers(cell) for cell in cells] for name, *cells in tables["moved"][1:]}
+    for number, (name, shares) in enumerate(moving.items()):
+        right.bar([at + 0.27 * (number - 1) for at in range(len(sizes))], [did for did, _ in shares], 0.25, label=name)
+    needed = [sum(shares[at][1] for shares in moving.values()) / len(moving) for at in range(len(sizes))]
+    right.hlines(
+        needed, [at - 0.42 for at in range(len(sizes))], [at + 0.42 for at in range(len(sizes))], colors="black"
+    )
+    right.set_xticks(range(len(sizes)), [str(size) for size in sizes])
+    right.set(title="A rack is lost", xlabel="members", ylabel="keys that move, %")
+    for panel in (left, middle, right):
+        panel.grid(alpha=0.3)
+        panel.legend(fontsize="small")
+    figure.savefig(path, metadata={"Date": None})
+
+
 DOCUMENT = """\
 # How the policies do in a simulation
 
 Written by `make bench-simulate`. The balancers, the health, the ring and the retry budget are those that toolring runs,
 imported and not written anew; only the members are simulated: {places} places each, {mean:.0f} ms a request on average,
 arrivals by chance that don't wait for answers. So it may have a thousand members and be the same each time.
+
+![Latencies, load and keys that move](balancers.svg)
+
+The tables as charts: latencies with {middle} members, a tenth of them slow; the busiest member's load with hot keys and
+a burst; keys that move when a rack is lost, the line being those that had to.
 
 ## A tenth of the members is ten times slower
 
@@ -448,7 +492,7 @@ ten for a third of the time, with three retries for each request.
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.simulate", description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="fewer members and requests")
-    parser.add_argument("--docs", type=Path, metavar="FILE", help="write the page, and simulation.svg beside it")
+    parser.add_argument("--docs", type=Path, metavar="FILE", help="write the page, and its charts beside it")
     options = parser.parse_args()
     sizes = (10, 50) if options.quick else (10, 100, 1000)
     requests = 5_000 if options.quick else 60_000
@@ -469,9 +513,10 @@ def main() -> None:
         print(f"a retry storm, {name}: {len(world.runs) / len(world.done):.2f} runs for each request")
     if options.docs:
         draw(racks, rack_seconds, storms, storm_seconds, options.docs.with_name("simulation.svg"))
+        draw_tables(tables, sizes, options.docs.with_name("balancers.svg"))
         pages = {name: report.markdown(rows) for name, rows in tables.items()}
         options.docs.write_text(
-            DOCUMENT.format(places=PLACES, mean=1e3 * MEAN, rack=rack // 5, lost=LOST_SECONDS, **pages)
+            DOCUMENT.format(places=PLACES, mean=1e3 * MEAN, middle=sizes[1], rack=rack // 5, lost=LOST_SECONDS, **pages)
         )
 
 

@@ -213,12 +213,20 @@ class Rendezvous:
 
     def __init__(self, members: Members) -> None:
         self._seeds = [hash64(name.encode()) for name in members.names]
-        self._weights = _weights(members) if members.weights else None
+        self._weights = members.weights if len(set(members.weights)) > 1 else None
 
     def place(self, point: int, loads: Sequence[float | None]) -> int:
         best, at = -inf, -1
-        for index, load in enumerate(loads):
-            if load is not None and (drawn := self._draw(index, point)) > best:
+        if self._weights is None:  # as _draw says, but half of that would be the call
+            for index, seed in enumerate(self._seeds):
+                mixed = ((point ^ seed) * _GOLDEN) & _MASK
+                mixed = ((mixed ^ (mixed >> 32)) * _GOLDEN) & _MASK
+                mixed ^= mixed >> 29
+                if mixed > best and loads[index] is not None:
+                    best, at = mixed, index
+            return at
+        for index in range(len(self._seeds)):
+            if (drawn := self._draw(index, point)) > best and loads[index] is not None:
                 best, at = drawn, index
         return at
 

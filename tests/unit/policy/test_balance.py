@@ -209,6 +209,17 @@ def test_rendezvous_spreads_keys_evenly_and_moves_those_of_a_lost_member_only() 
     assert all(balancer.order(point)[0] == home for point, home in zip(points[:100], before, strict=False))
 
 
+def test_rendezvous_places_by_its_order_whatever_the_weights_are_said_to_be() -> None:
+    plain, equal = Rendezvous(members(9)), Rendezvous(members(9, weights=(3.0,) * 9))
+    other = Rendezvous(members(9, weights=(3.0,) * 8 + (0.5,)))
+    for number in range(300):
+        point, loads = hash64(b"%d" % number), [None if index % 4 == number % 4 else 1.0 for index in range(9)]
+        for balancer in (plain, equal, other):
+            first = next(index for index in balancer.order(point) if loads[index] is not None)
+            assert balancer.place(point, loads) == first
+        assert plain.order(point) == equal.order(point)
+
+
 def test_rendezvous_keeps_to_weights() -> None:
     balancer = Rendezvous(members(3, weights=(1.0, 1.0, 2.0)))
     held = Counter(balancer.place(hash64(b"%d" % number), [0, 0, 0]) for number in range(8000))
