@@ -122,10 +122,9 @@ def told(name: str, subject: str, alert: Alert, news: News, now: float) -> Alert
     rule = alert.rule
     about = _about(rule, subject)
     of = f" of {'tool' if about['tool'] else 'group'} {subject}" if subject else ""
-    value = "unknown" if alert.value is None else f"{alert.value:.4g}"
-    is_ = f"{value}, {rule.sense} {rule.threshold:g}"
-    if news is News.RESOLVED:
-        is_ = f"{value} again, no longer {rule.sense} {rule.threshold:g}"
+    value = "unknown" if alert.value is None else _amount(alert.value, FIGURES[rule.figure].unit)
+    threshold = f"{rule.sense} {_number(rule.threshold)}"
+    is_ = f"{value} again, no longer {threshold}" if news is News.RESOLVED else f"{value}, {threshold}"
     return AlertEvent(
         alert=name,
         state=news.value,
@@ -139,6 +138,14 @@ def told(name: str, subject: str, alert: Alert, news: News, now: float) -> Alert
         seconds=round(now - alert.fired, 3),
         text=f"{name}: {rule.figure}{of} is {is_}",
     )
+
+
+def _amount(value: float, unit: str) -> str:
+    return _number(value) if unit in ("share", "bool") else f"{_number(value)} {unit}"
+
+
+def _number(value: float) -> str:
+    return f"{value:.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
 
 
 def _about(rule: AlertRule, subject: str) -> dict[str, str]:

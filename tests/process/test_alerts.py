@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from tests.process.kit import Node, alive, eventually, failure, lines, place, run_cli, running
+from tests.process.kit import FAULTS, Background, Node, alive, eventually, failure, lines, place, run_cli, running
 from tests.process.test_metrics import values
 from toolring.errors import ConfigError, ToolError
 from toolring.plugins.specs import AlertEvent
+from toolring.policy.alerts import FIGURES
 from toolring.supervisor.notifier import MOST_OUTPUT, WAITING, Notifier
 
 TOOLS = """
@@ -128,6 +129,44 @@ def test_workers_that_die_are_told_of_without_any_configuration() -> None:
         with node.client() as client:
             found = client.alerts()
         assert {one["alert"] for one in found if not one["own"]} >= {"node_unhealthy", "backlog_old", "tool_failing"}
+
+
+def test_every_figure_is_read_of_a_real_node(tmp_path: Path) -> None:
+    sense = {"workers_ready": "below = 0.9"}
+    rules = "".join(
+        f"[alerts.{name}]\nfigure = '{name}'\n{sense.get(name, 'above = 0')}\nminimum = 1\nwindow = '1m'\n"
+        for name in FIGURES
+    )
+    gate = tmp_path / "gate"
+    with place() as directory:
+        (directory / "toolring.toml").write_text("[alerting]\ninterval = 0.05\n" + rules)
+        with running(FAULTS, directory=directory, workers=1) as node, node.client() as client:
+            client.call("square", {"x": 3})
+            failure(lambda: client.call("fail", {"message": "no"}))
+            client.call("whose", {"path": str(tmp_path / "cached")})
+            held = Background(lambda: client.call("gate", {"path": str(gate)}))
+            eventually(lambda: lines(gate), "the only worker is busy")
+            waits = Background(lambda: client.call("square", {"x": 4}))
+
+            wanted = {name for name in FIGURES if "_p" in name and not name.startswith("overhead")}
+            wanted |= {"error_rate", "throughput", "backlog", "backlog_age", "workers_ready", "memory", "memory_total"}
+
+            def complete() -> dict[str, float]:
+                found = {one["alert"]: one["value"] for one in client.alerts() if one["value"] is not None}
+                counted = wanted <= set(found) and found["error_rate"] == pytest.approx(1 / 3)
+                return found if counted and found["backlog"] == found["workers_ready"] == 1 else {}
+
+            found = eventually(complete, "all are there, and true")
+            assert found["memory_total"] > found["memory"] > 1 << 20
+            eventually(
+                lambda: (
+                    {"backlog", "backlog_age", "memory"}
+                    <= {one["alert"] for one in client.alerts() if one["state"] == "firing"}
+                )
+            )
+            Path(f"{gate}.open").touch()
+            held.result()
+            assert waits.result() == 16
 
 
 def test_a_command_that_hangs_holds_up_no_call_and_is_not_left_at_the_end() -> None:

@@ -6,8 +6,8 @@ from typing import Any, cast
 import pytest
 
 from toolring.plugins.specs import AlertEvent
-from toolring.policy.alerts import DEFAULTS, EACH, AlertRule
-from toolring.supervisor.alerts import Alerts, rules
+from toolring.policy.alerts import DEFAULTS, EACH, Alert, AlertRule
+from toolring.supervisor.alerts import Alerts, rules, told
 from toolring.supervisor.errands import Errands
 
 RULES = {
@@ -68,10 +68,10 @@ def test_what_fires_and_what_is_over_is_told_with_all_that_one_needs_to_know(wat
         sense="above",
         threshold=1.0,
         seconds=0.0,
-        text="slow: response_p99 is 2.5, above 1",
+        text="slow: response_p99 is 2.5 seconds, above 1",
     )
     assert (last.state, last.seconds) == ("resolved", 60.0)
-    assert last.text == "slow: response_p99 is 0.2 again, no longer above 1"
+    assert last.text == "slow: response_p99 is 0.2 seconds again, no longer above 1"
 
 
 def test_it_looks_no_more_often_than_it_should_and_never_twice_at_once(watched: Watched) -> None:
@@ -130,3 +130,10 @@ def test_a_rule_of_ones_own_takes_the_place_of_one_that_ships() -> None:
     assert found["backlog_old"] is own
     assert rules({"mine": own}, False, True) == {"mine": own}
     assert set(DEFAULTS) - set(rules({}, True, False)) == {"workers_dying", "tool_failing"}, "nothing is counted"
+
+
+def test_large_numbers_are_told_in_full() -> None:
+    alert = Alert(AlertRule(figure="memory", above=2e9), 0)
+    news = alert.see(3_221_225_472.0, 0)
+    assert news is not None
+    assert told("large", "", alert, news, 0).text == "large: memory is 3,221,225,472 bytes, above 2,000,000,000"
