@@ -64,11 +64,11 @@ class Timeline:
 
     def _steps(self, now: float) -> Iterator[None]:
         try:
-            yield from self._figures.folding()
             over = int((now - LATE_SECONDS) // SLICE_SECONDS)
             day = self._clock() - now
             first = max(self._next, over - _KNOWN_SLICES)
             self._next = over
+            yield from self._figures.folding()
             for number in range(first, over):
                 yield from self._add(number, day)
         finally:

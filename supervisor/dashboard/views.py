@@ -154,7 +154,8 @@ class Views:
         groups = self._core.fleet.groups
         placed: dict[str, list[str]] = {}
         for tool in list(self._core.tools.values()):
-            if tool.balancer is not None and tool.balancer.ring is not None and not tool.balancer.broken:
+            balancer = tool.balancer
+            if balancer is not None and balancer.ring is not None and not (balancer.broken or tool.spec.internal):
                 placed.setdefault(tool.group.name, []).append(tool.name)
         self._shares.forget({group.name for group in groups})
         found = []

@@ -42,6 +42,7 @@ def look_up(key: int) -> int:
 
 @tool
 def refuse(why: str) -> None:
+    print("about to refuse", why)
     raise ValueError(why)
 """
 
@@ -258,6 +259,7 @@ def test_a_hostile_message_name_or_caller_is_text(node: Node, page: Page) -> Non
     else:
         raise AssertionError("nobody told of it")
     assert "Traceback" in story
+    page.until(".life .output .text", f"about to refuse {HOSTILE}")
     assert page.all(".life .strip")
     page.type(Keys.ESCAPE)
     page.gone(".life")

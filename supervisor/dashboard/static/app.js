@@ -63,7 +63,9 @@ function showNode(node) {
   const pill = byId("state");
   setText(pill, node.state);
   pill.className = `pill ${node.state}`;
-  setText(byId("about"), `${node.address} · pid ${node.pid} · up ${span(node.uptime)} · ${node.version}`);
+  const failing = Object.entries(node.groups).filter(([, group]) => group.failing).map(([name]) => name);
+  const troubles = failing.length ? [`failing: ${failing.join(", ")}`] : [];
+  setText(byId("about"), [...troubles, node.address, `pid ${node.pid}`, `up ${span(node.uptime)}`, node.version].join(" · "));
   document.title = `${node.state === "healthy" ? "" : `${node.state} – `}toolring ${node.address}`;
 }
 

@@ -223,6 +223,14 @@ export function hitRatio() {
   });
 }
 
+// Supervisor and zygote, then workers by their numbers.
+function inOrder(one, other) {
+  const [a, b] = [Number(one), Number(other)];
+  if (Number.isNaN(a) && Number.isNaN(b)) return one < other ? -1 : 1;
+  if (Number.isNaN(a) !== Number.isNaN(b)) return Number.isNaN(a) ? -1 : 1;
+  return a - b;
+}
+
 function processName(name) {
   return /^\d+$/.test(name) ? `worker ${name}` : name;
 }
@@ -231,7 +239,8 @@ export function memory() {
   const sum = (point) => Object.values(point.memory).reduce((all, one) => all + one, 0);
   const named = (points) => {
     const last = latest(points, (point) => sum(point) > 0);
-    return last ? Object.entries(last.memory).sort((one, other) => other[1] - one[1]).slice(0, MOST_LINES).map(([name]) => name) : [];
+    const largest = last ? Object.entries(last.memory).sort((one, other) => other[1] - one[1]).slice(0, MOST_LINES) : [];
+    return largest.map(([name]) => name).sort(inOrder); // not by size: colours stay with whom they belong to
   };
   const of = (point, name) => point.memory[name] ?? null;
   return new Chart({

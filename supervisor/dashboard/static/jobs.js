@@ -119,6 +119,14 @@ function stateClass(row) {
   return { running: "busy", done: "good" }[row.state] ?? "";
 }
 
+// What its tool wrote, line by line.
+function outputOf(lines) {
+  if (!lines || !lines.length) return null;
+  return el("details", { open: true }, el("summary", {}, `Output (${count(lines.length)} ${lines.length === 1 ? "line" : "lines"})`),
+    el("ol", { class: "output", tabindex: "0" }, lines.map((line) => el("li", { class: line.stream },
+      el("span", { class: "when" }, line.at === null ? NONE : `+${seconds(line.at)}`), el("span", { class: "stream" }, line.level || line.stream), el("span", { class: "text" }, line.text)))));
+}
+
 // Where its time went, as one bar; then what happened, in order.
 function lifeOf(story) {
   const facts = [["Tool", story.tool], ["Caller", story.caller || NONE], ["State", story.state.replaceAll("_", " ")],
@@ -138,5 +146,5 @@ function lifeOf(story) {
   const error = story.error ? el("div", { class: "error" }, el("p", { class: "bad" }, `${story.error.code}: ${story.error.message ?? ""}`),
     story.error.traceback ? el("pre", { tabindex: "0" }, story.error.traceback) : null) : null;
   return [el("h3", { tabindex: "-1" }, story.job), el("dl", { class: "facts" }, facts.map(([name, value]) => [el("dt", {}, name), el("dd", {}, value)])),
-    parts.length ? [strip, legend] : null, events, error];
+    parts.length ? [strip, legend] : null, events, error, outputOf(story.output)];
 }
