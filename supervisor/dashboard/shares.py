@@ -9,7 +9,7 @@ from typing import Any, Final
 from toolring.policy.ring import Ring
 
 CIRCLE: Final = 1 << 64
-MOST_DRAWN: Final = 16
+MOST_DRAWN: Final = 8
 """Up to so many members each arc is told; of more nobody could see them."""
 _STEP: Final = 256
 

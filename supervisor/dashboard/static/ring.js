@@ -14,11 +14,12 @@ export function hueOf(place) {
 
 function at(radius, share) {
   const angle = share * 2 * Math.PI - Math.PI / 2;
-  return `${(MIDDLE + radius * Math.cos(angle)).toFixed(2)} ${(MIDDLE + radius * Math.sin(angle)).toFixed(2)}`;
+  return `${(MIDDLE + radius * Math.cos(angle)).toFixed(3)} ${(MIDDLE + radius * Math.sin(angle)).toFixed(3)}`;
 }
 
-// From one share of the circle to another, in two halves, since a whole circle can't be one arc.
+// From one share of the circle to another; a long one in two halves, since a whole circle can't be one arc.
 function arc(radius, from, to) {
+  if (to - from < 0.5) return `M${at(radius, from)}A${radius} ${radius} 0 0 1 ${at(radius, to)}`;
   const half = (from + to) / 2;
   return `M${at(radius, from)}A${radius} ${radius} 0 0 1 ${at(radius, half)}A${radius} ${radius} 0 0 1 ${at(radius, to)}`;
 }

@@ -22,7 +22,7 @@ class Ring {
     ], { key: (row) => row.slot, empty: "No slots." });
     this.element = el("article", { class: "card ring-card" }, el("h3", {}, `Ring of group ${group.group}`), this.tools,
       el("div", { class: "ring-and-table" }, this.drawing, this.table.element),
-      el("p", { class: "quiet" }, "Outside: the circle of keys, each stretch in the colour of the slot that owns it. Inside: the runs of the last five minutes."));
+      el("p", { class: "quiet" }, this.outside = el("span"), " Inside: its share of the runs of the last five minutes."));
   }
 
   label(row) {
@@ -36,6 +36,7 @@ class Ring {
     this.scale = 1 / Math.max(0.01, ...group.slots.map((slot) => Math.max(slot.share, this.runs ? slot.runs / this.runs : 0)));
     const more = group.tools.length > MOST_TOOLS ? ` and ${group.tools.length - MOST_TOOLS} more` : "";
     setText(this.tools, `Places keys of ${group.tools.slice(0, MOST_TOOLS).join(", ")}${more}.`);
+    setText(this.outside, group.arcs.length ? "Outside: the circle of keys, each stretch in the colour of the slot that owns it." : "Outside: each slot's share of the keys.");
     this.table.show(group.slots);
     const facts = JSON.stringify([group.arcs, group.slots.map((slot) => [slot.slot, slot.share, slot.runs])]);
     if (facts === this.drawn) return;
