@@ -111,7 +111,6 @@ async function lookOnce(mine) {
 
 function lost(error) {
   if (error instanceof NoToken) {
-    found();
     askForToken();
     return;
   }
@@ -127,7 +126,7 @@ function lost(error) {
 function found() {
   state.lostSince = null;
   byId("lost").hidden = true;
-  document.body.classList.remove("stale");
+  document.body.classList.remove("stale", "waiting");
 }
 
 // ---- the token

@@ -8,6 +8,10 @@ const SECONDS = 5;
 const RECENT = 12;
 const WORTH_A_LOOK = 0.01; // of all jobs
 
+function restarts(often) {
+  return often ? `${count(often)} restarted` : "no restarts";
+}
+
 function tile(label, title) {
   const [value, note] = [el("dd", { class: "value" }, NONE), el("dd", { class: "note" }, " ")];
   return { element: el("div", { class: "tile", title }, el("dt", {}, label), value, note), value, note };
@@ -65,7 +69,7 @@ export class Overview {
       const ready = node.workers.filter((one) => one.state === "ready" || one.state === "busy").length;
       const busy = node.workers.filter((one) => one.state === "busy").length;
       this.put("queue", count(node.jobs.waiting), `${count(node.jobs.running)} with workers`);
-      this.put("workers", `${ready} of ${node.workers.length}`, `${busy} busy, restarted ${count(node.restarts)} ${node.restarts === 1 ? "time" : "times"}`, ready < node.workers.length ? "warn" : "");
+      this.put("workers", `${ready} of ${node.workers.length}`, `${busy} busy, ${restarts(node.restarts)}`, ready < node.workers.length ? "warn" : "");
     }
     this.put("cache", asked ? percent(Math.min(1, cached / asked)) : NONE, asked ? `${count(cached)} of ${count(asked)}` : "no cached tool was asked");
     const sizes = last ? Object.values(last.memory) : [];
