@@ -31,6 +31,7 @@ from toolring.supervisor.web import Asked, Reply
 MOST_QUERY: Final = 20
 """Parameters of one question."""
 _OF_WORKERS: Final = ("id", "group", "pid", "state", "generation", "jobs", "answered", "renew")
+_OF_TOOLS: Final = ("window", "seconds", "total", "tools", "left_out", "refused")
 Query = dict[str, str]
 Body = list[bytes]
 View = Generator[None, None, Body]
@@ -126,7 +127,7 @@ class Views:
             armed = tool is not None and tool.circuit.armed
             told["circuit"] = tool.circuit.breaker.state.name.lower() if tool is not None and armed else None
         yield
-        return [_encoded(found)]
+        return [_encoded({name: found[name] for name in _OF_TOOLS})]
 
     def _jobs(self, query: Query, now: float) -> View:
         """The jobs that are looked for."""
