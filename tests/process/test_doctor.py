@@ -160,6 +160,46 @@ def test_a_configuration_of_tools_that_are_not_there(machine: Machine) -> None:
     assert "no such tool is served" in machine.failure("tools")
 
 
+@pytest.mark.parametrize(
+    ("text", "check", "said"),
+    [
+        ('[metrics]\nsinks = ["nobody"]', "plugins", "no metrics sink 'nobody'"),
+        ('[tracing]\nsinks = ["nobody"]', "plugins", "no span sink 'nobody'"),
+        ('[groups.default]\nbalancer = "nobody"', "tools", "no such balancer"),
+        ('[tools.one]\nbalancer = "nobody"', "tools", "no balancer 'nobody'"),
+        ("[groups.default]\nopen_files = 3", "group limits", "groups.default"),
+        ("[groups.default]\nopen_files = 20", "group limits", "open_files = 20"),
+        ("[groups.default]\naddress_space = 1000", "group limits", "groups.default"),
+        ("[groups.default]\naddress_space = 100000000", "group limits", "groups.default"),
+    ],
+)
+def test_what_a_node_can_not_run_with(machine: Machine, text: str, check: str, said: str) -> None:
+    machine.write("toolring.toml", f"{text}\n")
+    assert said in machine.failure(check)
+
+
+def test_a_port_that_another_program_has(machine: Machine) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        where = f"tcp://127.0.0.1:{other.getsockname()[1]}"
+        assert f"another program listens at {where}" in machine.failure("address", "--bind", where)
+    assert machine.findings("--bind", where)[0] == 0
+    assert machine.findings("--bind", "tcp://127.0.0.1:0")[0] == 0
+
+
+def test_no_place_for_temporary_files(machine: Machine) -> None:
+    machine.limit = "ulimit -f 0"
+    status, findings = machine.findings()
+    assert status == 3
+    assert "No usable temporary directory" in findings["temporary files"]["found"]
+
+
+def test_too_many_workers_are_not_judged(machine: Machine) -> None:
+    done = machine.doctor("tools.py", "--workers", "2000", "--json")
+    findings = {one["check"]: one for one in json.loads(done.stdout)["findings"]}
+    assert "at most 1024" in findings["configuration"]["found"]
+    assert "000 workers" not in findings["cores"]["found"]
+
+
 def test_a_module_that_starts_threads(machine: Machine) -> None:
     machine.write(
         "tools.py", "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n"

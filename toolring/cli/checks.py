@@ -12,12 +12,8 @@ from enum import StrEnum, auto
 from typing import Final, NamedTuple
 
 from toolring.address import IPC_LIMIT
-from toolring.cli.facts import Directory, Facts
+from toolring.cli.facts import FILES_PER_WORKER, OWN_FILES, Directory, Facts
 
-OWN_FILES: Final = 32
-"""Descriptors that a supervisor, or a worker, has by itself."""
-FILES_PER_WORKER: Final = 4
-"""That the zygote has of each; its later children inherit them."""
 LEAST_CLIENTS: Final = 64
 TASKS: Final = 3
 """Of each process: its own thread, and those of ZeroMQ."""
@@ -105,6 +101,18 @@ def start_method(facts: Facts) -> Finding:
     return _ok("start method", "fork" if method == "auto" else method)
 
 
+def group_limits(facts: Facts) -> Finding:
+    """Those of the processes of a group, as far as a worker needs more to live at all."""
+    for name, problem in facts.loading.limits.items():
+        found = f"groups.{name}: a worker can't start under its limits: {problem}"
+        return _failure("group limits", found, "raise address_space, open_files or whichever it is, or leave it out")
+    for name, files in facts.few_files:
+        needed = OWN_FILES + FILES_PER_WORKER * facts.workers
+        found = f"groups.{name}.open_files = {files}: a worker among {facts.workers} needs {needed}"
+        return _failure("group limits", found, "raise it, or leave it out")
+    return _ok("group limits", "leave room for a worker")
+
+
 # ---- where it listens
 
 
@@ -115,6 +123,9 @@ def listening(facts: Facts) -> Finding:
     if len(facts.back.encode(errors="surrogateescape")) > IPC_LIMIT:
         found = f"the sockets in {facts.private.path} would have paths of more than {IPC_LIMIT} bytes"
         return _failure("address", found, "set XDG_RUNTIME_DIR to a directory with a shorter name")
+    if facts.listening == "other" and facts.address.startswith("tcp://"):
+        found = f"another program listens at {facts.address}"
+        return _failure("address", found, "choose another with --bind, or end that program")
     if facts.listening == "other":
         return _failure("address", f"{path} is no socket; a node would delete it", "choose another with --bind")
     if facts.listening == "stale" or facts.left:
@@ -195,6 +206,13 @@ def shared_memory(facts: Facts) -> Finding:
     return _ok("shared memory", f"{_mb(facts.lanes)} reserved, taken up as it is used")
 
 
+def temporary(facts: Facts) -> Finding:
+    if facts.temporary_error:
+        advice = "a node needs a place for them: look at ulimit -f, at the room on the disk, and at TMPDIR"
+        return _failure("temporary files", facts.temporary_error, advice)
+    return _ok("temporary files", "can be made")
+
+
 def cores(facts: Facts) -> Finding:
     if facts.quota is not None and facts.workers > max(1.0, facts.quota):
         found = f"{facts.workers} workers, but time for {facts.quota:g} cores: all of them pause when that is used up"
@@ -252,11 +270,13 @@ CHECKS: Final[tuple[Callable[[Facts], Finding], ...]] = (
     plugins,
     tools,
     start_method,
+    group_limits,
     listening,
     directory,
     descriptors,
     tasks,
     shared_memory,
+    temporary,
     cores,
     memory,
     clock,

@@ -9,11 +9,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import tempfile
 from typing import TYPE_CHECKING, Final
 
 from toolring.cli.options import add_config, effective
 from toolring.cli.output import harmless, paint, table
-from toolring.config import Config, Node
+from toolring.config import MOST_WORKERS, Config, Node
 from toolring.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     flags = {"node.bind": options.bind, "node.workers": options.workers, "node.tools": tuple(options.targets) or None}
+    temporary = _temporary()  # what is imported next ends without such a place
     from toolring.cli.checks import Status, examine, worst
     from toolring.cli.facts import gather
 
@@ -40,8 +42,9 @@ def run(options: argparse.Namespace) -> int:
         config = effective(options, **flags).config
     except ConfigError as error:
         problem = str(error)
-        config = Config(node=Node(bind=options.bind or "", workers=options.workers or 0, tools=tuple(options.targets)))
-    findings = examine(gather(config, problem))
+        workers = options.workers if options.workers in range(1, MOST_WORKERS + 1) else 0
+        config = Config(node=Node(bind=options.bind or "", workers=workers, tools=tuple(options.targets)))
+    findings = examine(gather(config, problem, temporary))
     status = worst(findings)
     if options.json:
         print(json.dumps({"status": status, "findings": [finding._asdict() for finding in findings]}))
@@ -50,6 +53,16 @@ def run(options: argparse.Namespace) -> int:
         failed, doubtful = (sum(one.status is kind for one in findings) for kind in (Status.FAILURE, Status.WARNING))
         print(f"\n{len(findings)} checks: {failed} failed, {doubtful} with a warning")
     return ConfigError.exit_status if status is Status.FAILURE else os.EX_OK
+
+
+def _temporary() -> str:
+    """Why there can be no temporary files; the rest is looked at all the same."""
+    try:
+        tempfile.gettempdir()
+    except OSError as error:
+        tempfile.tempdir = os.getcwd()
+        return str(error.strerror)
+    return ""
 
 
 def _show(findings: list[Finding]) -> None:

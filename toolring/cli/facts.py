@@ -10,6 +10,7 @@ import resource
 import socket
 import stat
 import time
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -20,14 +21,20 @@ import psutil
 from toolring import address, cgroups
 from toolring.cgroups import Room
 from toolring.cli.loading import Loading, load
-from toolring.config import Config, check_alerts, check_tools
+from toolring.client.sync import Client
+from toolring.config import Config
 from toolring.errors import ToolringError
 from toolring.lane import Lanes
 from toolring.plugins.registry import load_plugins
-from toolring.policy.groups import planned
+from toolring.policy.balance import Balancer, Members
 from toolring.supervisor import ground
+from toolring.supervisor.lineup import Lineup
 from toolring.supervisor.node import DESCRIPTORS
 
+OWN_FILES: Final = 32
+"""Descriptors that a supervisor, or a worker, has by itself."""
+FILES_PER_WORKER: Final = 4
+"""That the zygote has of each; its later children inherit them."""
 _READS: Final = 10_000
 """Of the monotonic clock, to see how it goes."""
 
@@ -73,6 +80,10 @@ class Facts:
     loading: Loading
     workers: int
     """Processes that a node would start, over all groups."""
+    few_files: tuple[tuple[str, int], ...]
+    """Groups whose workers may have fewer descriptors than they need, and how many that are."""
+    temporary_error: str
+    """Why no temporary file can be made."""
     address: str
     address_error: str
     back: str
@@ -108,10 +119,11 @@ class Facts:
     swap: Room
 
 
-def gather(config: Config, config_error: str = "") -> Facts:
+def gather(config: Config, config_error: str = "", temporary_error: str = "") -> Facts:
     """Takes about a second, most of it to load the tools."""
-    plugins_error, layers = _plugins(config)
-    loading, workers = _loading(config)
+    plugins_error, layers, balancers = _plugins(config)
+    lanes, lanes_error = _lanes(config)
+    loading, workers = _loading(config, balancers, lanes)
     where = config.node.bind or address.default_address()
     private = address.runtime_directory()
     address_error = ""
@@ -121,7 +133,6 @@ def gather(config: Config, config_error: str = "") -> Facts:
         address_error = str(error)
     path = Path(where.removeprefix("ipc://")) if where.startswith("ipc://") else None
     files = resource.getrlimit(resource.RLIMIT_NOFILE)
-    lanes, lanes_error = _lanes(config)
     group = cgroups.memory(cgroups.of_process("memory"))
     total = psutil.virtual_memory().total
     swap = psutil.swap_memory()
@@ -133,12 +144,14 @@ def gather(config: Config, config_error: str = "") -> Facts:
         layers=layers,
         loading=loading,
         workers=workers,
+        few_files=_few_files(config, OWN_FILES + FILES_PER_WORKER * workers),
+        temporary_error=temporary_error,
         address=where,
         address_error=address_error,
         back=str(private / "1234567-12345678.back"),
         private=_directory(private),
         public=None if path is None else _directory(path.parent),
-        listening="nothing" if path is None or address_error else _listening(path),
+        listening="nothing" if address_error else _taken(where) if path is None else _listening(path),
         left=tuple(map(str, ground.stale(private))),
         user=os.getuid(),
         files=DESCRIPTORS if files[1] == resource.RLIM_INFINITY else max(files[0], min(files[1], DESCRIPTORS)),
@@ -156,12 +169,24 @@ def gather(config: Config, config_error: str = "") -> Facts:
     )
 
 
-def _plugins(config: Config) -> tuple[str, tuple[tuple[str, str], ...]]:
+Balancers = Mapping[str, Callable[[Members], Balancer]]
+
+
+def _plugins(config: Config) -> tuple[str, tuple[tuple[str, str], ...], Balancers]:
     plugins = config.plugins
     try:
-        stores = load_plugins(plugins.load, plugins.allow, plugins.block).cache_stores
+        registry = load_plugins(plugins.load, plugins.allow, plugins.block)
     except ToolringError as error:
-        return str(error), ()
+        return str(error), (), {}
+    stores = registry.cache_stores
+    sinks: list[tuple[str, tuple[str, ...], Collection[str]]] = [
+        ("metrics", config.metrics.sinks, registry.metrics_sinks),
+        ("span", config.tracing.sinks, registry.span_sinks),
+    ]
+    for kind, wanted, offered in sinks:
+        for name in wanted:
+            if name not in offered:
+                return f"no {kind} sink {name!r}; there is {', '.join(sorted(offered))}", (), registry.balancers
     found = []
     for name in config.cache.layers:
         problem = "" if name in stores else f"no plugin offers it; there is {', '.join(sorted(stores))}"
@@ -170,21 +195,24 @@ def _plugins(config: Config) -> tuple[str, tuple[tuple[str, str], ...]]:
         except ToolringError as error:
             problem = str(error)
         found.append((name, problem))
-    return "", tuple(found)
+    return "", tuple(found), registry.balancers
 
 
-def _loading(config: Config) -> tuple[Loading, int]:
+def _few_files(config: Config, needed: int) -> tuple[tuple[str, int], ...]:
+    said = {name: section.process.open_files for name, section in config.groups.items()}
+    return tuple((name, files) for name, files in said.items() if files is not None and files < needed)
+
+
+def _loading(config: Config, balancers: Balancers, lanes: int) -> tuple[Loading, int]:
     """What came of the tools, and how many workers a node would have."""
     each = config.node.workers or ground.cores()
     try:
         settings = ground.worker_settings(config)
-        loading = load(settings, config.timeouts.start)
-        if loading.error:
+        loading = load(settings, config.timeouts.start, lanes)
+        if loading.error or not balancers:
             return loading, each
-        check_tools(config, [spec.name for spec in loading.specs if not spec.internal])
-        groups = planned(loading.specs, config.groups, each, ground.most_workers(config))
-        tools = [spec.name for spec in loading.specs if not spec.internal]
-        check_alerts(config, tools, [group.name for group in groups])
+        lineup = Lineup(config, each, ground.most_workers(config), balancers, lambda _name, _facts: None)
+        groups = lineup.plans(loading.specs)
     except ToolringError as error:
         return Loading.failed(error), each
     return loading, sum(group.workers for group in groups)
@@ -241,6 +269,26 @@ def _listening(path: Path) -> str:
     except OSError:
         return "node"  # it is full, or not for us
     return "node"
+
+
+def _taken(where: str) -> str:
+    """What has a TCP address now."""
+    host, port = address.host_and_port(where.removeprefix("tcp://").replace(":*", ":0"))
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as trying:
+        trying.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as a node does
+        try:
+            trying.bind((host, port))
+        except OSError:
+            return "node" if _is_node(where) else "other"
+    return "nothing"
+
+
+def _is_node(where: str) -> bool:
+    try:
+        with Client(where, connect_timeout=1.0) as client:
+            return bool(client.status())
+    except ToolringError:
+        return False
 
 
 def _tasks() -> Room | None:

@@ -23,6 +23,8 @@ SOUND: dict[str, Any] = {
     "layers": (("sqlite", ""),),
     "loading": Loading(),
     "workers": 4,
+    "few_files": (),
+    "temporary_error": "",
     "address": "ipc:///run/user/7/toolring/node.sock",
     "address_error": "",
     "back": "/run/user/7/toolring/1234567-12345678.back",
@@ -75,6 +77,14 @@ FORK = configured(node=Node(start_method="fork"))
         ("packages", {"packages": (Package("pyzmq", "26.1", "26.0.9"),)}, "pyzmq 26.0.9 (needs 26.1)"),
         ("plugins", {"plugins_error": "plugin 'x' can't be imported"}, "plugin 'x'"),
         ("plugins", {"layers": (("sqlite", ""), ("redis", "is missing"))}, "cache.layers: redis: is missing"),
+        (
+            "group limits",
+            {"loading": Loading(limits={"a": "it is killed by SIGABRT"})},
+            "groups.a: a worker can't start",
+        ),
+        ("group limits", {"few_files": (("a", 20),)}, "open_files = 20: a worker among 4 needs 48"),
+        ("temporary files", {"temporary_error": "none found"}, "none found"),
+        ("address", {"address": "tcp://127.0.0.1:5", "listening": "other"}, "another program listens at tcp://"),
         ("tools", {"loading": Loading(error="there is no file x.py")}, "there is no file x.py"),
         (
             "start method",

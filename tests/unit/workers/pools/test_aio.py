@@ -142,7 +142,6 @@ def test_a_block_that_is_cancelled_has_its_resource_torn_down() -> None:
 
     async def main() -> None:
         async with AsyncPool[int](maker, destroy=maker.destroy, max=1) as pool:
-
             inside = asyncio.Event()
 
             async def hold() -> None:
