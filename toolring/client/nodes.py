@@ -138,7 +138,7 @@ class Nodes(Generic[C]):
         self._leaving: list[Node[C]] = []
         self._nodes: dict[str, Node[C]] = {}
         self._new: set[str] = set()
-        """Those of the beginning that have not answered yet, and have had less than ``lost_after`` to do so."""
+        """Those of the beginning that have not answered yet, and have time for it: ``lost_after``, or the patience."""
         _all.add(self)
         try:
             for address, weight in weights.items():
@@ -419,7 +419,7 @@ class Nodes(Generic[C]):
         if up:
             self._specs.update(conversation.tools)
             self._once.update(name for name, spec in conversation.tools.items() if not spec.repeatable)
-        if known or quiet > self.lost_after:
+        if known or quiet > min(self.lost_after, self.patience):
             self._new.discard(node.address)
         self._pool.health.checked(self._pool.names.index(node.address), up)
         return quiet <= (self.lost_after if known else RENEW_SECONDS)
