@@ -206,7 +206,9 @@ def test_a_bad_rule_ends_the_start_by_name(more: str, why: str) -> None:
     with place() as directory:
         (directory / "tools.py").write_text(TOOLS)
         (directory / "toolring.toml").write_text(more)
-        done = run_cli("serve", str(directory / "tools.py"), "--config", str(directory / "toolring.toml"))
+        bind = f"ipc://{directory}/node.sock"
+        file = str(directory / "toolring.toml")
+        done = run_cli("serve", str(directory / "tools.py"), "--config", file, "--bind", bind)
     assert done.returncode == 3, done.stderr
     assert why in done.stderr
 

@@ -105,6 +105,8 @@ def test_a_collector_that_refuses_costs_no_call_and_gets_all_of_it_later(collect
 
 def test_it_is_refused_where_nothing_is_counted(tmp_path: Path) -> None:
     (tmp_path / "toolring.toml").write_text('[metrics]\nsinks = ["otlp"]\nfigures = false\n')
-    told = run_cli("serve", str(FAULTS), "--config", str(tmp_path / "toolring.toml"))
+    with place() as directory:
+        bind = f"ipc://{directory}/node.sock"
+        told = run_cli("serve", str(FAULTS), "--config", str(tmp_path / "toolring.toml"), "--bind", bind)
     assert told.returncode == 3
     assert "otlp needs what the node counts, but metrics.figures is false" in told.stderr
