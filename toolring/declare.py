@@ -369,6 +369,14 @@ def _parameters(name: str, function: Callable[..., Any], concurrent: bool) -> tu
     return fields, context, Wants(services, resources)
 
 
+def overlooked(tool: Tool[..., Any]) -> str:
+    """An argument that has the name of a resource of the function's module: that was declared after the tool was.
+    Empty: there is none."""
+    around = getattr(inspect.unwrap(tool.function), "__globals__", {})
+    fields = msgspec.structs.fields(tool.arguments)
+    return next((one.name for one in fields if one.required and isinstance(around.get(one.name), GivenPool)), "")
+
+
 def _pool(parameter: inspect.Parameter, kind: Any, around: Mapping[str, Any]) -> GivenPool | None:
     """The resource that a parameter asks for: the one of its name in the function's module, or as ``Annotated[type,
     pool]`` says."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
-from toolring.declare import Tool
+from toolring.declare import Tool, overlooked
 from toolring.errors import LoadError, ToolringError
 from toolring.spec import INTERNAL
 
@@ -44,6 +44,9 @@ def _add(found: dict[str, AnyTool], origin: dict[str, str], tool: AnyTool, targe
     name = tool.spec.name
     if tool.spec.internal:
         raise LoadError(f"{target}: the name {name!r} is taken; names in {INTERNAL}* are toolring's own", tool=name)
+    if late := overlooked(tool):
+        text = f"tool {name!r} takes the resource {late!r}, which is declared below it; declare it above, or rename it"
+        raise LoadError(text, tool=name)
     if found.get(name, tool) is not tool:
         raise LoadError(f"the tool {name!r} is defined twice, in {origin[name]} and in {target}", tool=name)
     found[name] = tool

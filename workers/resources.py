@@ -136,4 +136,4 @@ def _patience(pool: Any) -> float:
     """Seconds that a run waits for a resource: never past its deadline."""
     longest: float = pool.policy.acquire_timeout
     left = remaining()
-    return longest if left is None else min(longest, left)
+    return longest if left is None else max(0.0, min(longest, left))

@@ -6,7 +6,7 @@ import random
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from inspect import isgeneratorfunction
+from inspect import Parameter, isgeneratorfunction, signature
 from typing import Any, ClassVar, Final, Generic, TypeVar
 from weakref import ref
 
@@ -16,7 +16,7 @@ from toolring.given import GivenPool
 from toolring.workers.pools.entry import Held, Hold
 from toolring.workers.pools.forks import begin_in_children
 from toolring.workers.pools.ledger import Ledger
-from toolring.workers.pools.policy import PoolPolicy
+from toolring.workers.pools.policy import PoolPolicy, is_seconds
 
 T = TypeVar("T")
 
@@ -61,6 +61,13 @@ class Base(GivenPool, Generic[T]):
         clock: Callable[[], float] = time.monotonic,
         rng: Callable[[], float] = random.random,
     ) -> None:
+        for setting, function in {"create": create, "validate": validate, "reset": reset, "destroy": destroy}.items():
+            if not callable(function) and (setting == "create" or function is not None):
+                raise TypeError(f"{setting}={function!r} is not a function")
+        if on_leak is not None and not callable(on_leak):
+            raise TypeError(f"on_leak={on_leak!r} is not a function")
+        if wanted := _asks_for(create):
+            raise TypeError(f"create={create!r} is called without arguments, and asks for {', '.join(wanted)}")
         for found, what in self._refused:
             if found(create):
                 raise ValueError(f"create={create!r} is {what}")
@@ -112,6 +119,13 @@ class Base(GivenPool, Generic[T]):
         self._ledgers.clear()
         self._begin()
 
+    def _patience(self, timeout: float | None) -> float:
+        """What one who asks waits. Raises ValueError."""
+        longest: float = self.policy.acquire_timeout if timeout is None else timeout
+        if not is_seconds(longest) or longest < 0:
+            raise ValueError(f"timeout={longest!r} is not a number of seconds")
+        return longest
+
     def _open(self, bell: Callable[[], Any], lost: Callable[[ref[Hold]], Any]) -> Ledger:
         ledger = Ledger(self.name, self.policy, self._validate is not None, bell, lost, self._clock, self._rng)
         ledger.closed = bool(self._ledgers) and self._ledgers[-1].closed
@@ -120,6 +134,16 @@ class Base(GivenPool, Generic[T]):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name or hex(id(self))}>"
+
+
+def _asks_for(create: Callable[..., Any]) -> list[str]:
+    """Its parameters without a default."""
+    try:
+        parameters = signature(create).parameters.values()
+    except (TypeError, ValueError):  # what is written in C may not tell
+        return []
+    given = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
+    return [one.name for one in parameters if one.default is Parameter.empty and one.kind not in given]
 
 
 def place() -> str:

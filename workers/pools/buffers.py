@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections import OrderedDict
+from operator import index
 from threading import Lock
 from typing import Final
 
@@ -22,6 +23,8 @@ class BufferPool:
     """
 
     def __init__(self, *, max_bytes: int = 128 * 2**20) -> None:
+        if not isinstance(max_bytes, int):
+            raise TypeError(f"max_bytes={max_bytes!r} is not a whole number of bytes")
         if max_bytes < 0:
             raise ValueError(f"max_bytes={max_bytes!r} is negative")
         self._max_bytes = max_bytes
@@ -36,7 +39,11 @@ class BufferPool:
         self._bytes = 0
 
     def acquire(self, size: int) -> BufferLease:
-        """ValueError if size is negative."""
+        """TypeError if size is not a whole number, ValueError if it is negative."""
+        try:
+            size = index(size)
+        except TypeError:
+            raise TypeError(f"size={size!r} is not a whole number of bytes") from None
         if size < 0:
             raise ValueError(f"size={size!r} is negative")
         return BufferLease(self, size)

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from math import inf
+from typing import TypeGuard
 
 import msgspec
+
+
+def is_seconds(value: object) -> TypeGuard[float]:
+    """Is it a number? NaN is none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and value == value  # noqa: PLR0124
 
 
 class PoolPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -35,6 +41,9 @@ class PoolPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """One that is held for longer is reported, with where it was taken; 0: nothing is reported."""
 
     def __post_init__(self) -> None:
+        for name in ("min", "max", "max_uses", "max_waiting"):
+            if type(getattr(self, name)) is not int:
+                raise ValueError(f"{name}={getattr(self, name)!r} is not a whole number")
         for name in ("min", "max_uses", "max_waiting"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}={getattr(self, name)!r} is negative")
@@ -43,7 +52,7 @@ class PoolPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         if self.min > self.max:
             raise ValueError(f"min={self.min!r} is more than max={self.max!r}")
         for name in ("acquire_timeout", "idle_timeout", "max_lifetime", "validate_after", "keepalive", "leak_after"):
-            if not 0 <= getattr(self, name) < inf:
+            if not is_seconds(getattr(self, name)) or not 0 <= getattr(self, name) < inf:
                 raise ValueError(f"{name}={getattr(self, name)!r} is not a number of seconds")
-        if not 0 < self.create_timeout < inf:
+        if not is_seconds(self.create_timeout) or not 0 < self.create_timeout < inf:
             raise ValueError(f"create_timeout={self.create_timeout!r} is not a positive number of seconds")

@@ -104,6 +104,23 @@ def test_a_declaration_that_makes_no_sense_keeps_its_own_words(write: Write) -> 
     assert caught.value.facts["target"] == file
 
 
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("@tool\ndef one(db) -> int: ...\n@resource\ndef db(): yield 1\n", "resource 'db', which is declared below"),
+        ("@resource\ndef db(host): yield 1\n@tool\ndef one(db) -> int: ...\n", "without arguments, and asks for host"),
+    ],
+)
+def test_a_resource_that_no_tool_could_get(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, why: str
+) -> None:
+    (tmp_path / "cat_r.py").write_text(f"from toolring import resource, tool\n{text}")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "cat_r", raising=False)
+    with pytest.raises(LoadError, match=why):
+        load(["cat_r"])
+
+
 def test_a_package_that_lacks_a_module_of_its_own_is_not_missing_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
+from math import nan
 from typing import Any
 
 import pytest
@@ -96,3 +97,27 @@ def test_a_place_is_told_from_the_innermost_frame_on() -> None:
     inner, outer = place().split(" < ")[:2]
     assert re.fullmatch(r".*test_base\.py:\d+ in test_a_place_is_told_from_the_innermost_frame_on", inner)
     assert outer
+
+
+@pytest.mark.parametrize("kind", [Pool, AsyncPool])
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"create": None}, "create=None is not a function"),
+        ({"create": 5}, "create=5 is not a function"),
+        ({"validate": 5}, "validate=5 is not a function"),
+        ({"reset": "x"}, "reset='x' is not a function"),
+        ({"on_leak": 1}, "on_leak=1 is not a function"),
+        ({"create": lambda host, port=1, *more: None}, "is called without arguments, and asks for host"),
+    ],
+)
+def test_what_cannot_be_called_is_refused_by_name(kind: Any, settings: dict[str, Any], why: str) -> None:
+    with pytest.raises(TypeError, match=re.escape(why)):
+        kind(**{"create": object, **settings})
+
+
+@pytest.mark.parametrize("kind", [Pool, AsyncPool])
+@pytest.mark.parametrize("timeout", [nan, -1, "3", True])
+def test_how_long_one_waits_is_a_number(kind: Any, timeout: Any) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"timeout={timeout!r} is not a number of seconds")):
+        kind(object).acquire(timeout)

@@ -129,3 +129,10 @@ def test_threads_never_share_one() -> None:
     for thread in threads:
         thread.join(20)
     assert crossed == []
+
+
+def test_sizes_are_whole_numbers() -> None:
+    with pytest.raises(TypeError, match=r"size=2\.5 is not a whole number of bytes"):
+        BufferPool().acquire(2.5)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="max_bytes='1' is not a whole number of bytes"):
+        BufferPool(max_bytes="1")  # type: ignore[arg-type]

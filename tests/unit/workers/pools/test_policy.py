@@ -12,6 +12,11 @@ from toolring.workers.pools.policy import PoolPolicy
 @pytest.mark.parametrize(
     ("said", "why"),
     [
+        ({"max": 2.5}, "max=2.5 is not a whole number"),
+        ({"max": "3"}, "max='3' is not a whole number"),
+        ({"min": True}, "min=True is not a whole number"),
+        ({"acquire_timeout": "5"}, "acquire_timeout='5' is not a number of seconds"),
+        ({"create_timeout": None}, "create_timeout=None is not a positive number of seconds"),
         ({"max": 0}, "max=0 must be at least 1"),
         ({"min": -1}, "min=-1 is negative"),
         ({"min": 5, "max": 4}, "min=5 is more than max=4"),
