@@ -32,6 +32,7 @@ from toolring.supervisor.story import joined, row, seconds, state_of, story
 from toolring.supervisor.summary import MOST_TOOLS, WINDOWS, counts, in_window
 from toolring.supervisor.waiting import place, summary
 from toolring.supervisor.watch import Watch
+from toolring.workers.pools.figures import COUNTS
 
 QUESTIONS: Final = (
     "status",
@@ -60,6 +61,8 @@ QUESTIONS: Final = (
     "profile",
     "look",
 )
+_COUNTED: Final = (*COUNTS, "wait_seconds", "longest_wait")
+"""Of a pool: what has come together since it began."""
 MOST_JOBS: Final = 10_000
 """The most that are listed for one question: the node does nothing else meanwhile."""
 
@@ -91,6 +94,8 @@ class Admin:
         self._began = time.monotonic()
         self.loads: dict[bytes, dict[str, Any]] = {}
         """The latest figures of each worker, by identity."""
+        self._past_resources: dict[str, dict[str, float]] = {}
+        """What the pools of those counted that have ended."""
         self.exporters: list[Exporter] = []
         self.drain: Callable[[], None] = lambda: None
         """What SIGTERM does; at most once."""
@@ -98,6 +103,12 @@ class Admin:
         """None: metrics.figures is off."""
         self.alerts: Alerts | None = None
         """None: there is no rule."""
+
+    def forget(self, identity: bytes) -> None:
+        """A worker has ended; what its pools have counted stays counted."""
+        told = self.loads.pop(identity, {}).get("resources", {})
+        counted = {name: {key: one[key] for key in _COUNTED if key in one} for name, one in told.items()}
+        self._past_resources = _pooled([self._past_resources, counted])
 
     def lengthy(self, what: str, params: dict[str, Any], now: float) -> Generator[None, None, dict[str, Any]] | None:
         """The steps to an answer that takes longer than a turn of the loop may; None: ``answer`` gives it at once."""
@@ -177,7 +188,7 @@ class Admin:
             "cache": self._cache(),
             "results": self.results.figures(),
             "services": self._services.figures(self.loads.values()),
-            "resources": _pooled(load.get("resources", {}) for load in self.loads.values()),
+            "resources": self._resources(),
             "sinks": {
                 one.name: {"sent": one.sent, "dropped": one.dropped, "failed": one.failed, "state": one.state}
                 for one in self.exporters
@@ -222,6 +233,12 @@ class Admin:
                 "refused": dict(core.refused),
             },
         }
+
+    def _resources(self) -> dict[str, dict[str, float]]:
+        """As long as anybody has such a pool."""
+        found = _pooled(load.get("resources", {}) for load in self.loads.values())
+        past = {name: one for name, one in self._past_resources.items() if name in found}
+        return _pooled([found, past])
 
     def figures(self, now: float) -> Generator[None, None, dict[str, Any]]:
         """What sinks get: the status, the last minute, and counts by tool since the start."""
@@ -339,7 +356,8 @@ class Admin:
             chosen = [worker for worker in ready if group is None or worker.slot.group.name == group]
         else:
             chosen = [worker for worker in ready if number in (worker.slot.index, worker.pid)]
-        if not chosen:
+        scaled = [one for one in self._core.fleet.groups if one.name == group and not one.open]
+        if not chosen and not scaled:
             what = f"worker {which!r}" if which is not None else f"group {group!r}" if group is not None else "worker"
             known = ", ".join(f"{w.slot.index} (pid {w.pid}, group {w.slot.group.name})" for w in ready)
             argument = "group" if which is None and group is not None else "worker"
@@ -492,7 +510,8 @@ def _pooled(figures: Iterable[Mapping[str, Mapping[str, float]]]) -> dict[str, d
         for name, values in one.items():
             into = total.setdefault(name, dict.fromkeys(values, 0))
             for key, value in values.items():
-                into[key] = max(into[key], value) if key == "longest_wait" else into[key] + value
+                before = into.get(key, 0)
+                into[key] = max(before, value) if key == "longest_wait" else before + value
     return total
 
 

@@ -365,7 +365,7 @@ class Loop:
                 if item.why:
                     self.observer.note("start_failed", {"slot": found.slot.index, "reason": item.why})
                 self.watch.exited(found, item.status, now)
-                self.admin.loads.pop(item.identity, None)
+                self.admin.forget(item.identity)
 
     def _lost_zygote(self, code: int, now: float) -> None:
         """Its workers have died with it. Others go on, or will, once the code is loaded again."""
@@ -383,7 +383,7 @@ class Loop:
         for worker in lost:
             worker.reason = worker.reason or ZYGOTE_LOST
             self.watch.exited(worker, -9, now)
-            self.admin.loads.pop(worker.identity, None)
+            self.admin.forget(worker.identity)
 
     # ---- clients
 

@@ -40,6 +40,7 @@ from toolring.workers.invalidation import Invalidation, operator_tool
 from toolring.workers.looks import Looks
 from toolring.workers.loop import Messages, connected, serve
 from toolring.workers.output import Output
+from toolring.workers.pools.entry import Held
 from toolring.workers.resources import Resources
 from toolring.workers.runnable import Runnable
 from toolring.workers.runner import Runner
@@ -200,6 +201,11 @@ def _tell_results(tool: str, reason: str) -> None:
         logs.bound(tool=tool).info("results_stored_again")
 
 
+def _tell_leak(resource: str, tools: list[str], held: Held) -> None:
+    facts = {"held_seconds": round(held.seconds, 3), "tools": tools, "where": held.where}
+    logs.bound(resource=resource).warning("resource_leak", **facts)
+
+
 def _tell_store(name: str, reason: str) -> None:
     logs.bound(store=name).warning("cache_store", reason=reason)
 
@@ -257,6 +263,7 @@ def run(
     logs.configure(settings.log_format, settings.log_level, None if output is None else output.logged)
     kit = Kit(settings, tools, registry, Stamps(memory), shared_calls(memory, place.lane))
     kit.begin(place.processes)
+    kit.resources.tell_leaks(_tell_leak)
     limits = settings.processes.get(place.group, ProcessLimits())
     title = Title(settings.node, place)
     limits.apply()  # before there are the threads of the socket, which are to have them, too

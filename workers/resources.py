@@ -7,6 +7,7 @@ import functools
 import time
 from collections.abc import AsyncIterator, Callable, Generator, Mapping
 from contextlib import AsyncExitStack, ExitStack, aclosing
+from functools import partial
 from typing import Any, Final
 
 from toolring.context import remaining
@@ -14,6 +15,7 @@ from toolring.declare import Tool
 from toolring.errors import ConfigError, LoadError
 from toolring.workers.pools.aio import AsyncPool
 from toolring.workers.pools.buffers import BufferPool
+from toolring.workers.pools.entry import Held
 from toolring.workers.pools.pool import Pool
 
 CLOSE_SECONDS: Final = 0.4
@@ -29,6 +31,8 @@ class Resources:
     def __init__(self, tools: Mapping[str, Tool[..., Any]]) -> None:
         """Raises LoadError if two of them have the same name."""
         self.all: dict[str, AnyPool] = {}
+        self._asked: dict[str, list[str]] = {}
+        """The tools that ask for each."""
         self._wanted: dict[str, dict[str, AnyPool]] = {}
         """Those of each group's tools."""
         for tool in tools.values():
@@ -38,6 +42,7 @@ class Resources:
                     text = f"tool {tool.spec.name!r} asks for {asked} of {pool.name!r} at once; max={pool.policy.max}"
                     raise LoadError(text, tool=tool.spec.name)
                 known = self.all.setdefault(pool.name, pool)
+                self._asked.setdefault(pool.name, []).append(tool.spec.name)
                 self._wanted.setdefault(tool.spec.group, {})[pool.name] = pool
                 if known is not pool:
                     name = tool.spec.name
@@ -58,6 +63,11 @@ class Resources:
 
     def figures(self) -> dict[str, Any]:
         return {name: pool.stats() for name, pool in self.all.items()}
+
+    def tell_leaks(self, tell: Callable[[str, list[str], Held], Any]) -> None:
+        """Of those whose ``leak_after`` is set: its name, the tools that ask for it, what is held."""
+        for name, pool in self.all.items():
+            pool.tell_leaks(partial(tell, name, sorted(self._asked[name])))
 
     def begin(self, group: str) -> None:
         """In a worker of that group: have those made that its tools want at any time. Asynchronous ones in the event

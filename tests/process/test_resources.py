@@ -209,6 +209,32 @@ def test_what_a_call_left_uncommitted_is_undone() -> None:
         assert client.call("names") == ["Ada"]
 
 
+def counts(node: Node, name: str) -> dict[str, float]:
+    return dict(node.status()["resources"].get(name, {}))
+
+
+def test_one_that_is_held_too_long_is_told_of() -> None:
+    with serving(1, "[resources.wire]\nleak_after = 0.1") as (node, _), node.client() as client:
+        call = client.submit("use_async", {"seconds": 60.0})
+        eventually(lambda: '"resource_leak"' in node.log, "a line in the log")
+        assert '"tools": ["parts_async", "use_async"]' in node.log
+        call.cancel()
+        eventually(lambda: counts(node, "wire").get("leaks") == 1)
+        assert "LEAKS" in run_cli("status", address=node.address).stdout
+
+
+def test_what_was_counted_stays_counted_when_a_worker_is_replaced() -> None:
+    with serving(1) as (node, _), node.client() as client:
+        for _ in range(3):
+            client.call("use")
+        eventually(lambda: counts(node, "thing").get("uses") == 3, "it has told")
+        assert run_cli("recycle", "--wait", address=node.address).returncode == 0
+        client.call("use")
+        eventually(lambda: counts(node, "thing").get("uses") == 4, "both are counted")
+        found = counts(node, "thing")
+        assert (found["created"], found["total"]) == (2, 1)
+
+
 def test_a_worker_that_is_killed_takes_nobody_else_along() -> None:
     with serving() as (node, _), node.client() as client:
         failure(lambda: client.call("use_and", {"what": "die"}))

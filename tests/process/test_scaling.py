@@ -80,9 +80,9 @@ def pids(node: Node, name: str) -> set[int]:
 
 def test_from_none_to_the_most_and_back() -> None:
     with serving() as (node, directory), node.client() as client:
-        assert group(node, "heavy") == {"workers": 0, "ready": 0, "least": 0, "most": 4}
+        assert group(node, "heavy") == {"workers": 0, "ready": 0, "failing": False, "least": 0, "most": 4}
         assert group(node, "many")["workers"] == 1
-        assert group(node, "default") == {"workers": 1, "ready": 1, "least": 1, "most": 1}
+        assert group(node, "default") == {"workers": 1, "ready": 1, "failing": False, "least": 1, "most": 1}
         assert client.call("heavy") > 0, "one starts for it"
         calls = [client.submit("heavy", {"name": "here"}) for _ in range(7)]
         eventually(lambda: len(lines(directory / "here")) == 4, "four run beside each other")
@@ -92,6 +92,8 @@ def test_from_none_to_the_most_and_back() -> None:
         eventually(lambda: group(node, "heavy")["workers"] == 0, "nobody needs them")
         eventually(lambda: not node.status()["ending"], "they have left")
         assert node.status()["state"] == "healthy"
+        recycled = run_cli("recycle", "--group", "heavy", "--wait", address=node.address)
+        assert (recycled.returncode, "nothing to replace" in recycled.stdout) == (0, True), recycled
         assert client.call("light") > 0
         assert client.call("heavy") > 0
         assert "SIG" not in node.log

@@ -39,6 +39,9 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps({"recycled": chosen}))
         return 0
+    if not chosen:
+        print("nothing to replace: the group has no workers now")
+        return 0
     names = ", ".join(f"{one['worker']} (pid {one['pid']})" for one in chosen)
     print(f"{'replaced' if options.wait else 'being replaced'}: worker {names}")
     return 0

@@ -12,7 +12,7 @@ from toolring.address import check
 from toolring.cli.output import paint, table
 from toolring.errors import ToolringError, Unreachable
 
-_OF_POOLS = ("total", "active", "idle", "waiting", "created", "create_errors", "timeouts")
+_OF_POOLS = ("total", "active", "idle", "waiting", "created", "create_errors", "timeouts", "leaks")
 _OF_GROUPS = ("workers", "ready", "least", "most")
 _COLOURS = {"healthy": "32", "draining": "33", "unhealthy": "31"}
 
@@ -84,7 +84,8 @@ def _show(status: dict[str, Any]) -> None:
         rows = [_endpoint(name, base, one) for name, its in services.items() for base, one in its["endpoints"].items()]
         print("\n" + table(("SERVICE", "ENDPOINT", "HEALTH", "CIRCUIT", "REQUESTS", "FAILED", "NOW", "MEAN MS"), rows))
     if resources := status.get("resources"):
-        heads = ("RESOURCE", "TOTAL", "IN USE", "IDLE", "WAITING", "CREATED", "FAILED", "TIMEOUTS", "LONGEST WAIT")
+        heads = ("RESOURCE", "TOTAL", "IN USE", "IDLE", "WAITING", "CREATED", "FAILED", "TIMEOUTS", "LEAKS")
+        heads = (*heads, "LONGEST WAIT")
         rows = [
             (name, *(one[key] for key in _OF_POOLS), f"{one['longest_wait']:.3f} s") for name, one in resources.items()
         ]

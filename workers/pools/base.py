@@ -101,6 +101,11 @@ class Base(GivenPool, Generic[T]):
     def _begin(self) -> None:
         raise NotImplementedError
 
+    def tell_leaks(self, on_leak: Callable[[Held], Any]) -> None:
+        """Tell this of leaks, if nobody else is told already."""
+        if self._on_leak is None:
+            self._on_leak = on_leak
+
     def configure(self, **settings: Any) -> None:
         """Decide some of its policy, or its ``name``, anew. Raises ValueError for what makes no sense, RuntimeError
         once it was used: started, waited for or closed, here or in a parent process."""
