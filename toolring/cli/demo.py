@@ -7,7 +7,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import select
 import shutil
 import signal
 import subprocess
@@ -20,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from toolring.cli.output import paint, table
-from toolring.errors import ToolringError, Unreachable
+from toolring.cli.started import started
+from toolring.errors import ToolringError
 
 TARGETS = ("toolring.plugins.tools.code", "toolring.plugins.tools.demo")
 
@@ -73,24 +73,8 @@ def _node(address: str, workers: int, directory: str) -> Iterator[subprocess.Pop
     """A node started from the command line, ended by SIGTERM."""
     words = ["serve", *TARGETS, "--bind", address, "--workers", str(workers), "--log-level", "error"]
     print(paint("$ toolring " + " ".join(words), "2"), flush=True)
-    settings = {**os.environ, "TOOLRING_CACHE_DIRECTORY": f"{directory}/cache"}  # nothing from an earlier demo
-    command = [sys.executable, "-P", "-m", "toolring", *words]
-    node = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=settings)
-    try:
-        assert node.stdout is not None
-        ready, _, _ = select.select([node.stdout], [], [], 60)
-        if not ready or not node.stdout.readline():
-            raise Unreachable("the node did not start")
+    with started(words[1:], {"TOOLRING_CACHE_DIRECTORY": f"{directory}/cache"}) as node:  # nothing from an earlier demo
         yield node
-    finally:
-        node.send_signal(signal.SIGTERM)
-        try:
-            node.wait(30)
-        except subprocess.TimeoutExpired:
-            node.kill()
-            node.wait()
-        if node.stdout is not None:
-            node.stdout.close()
 
 
 def _say(text: str) -> None:

@@ -30,6 +30,7 @@ COMMANDS = {
     "collect": "have workers collect garbage and give memory back",
     "metrics": "show the figures of the last minutes: times, rates, errors",
     "alerts": "show which alerts fire, and what the others are at",
+    "bench": "measure a tool: how often it can be called, how long callers wait",
     "recycle": "replace workers by fresh ones, without losing a call",
     "drain": "have a node finish what it has, and end",
     "reload": "load the tools' code anew, without losing a call",

@@ -52,6 +52,8 @@ def _millis(seconds: float) -> str:
     millis = seconds * 1e3
     if millis == 0:
         return "0"
+    if millis < 0.0995:
+        return f"{millis:.3f}"
     return _three(millis) if millis < 999.5 else f"{_three(seconds)}s" if seconds < 1000 else _duration(seconds)
 
 
