@@ -12,12 +12,15 @@ from toolring.errors import ConfigError, ToolringError, Unreachable
 
 PATIENCE: Final = 2.0
 """Seconds until a node that doesn't answer is said to be away."""
+MINUTE_SECONDS: Final = 1.9
+"""The figures of the last minute, which cost the node most, are asked for so often at most: it looks at its processes
+every two seconds itself."""
 MOST_TOOLS: Final = 200
 """So many tools have their times told of, the busiest."""
 
 
 class Asker:
-    """One node. Not more than three questions a frame: status, the last minute's figures and, if wanted, the queue."""
+    """One node. A frame is made of its status, the last minute's figures and, if wanted, its queue."""
 
     def __init__(self, address: str | None, clock: Callable[[], float] = time.monotonic) -> None:
         self._client = AsyncClient(address, caller="top", connect_timeout=PATIENCE)
@@ -26,6 +29,8 @@ class Asker:
         self._camera = Camera(self.address)
         self._counts = True
         """Whether the node has figures to tell."""
+        self._minute: dict[str, Any] = {}
+        self._minute_at = float("-inf")
 
     async def frame(self, queue: bool = True) -> dict[str, Any]:
         """Raises ToolringError if there is none to be had now; the next attempt connects anew."""
@@ -33,20 +38,20 @@ class Asker:
             return self._camera.frame(await self._told(queue))
         except ToolringError:
             await self.close()
-            self._client, self._counts = AsyncClient(self.address, caller="top", connect_timeout=PATIENCE), True
+            self._client = AsyncClient(self.address, caller="top", connect_timeout=PATIENCE)
+            self._counts, self._minute_at = True, float("-inf")
             raise
 
     async def _told(self, queue: bool) -> Told:
         client = self._client
         status = await client.status()
         at = self._clock()
-        metrics: dict[str, Any] = {}
-        if self._counts:
+        if self._counts and at - self._minute_at >= MINUTE_SECONDS:
             try:
-                metrics = await client.metrics("1m", most=MOST_TOOLS)
+                self._minute, self._minute_at = await client.metrics("1m", most=MOST_TOOLS), at
             except ConfigError:
-                self._counts = False
-        return Told(at, status, metrics, await client.queue() if queue and status["jobs"]["waiting"] else {})
+                self._counts, self._minute = False, {}
+        return Told(at, status, self._minute, await client.queue() if queue and status["jobs"]["waiting"] else {})
 
     async def recycle(self, worker: int) -> str:
         chosen = await self._client.recycle(worker)

@@ -266,7 +266,7 @@ class Screen(App[int]):
         self._static("note", Text(note))
 
     def _fill(self, view: View, columns: tuple[Column, ...], rows: list[Row], order: Order) -> None:
-        """Cells that haven't changed are left alone; the cursor stays with its row wherever that goes."""
+        """Cells that haven't changed are left alone; the cursor stays with the row that was chosen."""
         table = self._table
         marked = self._marked(view)
         heads = [_head(column, order) for column in columns]
@@ -294,8 +294,9 @@ class Screen(App[int]):
         self._mark(view, marked)
 
     def _marked(self, view: View) -> tuple[Any, ...] | None:
+        """The row that somebody has chosen; who stays at the top wants to see whatever is there."""
         place = self._table.cursor_row
-        return _name(view, self._rows[place]) if 0 <= place < len(self._rows) else None
+        return _name(view, self._rows[place]) if 0 < place < len(self._rows) else None
 
     def _mark(self, view: View, marked: tuple[Any, ...] | None) -> None:
         names = [_name(view, row) for row in self._rows]
@@ -314,7 +315,7 @@ class Screen(App[int]):
         self._look()
 
     def _begin_anew(self) -> None:
-        """Other rows are to be shown: none of them is chosen yet."""
+        """Other rows are to be shown, or in another order: none of them is chosen yet."""
         self._table.clear(columns=True)
         self._columns, self._heads, self._shown, self._rows = (), [], [], []
 
@@ -332,6 +333,7 @@ class Screen(App[int]):
         before = self._orders[self._view]
         down = not before.down if before.key == column.key else column.right and column.key not in ("id", "pid")
         self._orders[self._view] = Order(column.key, down)
+        self._begin_anew()
         self._draw()
 
     def on_data_table_header_selected(self, event: DataTable.HeaderSelected) -> None:
@@ -340,6 +342,7 @@ class Screen(App[int]):
     def action_reverse(self) -> None:
         order = self._orders[self._view]
         self._orders[self._view] = Order(order.key, not order.down)
+        self._begin_anew()
         self._draw()
 
     def action_filter(self) -> None:
