@@ -82,11 +82,14 @@ class Readings:
                 chosen.setdefault(subject, []).append(series)
             if number % NAMES == NAMES - 1:
                 yield
+        wanted = rule.tool or rule.group
+        if rule.figure == "throughput" and wanted != EACH:
+            chosen.setdefault(wanted, [])  # nothing at all is little, too
         values: dict[str, float | None] = {}
         step = STEP if rule.figure in _OF_COUNTS else 1
         for number, (subject, several) in enumerate(chosen.items(), 1):
             parts = [series.parts(window, now) for series in several]
-            seconds = max(seconds for _, seconds in parts)
+            seconds = max((seconds for _, seconds in parts), default=0.0)
             value = _value(rule, list(chain.from_iterable(tallies for tallies, _ in parts)), seconds)
             if value is not None:
                 values[subject] = value

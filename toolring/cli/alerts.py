@@ -13,6 +13,8 @@ from toolring.cli.options import add_address
 from toolring.cli.output import paint, table
 
 _ORDER: Final = ("firing", "easing", "pending", "resolved", "ok")
+_UNITS: Final = {"share": "", "bool": ""}
+"""What goes without saying."""
 _COLOURS: Final = {"firing": "31", "easing": "31", "pending": "33"}
 
 
@@ -43,7 +45,7 @@ def _text(found: list[dict[str, Any]]) -> str:
             _figure(one),
             one["tool"] or one["group"] or "node",
             one["value"],
-            f"{one['sense']} {one['threshold']:g} {one['unit']}",
+            f"{one['sense']} {one['threshold']:g} {_UNITS.get(one['unit'], one['unit'])}".rstrip(),
             f"{one['for']:g} s",
         )
         for one in sorted(found, key=lambda one: (_ORDER.index(one["state"]), one["alert"], one["tool"], one["group"]))

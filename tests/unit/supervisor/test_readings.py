@@ -88,6 +88,14 @@ def test_times_are_of_the_tool_and_the_window(node: Node) -> None:
     assert read(there, node, "throughput", window="5m")[""] == pytest.approx(2 / 103, rel=0.01)
 
 
+def test_a_tool_that_nobody_calls_has_a_throughput_and_tells_nothing_else(node: Node) -> None:
+    there = readings(node)
+    assert read(there, node, "throughput", tool="push") == {"push": 0.0}
+    assert read(there, node, "throughput") == {"": 0.0}
+    assert read(there, node, "throughput", tool=EACH) == {}
+    assert read(there, node, "error_rate", tool="push") == {}
+
+
 def test_hits_are_a_share_of_the_answers_of_cached_tools_only(node: Node) -> None:
     ask(node.clients[0], *["read"] * 4, "cached")
     finish(node)
