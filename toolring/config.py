@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import os
 import tomllib
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -419,6 +419,12 @@ def flat(config: Config) -> dict[str, Any]:
         for name, section in getattr(config, kind).items():
             values.update({f"{kind}.{name}.{key}": value for key, value in msgspec.to_builtins(section).items()})
     return values
+
+
+def forget_secrets(environment: MutableMapping[str, str]) -> None:
+    """Take variables with secrets away, once they are read: they aren't for the tools."""
+    for name in SECRET:
+        environment.pop(PREFIX + name.upper().replace(".", "_"), None)
 
 
 def overrides(config: Config) -> dict[str, dict[str, Any]]:

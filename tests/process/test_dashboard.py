@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from email.message import Message
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -102,6 +103,18 @@ def test_with_a_token_only_who_knows_it_is_told_anything() -> None:
         assert fetch(node, "/api/node", Authorization=f"Bearer {TOKEN}").status == 200
         assert TOKEN not in node.log + node.out.read_text()
         assert TOKEN not in json.dumps(node.status())
+
+
+def test_tools_do_not_find_the_token_in_their_environment(tmp_path: Path) -> None:
+    file = tmp_path / "tools.py"
+    file.write_text(
+        "import os\nfrom toolring import tool\n@tool\ndef seen() -> list[str]:\n    return sorted(os.environ)\n"
+    )
+    with running(file, TOOLRING_DASHBOARD_LISTEN=ANY, TOOLRING_DASHBOARD_TOKEN=TOKEN) as node, node.client() as client:
+        seen = client.call("seen")
+        assert "TOOLRING_DASHBOARD_LISTEN" in seen
+        assert "TOOLRING_DASHBOARD_TOKEN" not in seen
+        assert fetch(node, "/api/node").status == 401
 
 
 def test_the_token_is_not_printed_with_the_configuration() -> None:

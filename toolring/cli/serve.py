@@ -7,12 +7,14 @@ Without one, the bundled tools for source code are served.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from typing import Final
 
 from toolring import logs
 from toolring.address import host_and_port
 from toolring.cli.options import add_config, effective
+from toolring.config import forget_secrets
 from toolring.errors import AddressError
 
 DASHBOARD: Final = "127.0.0.1:9465"
@@ -61,6 +63,7 @@ def run(options: argparse.Namespace) -> int:
             "log.format": options.log_format,
         },
     )
+    forget_secrets(os.environ)
     from toolring.supervisor.ground import Ground
 
     ground = Ground(loaded)
