@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.model.simulation import Node
+from tests.model.simulation import KEPT, Node
 from tests.unit.supervisor.steps import ask, finish, memory_of, start
 from toolring.calls import alone
 from toolring.config import load
@@ -133,6 +133,15 @@ def test_jobs_are_found_by_all_of_the_words_whatever_they_are_of(shown: Shown) -
     few = shown.ask("jobs", "limit=2")
     assert (len(few["jobs"]), few["more"]) == (2, True)
     assert shown.ask("jobs", "limit=6")["more"] is False
+
+
+def test_a_search_looks_at_few_jobs_in_each_step(shown: Shown) -> None:
+    for _ in range(20):
+        ask(shown.node.clients[0], *["read"] * 10)
+        finish(shown.node)
+    assert len(shown.ask("jobs", "limit=500")["jobs"]) == KEPT
+    steps = shown.views._views["/api/jobs"]({"words": "nothing of that kind"}, shown.node.now)
+    assert sum(1 for _ in steps) >= KEPT // 16
 
 
 def test_the_life_of_a_job(shown: Shown) -> None:
