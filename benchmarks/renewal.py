@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from itertools import repeat
 from pathlib import Path
@@ -24,6 +26,10 @@ from benchmarks import report
 from benchmarks.caching import node
 from benchmarks.flow import quantile
 from toolring import Client
+from toolring.policy.memory import MemoryPolicy
+from toolring.probe import Probe, of_descendants
+from toolring.supervisor.spawner import resident
+from toolring.workers.care import Care
 
 WORKERS: Final = 2
 LIMIT: Final = 256 << 20
@@ -119,6 +125,29 @@ def leaking(calls: int) -> tuple[int, float, int, int, float]:
             return answered, perf_counter() - began, client.status()["renewed"], most, longest
 
 
+def watching(rounds: int) -> dict[str, list[float]]:
+    """Seconds of the processor that looks at memory take: a worker's own, quick and thorough, and the supervisor's at
+    one worker."""
+    care, child = Care(MemoryPolicy(), WORKERS, list), subprocess.Popen(["sleep", "600"])
+    probe = Probe(WORKERS)
+    looks: dict[str, Callable[[], object]] = {
+        "quick": care.figures,
+        "thorough": lambda: probe.snapshot(thorough=True),
+        "of one worker": lambda: (of_descendants(child.pid), resident(child.pid)),
+    }
+    found: dict[str, list[float]] = {name: [] for name in looks}
+    try:
+        for _ in range(rounds):
+            for name, look in looks.items():
+                began = time.thread_time()
+                look()
+                found[name].append(time.thread_time() - began)
+    finally:
+        child.kill()
+        child.wait()
+    return found
+
+
 def _resident(process: psutil.Process) -> int:
     try:
         return int(process.memory_info().rss)
@@ -136,7 +165,8 @@ Written by `make bench-renewal` on {date}. {machine}
 Starts are those of successors, from the order to a warm zygote until the worker says that it is ready. Calls are of a
 no-op, one after the other; during the second run all workers are asked to be renewed five times a second. The import
 that takes long keeps a core busy for five seconds of its time, beside the node and the caller. The tool that
-leaks keeps a megabyte of each call; each worker may have {limit} MiB, and is measured four times a second.
+leaks keeps a megabyte of each call; each worker may have {limit} MiB, and is measured four times a second. Looks at
+memory are in time of the processor, which they take from the tools, or from the supervisor's jobs.
 """
 
 
@@ -148,6 +178,7 @@ def main() -> None:
     took = starts(5 if options.quick else 100)
     usual, renewed = rolling(2.0 if options.quick else 15.0)
     plain, reloaded, reloading = reloads(1 if options.quick else 5, 1.0 if options.quick else 5.0)
+    looks = watching(200 if options.quick else 2_000)
     calls = 2_000 if options.quick else 100_000
     answered, seconds, count, most, longest = leaking(calls)
     rows = [
@@ -160,6 +191,7 @@ def main() -> None:
         ["reloads of tools whose import takes so long, s", f"{len(reloading)}, {_spread(reloading)}", ""],
         ["  a call as usual, p50 / p99 / longest, ms", _three(plain), ""],
         ["  a call during reloads, p50 / p99 / longest, ms", _three(reloaded), "longest ≤ usual + 50"],
+        *_looks(looks),
         ["calls of a tool that leaks 1 MB each", f"{answered} of {calls}", "none lost"],
         ["  per second", report.number(answered / seconds), ""],
         ["  workers renewed", str(count), ""],
@@ -171,6 +203,15 @@ def main() -> None:
         date = datetime.now(UTC).date().isoformat()
         table = report.markdown(rows)
         options.docs.write_text(DOCUMENT.format(date=date, machine=report.machine(), table=table, limit=LIMIT >> 20))
+
+
+def _looks(found: dict[str, list[float]]) -> list[list[str]]:
+    told = {name: f"{quantile(one, 0.5) * 1e6:.0f} / {quantile(one, 0.9) * 1e6:.0f}" for name, one in found.items()}
+    return [
+        ["a worker's look at its memory, once a second at most, p50 / p90, µs", told["quick"], "≤ 1000"],
+        ["  the thorough one, twice a minute", told["thorough"], "≤ 30000"],
+        ["the supervisor's look at each worker, every 2 s", told["of one worker"], "≤ 200"],
+    ]
 
 
 def _spread(found: list[float]) -> str:
