@@ -210,6 +210,7 @@ def worker_settings(config: Config) -> WorkerSettings:
         block=config.plugins.block,
         log_format=config.log.format,
         log_level=config.log.level,
+        watch=config.node.watch,
         output=config.output.max_bytes if config.output.capture else 0,
     )
 

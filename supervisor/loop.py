@@ -312,7 +312,7 @@ class Loop:
                     core.streams.told(worker, message.parts, now)
                 elif type(message) is Loads:
                     self.admin.loads[identity] = message.figures
-                    self._hear_of_memory(worker, message.figures, now)
+                    self._hear_of_figures(worker, message.figures, now)
                 elif type(message) is Counted:
                     if core.figures is not None:
                         core.figures.measured.heard(worker.slot.index, message)
@@ -322,8 +322,9 @@ class Loop:
                 self.watch.give_up(worker, now, f"broke the protocol: {error}")
         self._next_tick = min(self._next_tick, now + 0.01)
 
-    def _hear_of_memory(self, worker: Worker, figures: dict[str, Any], now: float) -> None:
+    def _hear_of_figures(self, worker: Worker, figures: dict[str, Any], now: float) -> None:
         try:
+            self.sources.follow(figures.pop("files", ()))
             self.admin.memory.heard(worker, figures.get("memory", {}), now)
         except (AttributeError, KeyError, TypeError) as error:
             raise ProtocolError(f"figures of another form: {error}") from None

@@ -72,3 +72,5 @@ class WorkerSettings(NamedTuple):
     """Bytes of what a tool writes that become part of its job's record; 0: nothing does."""
     looks: str = ""
     """The directory of the files in which workers tell what they do, when somebody wants to know; empty: none do."""
+    watch: bool = False
+    """Workers tell which files the modules are from that they have imported since."""

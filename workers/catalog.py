@@ -108,6 +108,23 @@ def source_files(error: BaseException | None = None) -> list[str]:
     return sorted(path for path in paths if _may_change(path))[:MOST_FILES]
 
 
+class Later:
+    """The files of modules that are imported from now on."""
+
+    def __init__(self) -> None:
+        self._count = len(sys.modules)
+        self._known = set(source_files())
+
+    def __call__(self) -> list[str]:
+        """Those that are new since the last time."""
+        if len(sys.modules) == self._count:
+            return []
+        self._count = len(sys.modules)
+        found = [file for file in source_files() if file not in self._known]
+        self._known.update(found)
+        return found
+
+
 def _may_change(path: str) -> bool:
     return not path.startswith(_INSTALLED) and not os.path.realpath(path).startswith(_OWN)
 

@@ -35,6 +35,7 @@ from toolring.workers.cache.base import Cache
 from toolring.workers.cache.guarded import Guarded
 from toolring.workers.cache.results import ResultCache
 from toolring.workers.care import Care
+from toolring.workers.catalog import Later
 from toolring.workers.interrupt import Armed, install
 from toolring.workers.invalidation import Invalidation, operator_tool
 from toolring.workers.looks import Looks
@@ -70,6 +71,7 @@ class Kit:
         """
         self._cache = settings.cache
         self._memory = settings.memory
+        self._watch = settings.watch
         self._registry = registry
         self._stamps = stamps
         self.memories: dict[str, Cache] = {}
@@ -96,6 +98,7 @@ class Kit:
     def begin(self, processes: int) -> None:
         """In the worker itself, of which there are so many."""
         self.care = Care(self._memory, processes, self.memories.values)
+        self._later = Later() if self._watch else list
 
     @property
     def again(self) -> float:
@@ -119,6 +122,7 @@ class Kit:
             "stores": {store.name: store.stats() for store in self.stores},
             "services": self.services.figures(),
             "resources": self.resources.figures(),
+            "files": self._later(),
         }
 
     def counted(self) -> Counted | None:

@@ -391,6 +391,21 @@ def test_files_are_watched() -> None:
         assert here.node.log.count('"reload_failed"') == 2
 
 
+def test_what_a_tool_imports_when_it_is_called_is_watched_too() -> None:
+    with serving("[node]\nwatch = true") as here, here.node.client() as client:
+        later = here.directory / "later.py"
+        later.write_text("VALUE = 'one'\n")
+        lazy = "\n@tool\ndef lazily() -> str:\n    from later import VALUE\n    return VALUE\n"
+        here.file.write_text(TOOLS + lazy)
+        eventually(lambda: "lazily" in client.status()["tools"], "the tool is served")
+        assert client.call("lazily") == "one"
+        client.collect()
+        told = client.memory
+        eventually(lambda: all(one["collects"] for one in told()["workers"].values()) and len(told()["workers"]) == 4)
+        later.write_text("VALUE = 'three'\n")
+        eventually(lambda: client.call("lazily") == "three", "the change is served")
+
+
 def test_over_asyncio(here: Place) -> None:
     here.change("VERSION = 1", "VERSION = 2")
 
