@@ -286,6 +286,10 @@ Written by `make bench-pools` on {date}. Median [least-most] over {rounds} round
 
 Within a round all take turns, and ratios are made within a round: another machine, or a busy one, moves all of them.
 
+Targets, as medians of the ratios to toolring's time: on one thread QueuePool at least 2 and psycopg_pool at least 1.5;
+a hand-over between threads at least 0.9 of QueuePool's; on one task psycopg_pool at least 2; an object made anew at
+least 5; of four buffers of 16 MB in turn, fresh ones at least 3.
+
 ## Taking a resource and giving it back
 
 Of an idle resource, that is. All pools hold the same connection to nowhere, which costs nothing itself. QueuePool's

@@ -40,7 +40,7 @@ class AsyncPool(Base[T]):
     def acquire(self, timeout: float | None = None) -> AsyncLease[T]:
         """``async with pool.acquire() as resource``. Nothing is taken before that; it waits ``timeout`` seconds at
         most."""
-        return AsyncLease(self, self._patience(timeout))
+        return AsyncLease(self, self.policy.acquire_timeout if timeout is None else self._patience(timeout))
 
     def start(self) -> None:
         """Make the first ``min`` resources now, rather than at the first use."""

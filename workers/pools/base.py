@@ -124,12 +124,12 @@ class Base(GivenPool, Generic[T]):
         self._ledgers.clear()
         self._begin()
 
-    def _patience(self, timeout: float | None) -> float:
-        """What one who asks waits. Raises ValueError."""
-        longest: float = self.policy.acquire_timeout if timeout is None else timeout
-        if not is_seconds(longest) or longest < 0:
-            raise ValueError(f"timeout={longest!r} is not a number of seconds")
-        return longest
+    @staticmethod
+    def _patience(timeout: float) -> float:
+        """What one who asks waits, if he says it. Raises ValueError."""
+        if not is_seconds(timeout) or timeout < 0:
+            raise ValueError(f"timeout={timeout!r} is not a number of seconds")
+        return timeout
 
     def _open(self, bell: Callable[[], Any], lost: Callable[[ref[Hold]], Any]) -> Ledger:
         ledger = Ledger(self.name, self.policy, self._validate is not None, bell, lost, self._clock, self._rng)

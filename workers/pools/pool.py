@@ -47,7 +47,7 @@ class Pool(Base[T]):
 
     def acquire(self, timeout: float | None = None) -> Lease[T]:
         """``with pool.acquire() as resource``. Nothing is taken before that; it waits ``timeout`` seconds at most."""
-        return Lease(self, self._patience(timeout))
+        return Lease(self, self.policy.acquire_timeout if timeout is None else self._patience(timeout))
 
     def start(self) -> None:
         """Make the first ``min`` resources now, rather than at the first use."""
