@@ -172,7 +172,7 @@ async def _try(client: AsyncClient, plan: Plan, timeout: float | None) -> None:
     """One call, so that what can't work is told at once."""
     names = [spec.name for spec in await client.tools()]
     if plan.tool not in names:
-        raise UnknownTool(f"no tool {plan.tool!r}; there is {', '.join(names[:20])}", tool=plan.tool)
+        raise UnknownTool(f"no tool {plan.tool!r}; there is {', '.join(names[:8])}", tool=plan.tool)
     try:
         await client.call(plan.tool, plan.arguments[0], timeout=timeout)
     except InvalidArguments:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
@@ -102,8 +103,8 @@ def harmless(text: str) -> str:
 
 
 def paint(text: str, code: str) -> str:
-    """ANSI colour, on a terminal only."""
-    return f"\x1b[{code}m{text}\x1b[0m" if sys.stdout.isatty() else text
+    """ANSI colour, on a terminal only, and if nobody minds: https://no-color.org"""
+    return f"\x1b[{code}m{text}\x1b[0m" if sys.stdout.isatty() and not os.environ.get("NO_COLOR") else text
 
 
 def report(error: ToolringError, as_json: bool = False) -> int:

@@ -231,7 +231,7 @@ class Screen(App[int]):
 
     def _many(self) -> Text:
         """A row for each node; the one that is looked at is marked."""
-        rows = [node.row() for node in self._seen]
+        rows = [{"address": node.source.address, "state": "lost"} if node.lost else node.row() for node in self._seen]
         lines = [[column.head for column in NODES], *(cells(NODES, row) for row in rows)]
         widths = [max(len(line[place]) for line in lines) for place in range(len(NODES))]
         text = Text(no_wrap=True, overflow="ellipsis")

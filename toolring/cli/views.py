@@ -54,10 +54,10 @@ NODES: Final = (
     Column("OF", "workers", _whole),
     Column("/S", "rate", _rate),
     Column("ERR/S", "errors", _rate),
-    Column("P50", "p50", _ms),
     Column("P95", "p95", _ms),
-    Column("P99", "p99", _ms),
     Column("WAIT", "waiting", _whole),
+    Column("P50", "p50", _ms),
+    Column("P99", "p99", _ms),
     Column("MEMORY", "memory", _bytes),
     Column("UP", "uptime", _span),
 )

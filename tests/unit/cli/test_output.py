@@ -78,7 +78,10 @@ def test_bytes_are_written_as_bytes() -> None:
 def test_colour_is_for_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
     assert paint("x", "1") == "x"
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.delenv("NO_COLOR", raising=False)
     assert paint("x", "1") == "\x1b[1mx\x1b[0m"
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert paint("x", "1") == "x"
 
 
 def test_an_error_is_one_line_for_people_with_their_traceback_below(capsys: pytest.CaptureFixture[str]) -> None:
