@@ -118,6 +118,8 @@ class Screen(App[int]):
     #tabs { margin-top: 1; }
     #filter { height: 1; border: none; padding: 0 1; display: none; }
     DataTable { height: 1fr; }
+    DataTable > .datatable--header { background: ansi_default; color: ansi_default; text-style: bold; }
+    DataTable > .datatable--cursor { background: ansi_default; color: ansi_default; text-style: reverse; }
     .box { width: auto; max-width: 76; height: auto; padding: 1 2; border: round; }
     Help, Sure { align: center middle; }
     """
@@ -138,8 +140,8 @@ class Screen(App[int]):
     ]
 
     def __init__(self, sources: Sequence[Source], interval: float, clock: Callable[[], float] = time.monotonic) -> None:
-        super().__init__()
-        self.theme = "ansi-dark"  # the terminal's own colours
+        super().__init__(ansi_color=True)  # the terminal's own colours, or none where NO_COLOR is set
+        self.theme = "ansi-dark"
         self._seen = [Seen(source) for source in sources]
         self._node = 0
         self._interval = interval
