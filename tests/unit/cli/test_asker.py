@@ -22,6 +22,7 @@ class Node:
         self.away = False
         self.counts = True
         self.waiting = 0
+        self.tools = 1
         self.clients: list[Client] = []
 
     def clock(self) -> float:
@@ -43,7 +44,7 @@ class Client:
     async def status(self) -> dict[str, Any]:
         self._ask("status")
         jobs = {"waiting": self.node.waiting, "running": 0, "refused": {}}
-        return status({"a": tool(len(self.node.asked))}, jobs=jobs)
+        return status({f"t{n}": tool(len(self.node.asked)) for n in range(self.node.tools)}, jobs=jobs)
 
     async def metrics(self, window: str, *, most: int) -> dict[str, Any]:
         self._ask("metrics")
@@ -86,9 +87,18 @@ def look(node: Node, one: Asker, queue: bool = False) -> list[str]:
 
 def test_the_minute_is_asked_for_every_two_seconds(node: Node, one: Asker) -> None:
     assert look(node, one) == ["status", "metrics"]
-    node.now += MINUTE_SECONDS / 2
+    node.now += MINUTE_SECONDS[0] / 2
     assert look(node, one) == ["status"]
-    node.now += MINUTE_SECONDS / 2
+    node.now += MINUTE_SECONDS[0] / 2
+    assert look(node, one) == ["status", "metrics"]
+
+
+def test_of_many_tools_it_is_asked_for_less_often(node: Node, one: Asker) -> None:
+    node.tools = 1000
+    assert look(node, one) == ["status", "metrics"]
+    node.now += MINUTE_SECONDS[0]
+    assert look(node, one) == ["status"]
+    node.now += MINUTE_SECONDS[1]
     assert look(node, one) == ["status", "metrics"]
 
 
