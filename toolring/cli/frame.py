@@ -10,8 +10,9 @@ Row = dict[str, Any]
 """Figures by their names; seconds and bytes. None: there is none."""
 
 SECTIONS: Final = ("workers", "tools", "queue", "caches")
-STALE_SECONDS: Final = 5.0
-"""A node looks at each process every two seconds. A count that hasn't changed for longer stands still."""
+STALE_SECONDS: Final = 8.0
+"""A node looks at each process every two seconds, and may be asked every four. A count that hasn't changed for longer
+stands still."""
 
 
 @dataclass(frozen=True, slots=True)
