@@ -6,32 +6,24 @@ import os
 import resource
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
 import msgspec
 
-from toolring import __version__, logs
-from toolring.address import host_and_port
+from toolring import logs
 from toolring.blobs import Blobs
-from toolring.errors import ConfigError
 from toolring.heap import one_heap
 from toolring.lane import shared_calls
 from toolring.plugins.registry import load_plugins
-from toolring.plugins.specs import NodeEvent, SinkSettings
+from toolring.plugins.specs import NodeEvent
 from toolring.policy.restart import RestartBudget
 from toolring.probe import Probe, of_descendants
 from toolring.spec import ToolSpec
 from toolring.stamps import Stamps
 from toolring.supervisor.admin import Admin
-from toolring.supervisor.alerts import Alerts, rules
-from toolring.supervisor.collector import About, Collector
 from toolring.supervisor.core import Core, Limits
-from toolring.supervisor.dashboard.guard import Guard
-from toolring.supervisor.dashboard.timeline import Timeline
-from toolring.supervisor.dashboard.views import Views
-from toolring.supervisor.desk import Desk
 from toolring.supervisor.endings import Endings, Grace
 from toolring.supervisor.figures import Figures
 from toolring.supervisor.fleet import Fleet
@@ -41,20 +33,15 @@ from toolring.supervisor.lineup import Lineup
 from toolring.supervisor.looks import Looks
 from toolring.supervisor.loop import Loop
 from toolring.supervisor.memory import Memory
-from toolring.supervisor.metrics import Exporter, exporters
-from toolring.supervisor.notifier import Notifier
 from toolring.supervisor.observer import Observer
-from toolring.supervisor.readings import Readings
+from toolring.supervisor.outlook import Outlook
 from toolring.supervisor.renewals import Renewals
 from toolring.supervisor.restarts import Restarts
 from toolring.supervisor.results import Results
 from toolring.supervisor.services import Services
 from toolring.supervisor.sources import Sources
-from toolring.supervisor.spans import Spans
 from toolring.supervisor.spawner import resident, signal_to, stopped
-from toolring.supervisor.usage import Usage, traffic, used_by
 from toolring.supervisor.watch import Watch
-from toolring.supervisor.web import Monitored, Web
 
 DESCRIPTORS: Final = 65_536
 GOODBYE_SECONDS: Final = 0.3
@@ -142,38 +129,12 @@ class Node:
         loop = Loop(
             core, watch, ground.zygotes, sources, admin, observer, ground.node, self._wake_read, config.node.watch
         )
-        settings = SinkSettings(config.metrics.interval, config.metrics.file, config.metrics.statsd)
-        sinks = exporters(
-            "metrics",
-            config.metrics.sinks,
-            {name: partial(factory, settings) for name, factory in registry.metrics_sinks.items()},
-            lambda name, why: observer.note("sink_failed", {"sink": name, "reason": why}),
-        )
-        admin.exporters = sinks
         admin.drain = self._begin_to_drain
-        if config.tracing.sinks:
-            traced = exporters(
-                "span",
-                config.tracing.sinks,
-                registry.span_sinks,
-                lambda name, why: observer.note("sink_failed", {"sink": name, "reason": why}),
-            )
-            core.spans = Spans(traced, config.tracing.sample)
-        if core.figures is not None:
-            loop.usage = Usage(used_by, traffic)
-            layers = ("supervisor", "memory", *config.cache.layers)
-            known = About(__version__, time.time(), layers)
-            admin.collector = Collector(
-                known, core, core.figures, loop.usage, admin.loads, lambda: watch.renewals.count, sinks
-            )
-        self._refuse_blind(sinks, admin)
+        outlook = Outlook(config, registry, observer, loop, admin)
         try:
             address = loop.bind(ground.address, ground.back)
             about["address"] = address
-            admin.alerts = loop.alerts = self._alerts(core, loop.usage, observer, sinks, address)
-            if admin.collector is not None:
-                admin.collector.alerts = loop.alerts
-            self._listen(loop, admin, about)
+            outlook.open(ground.node, about, self._wake)
             names = sorted(tool.name for tool in tools.values() if not tool.spec.internal)
             event = NodeEvent(address, sum(not slot.parked for slot in fleet.slots), tuple(names))
             self._until_ready(loop, core)
@@ -181,59 +142,20 @@ class Node:
                 observer.node_started(event)
                 failing = [group.name for group in fleet.groups if group.failing]
                 on_ready(address, len(core.fleet.ready), names, failing, about.get("dashboard", ""))
-            self._until_signal(loop, admin, sinks)
+            self._until_signal(loop, outlook)
             observer.node_stopping(event)
             self._drain(loop, core)
         finally:
-            for web, _ in loop.webs:
-                web.close()
+            outlook.stop_listening()
             loop.close()
-            if loop.alerts is not None:
-                loop.alerts.close()
-            for sink in sinks:
-                sink.close()
-            if core.spans is not None:
-                core.spans.close()
+            outlook.close()
             results.close()
-
-    def _listen(self, loop: Loop, admin: Admin, about: dict[str, Any]) -> None:
-        """For those who watch the node over HTTP, as configured. Raises AddressError."""
-        metrics, dashboard = self.config.metrics.listen, self.config.dashboard.listen
-        if metrics:
-            web = Web("metrics.listen", host_and_port(metrics), Monitored(), self._wake)
-            loop.webs.append((web, Desk(loop.core, admin.collector, loop.errands)))
-            about["metrics"] = web.url
-        if dashboard and admin.collector is not None:
-            address = host_and_port(dashboard)
-            web = Web("dashboard.listen", address, Guard(address[0], self.config.dashboard.token), self._wake)
-            collector = admin.collector
-            loop.timeline = Timeline(loop.core, collector.figures, collector.usage, time.time)
-            loop.webs.append((web, Views(loop.core, admin, collector, loop.timeline, loop.errands)))
-            about["dashboard"] = web.url
 
     def _results(self) -> Results:
         """What is kept for its key may be asked for as long as that, so its result is there as long, too."""
         config, home = self.config, self.ground.results
         blobs = None if home is None else Blobs(home.directory, config.results.max_bytes)
         return Results(blobs, self.ground.node, max(config.results.keep, config.limits.keep_seconds))
-
-    def _alerts(
-        self, core: Core, usage: Usage | None, observer: Observer, sinks: list[Exporter], address: str
-    ) -> Alerts | None:
-        config, about = self.config.alerting, {"node": self.ground.node, "address": address}
-        watched = rules(self.config.alerts, config.defaults, core.figures is not None)
-        if not watched:
-            return None
-        notifier = Notifier(config.command, config.timeout, about, observer.note) if config.command else None
-        tell = (observer.alert, *(sink.alert for sink in sinks))
-        return Alerts(watched, self.config.alerts, config.interval, Readings(core, usage), tell, notifier)
-
-    def _refuse_blind(self, sinks: list[Exporter], admin: Admin) -> None:
-        """A sink that wants what isn't counted would send nothing, for ever."""
-        for sink in sinks:
-            if sink.wants_families and admin.collector is None:
-                text = f"metrics.sinks: {sink.name} needs what the node counts, but metrics.figures is false"
-                raise ConfigError(text, key="metrics.sinks")
 
     def _limits(self) -> Limits:
         config = self.config
@@ -253,15 +175,11 @@ class Node:
             loop.turn()
             self._hang_up(loop)
 
-    def _until_signal(self, loop: Loop, admin: Admin, sinks: list[Exporter]) -> None:
-        interval = self.config.metrics.interval
-        due = time.monotonic() + interval
+    def _until_signal(self, loop: Loop, outlook: Outlook) -> None:
         while not self._signals:
             loop.turn()
             self._hang_up(loop)
-            if sinks and (now := time.monotonic()) >= due:
-                due = now + interval
-                loop.errands.add(_feed(admin, sinks, now))
+            outlook.look(time.monotonic())
 
     def _drain(self, loop: Loop, core: Core) -> None:
         """Finish what was accepted, refuse what comes; a second signal or the time limit ends it."""
@@ -316,12 +234,3 @@ class Node:
             os.write(self._wake_write, b"\0")
         except BlockingIOError:
             pass  # it will
-
-
-def _feed(admin: Admin, sinks: list[Exporter], now: float) -> Iterator[None]:
-    figures = yield from admin.figures(now)
-    whole = figures
-    if any(sink.wants_families for sink in sinks):
-        whole = {**figures, "families": (yield from admin.families(now))}
-    for sink in sinks:
-        sink.offer(whole if sink.wants_families else figures)
