@@ -4,6 +4,9 @@
 PYTHON ?= python3
 ARGS ?=
 
+# Where it is set, each of the many processes that tests and benchmarks start would compile all of toolring anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --quiet --disable-pip-version-check

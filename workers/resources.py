@@ -67,7 +67,7 @@ class Resources:
     def tell_leaks(self, tell: Callable[[str, list[str], Held], Any]) -> None:
         """Of those whose ``leak_after`` is set: its name, the tools that ask for it, what is held."""
         for name, pool in self.all.items():
-            pool.tell_leaks(partial(tell, name, sorted(self._asked[name])))
+            pool._tell_leaks(partial(tell, name, sorted(self._asked[name])))
 
     def begin(self, group: str) -> None:
         """In a worker of that group: have those made that its tools want at any time. Asynchronous ones in the event

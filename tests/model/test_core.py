@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable, Sequence
 
@@ -17,7 +18,8 @@ from toolring.policy.groups import Group
 from toolring.protocol import CALL, KEEP
 from toolring.supervisor.reloads import Stage
 
-WALKS = 300
+WALKS = int(os.environ.get("TOOLRING_WALKS", "120"))
+"""A longer walk through all that may happen: TOOLRING_WALKS=3000 make test ARGS=tests/model"""
 
 picks = st.integers(0, 1_000_000)
 KEYED = {"one": "read", "two": "write", "three": "near", "four": "bulk_write"}

@@ -6,6 +6,7 @@ hold three results, or none. What is checked at each step and at each answer is 
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable
 
@@ -21,7 +22,7 @@ from toolring.protocol import CALL, KEEP
 from toolring.stamps import SOME_TAG, some_key
 from toolring.workers.cache import tags
 
-WALKS = 200
+WALKS = int(os.environ.get("TOOLRING_WALKS", "80"))
 ROOMS = [0, 2_000, 1 << 20, 1 << 20, 1 << 20]
 NAMES = ["cached", "cached", "cached", "mine", "own", "change", "swap", "read"]
 KINDS = ["ok", "ok", "ok", "hit", "hit", "stale", "error", "hang"]

@@ -251,7 +251,8 @@ def owners(nodes: list[Node]) -> dict[int, str]:
 
 def environment(**more: str) -> dict[str, str]:
     """This process's environment without anything that configures toolring."""
-    clean = {key: value for key, value in os.environ.items() if not key.startswith("TOOLRING_")}
+    unwanted = ("TOOLRING_", "PYTHONDONTWRITEBYTECODE")  # without bytecode each process compiles all of toolring
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(unwanted)}
     private = more.get("XDG_RUNTIME_DIR")  # no result of one test is another's
     return {**clean, "PYTHONUNBUFFERED": "1", **({"XDG_CACHE_HOME": private} if private else {}), **more}
 

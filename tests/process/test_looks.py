@@ -118,6 +118,7 @@ def test_of_one_that_waits_it_is_seen_that_it_waits(client: Client) -> None:
         "receive",
         "serve",
         "Socket.recv",
+        "Poller.poll",
         "Messages.next",
     }
 

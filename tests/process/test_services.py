@@ -237,6 +237,7 @@ def test_a_short_deadline_ends_the_call_and_tells_nothing_of_the_endpoint() -> N
         for _ in range(3):
             error = failure(partial(client.call, "read_async", {"path": "/x"}, timeout=0.2))
             assert isinstance(error, Expired | ServiceError)
+        node.until_whole(2)  # nobody waits any more for what is cut off now
         one.does = Behaviour()
         one.released.set()
         assert client.call("read_async", {"path": "/x"})["port"] == one.port

@@ -101,7 +101,7 @@ class Base(GivenPool, Generic[T]):
     def _begin(self) -> None:
         raise NotImplementedError
 
-    def tell_leaks(self, on_leak: Callable[[Held], Any]) -> None:
+    def _tell_leaks(self, on_leak: Callable[[Held], Any]) -> None:
         """Tell this of leaks, if nobody else is told already."""
         if self._on_leak is None:
             self._on_leak = on_leak
