@@ -46,7 +46,7 @@ async def async_sealed(key: int, size: int, folder: str) -> list[str]:
             await asyncio.sleep(0.0002)
         return [text, hashlib.sha256(text.encode()).hexdigest()]
 """
-CALLS, SIZE = 150, 20_000
+CALLS, SIZE = 80, 20_000
 
 
 @pytest.fixture(scope="module")
