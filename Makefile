@@ -22,8 +22,8 @@ help: ## list the targets
 demo: $(INSTALLED) ## start a node, call tools, kill a worker, show what happened
 	@$(VENV)/bin/toolring demo $(ARGS)
 
-test: $(INSTALLED) ## the whole test suite, two files at a time
-	@$(PY) -m pytest -n 2 --dist loadfile $(ARGS)
+test: $(INSTALLED) ## the whole test suite, three files at a time: they often wait
+	@$(PY) -m pytest -n 3 --dist loadfile $(ARGS)
 
 test-services: $(INSTALLED) ## the tests against real servers; needs redis-server, postgresql, prometheus
 	@$(PY) -m pytest -m services $(ARGS)

@@ -166,7 +166,10 @@ def test_a_job_sent_again_after_a_reconnect_runs_once(node: Node, plain: Plain, 
         status, value = again.call(1, "note", {"path": str(spot), "number": 1})[1:3]
         assert (status, value) == (0, 1) or value["code"] == "OUTCOME_UNKNOWN"
         assert lines(spot) == ["1"]
-        assert again.call(2, "note", {"path": str(spot), "number": 2})[1:3] == [0, 2]
+        again.send(["submit", [[2, "note", {"path": str(spot), "number": 2}]]])
+        while 2 not in (told := again.answers(1)):
+            assert set(told) == {1}, "the first one's own answer may be on its way, too"
+        assert told[2][1:3] == [0, 2]
     finally:
         again.close()
 
