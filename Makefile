@@ -26,7 +26,7 @@ test: $(INSTALLED) ## the whole test suite, three files at a time: they often wa
 	@$(PY) -m pytest -n 3 --dist loadfile $(ARGS)
 
 test-services: $(INSTALLED) ## the tests against real servers; needs redis-server, postgresql, prometheus
-	@$(PY) -m pytest -m services $(ARGS)
+	@$(PY) -m pytest -n 2 --dist loadfile -m services $(ARGS)
 
 lint: $(INSTALLED) ## ruff: rules and format
 	@$(PY) -m ruff check --quiet .
