@@ -84,7 +84,7 @@ class Spans:
         """The trace as its worker gets it: what happens there is inside the run."""
         parent, _, state = entry.trace.partition(" ")
         if not _sampled(parent):
-            return "" if _NOBODY in parent else entry.trace
+            return entry.trace
         return f"{parent[:36]}{_run(entry):016x}{parent[52:]}{' ' if state else ''}{state}"
 
     # ---- what happens

@@ -239,10 +239,11 @@ def test_what_grows_is_found(tmp_path: Path) -> None:
     with serving("", workers=1) as (node, directory), node.client() as client:
         pid = client.call("leak", {"size": 4096})
         slot = next(worker["id"] for worker in node.status()["workers"] if worker["pid"] == pid)
-        asked = client.trace(slot, 1.0, 3)
+        asked = client.trace(slot, 60.0, 3)
         assert asked["pid"] == pid
         for _ in range(10):
             client.call("leak", {"size": 1 << 20})
+        client.untrace(asked["number"])
         told = eventually(lambda: client.memory()["workers"][str(slot)]["allocations"], "it is told, though it is idle")
         assert told["number"] == asked["number"]
         first = told["top"][0]
