@@ -28,7 +28,7 @@ def story(core: Core, one: Entry | Held, now: float, clock: float, layers: tuple
     events = [_accepted(one), *_of_both(one, runs)]
     if not one.final:
         events += _in_hand(core, one, runs, now)
-    elif runs.sent:
+    elif runs.sent and not _is_told(runs):
         events.append(_sent(one, runs))
     events += _answered(one, runs, layers) if one.final else []
     worker = runs.worker
@@ -47,6 +47,11 @@ def story(core: Core, one: Entry | Held, now: float, clock: float, layers: tuple
         "output": _output(one, runs),
         "error": error_of(one),
     }
+
+
+def _is_told(runs: Entry) -> bool:
+    """Is its last attempt among what happened to it, because it was lost or came to another end?"""
+    return runs.past is not None and any(one.facts.get("sent") == runs.sent for one in runs.past.events)
 
 
 def row(one: Entry | Held, now: float) -> dict[str, Any]:

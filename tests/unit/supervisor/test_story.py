@@ -126,3 +126,20 @@ def test_events_without_room_are_counted(node: Node, client: SimClient) -> None:
     for _ in range(60):
         note(entry, "moved")
     assert "and 10 further events, for which there was no room" in texts(node, entry)
+
+
+def test_an_attempt_that_was_lost_is_told_once_and_in_its_place(node: Node, client: SimClient) -> None:
+    ask(client, "write")
+    for worker in list(node.workers.values()):
+        worker.outcome = ("hang", 10, 0)
+        while worker.step():
+            pass
+        if worker.run is not None:
+            node.now += 0.5
+            worker.die(-9)
+    node.hear_exit()
+    events = told(node, over(node, 1))["events"]
+    assert [event["what"] for event in events].count("sent") == 1
+    assert [event["at"] for event in events] == sorted(event["at"] for event in events)
+    assert "was lost" in events[-2]["text"]
+    assert "OUTCOME_UNKNOWN" in events[-1]["text"]
