@@ -36,7 +36,7 @@ from toolring.policy.histogram import Histogram, bounds_of
 from toolring.policy.series import Series
 from toolring.protocol import PACK
 from toolring.supervisor.collector import About, Collector
-from toolring.supervisor.exposition import _LE, _coarse, page
+from toolring.supervisor.exposition import _LE, Book, _buckets
 from toolring.supervisor.figures import Figures, Of
 from toolring.supervisor.usage import Traffic, Usage
 
@@ -195,10 +195,11 @@ class ByLibrary:
                 times = cast(tuple[Histogram, ...], parts)
                 running = 0
                 buckets: list[Any] = []
-                for bound, count in zip(_LE, _coarse(times), strict=True):
+                made_of = _buckets(times)
+                for bound, count in zip(_LE, made_of.counts, strict=True):
                     running += count
                     buckets.append((bound, running))
-                histogram.add_metric(labels, buckets, sum(part.total for part in times) / 1e6)
+                histogram.add_metric(labels, buckets, made_of.total)
             yield histogram
 
 
@@ -206,18 +207,19 @@ def pages(rounds: int) -> tuple[Rows, str]:
     collector = full()
     registry = prometheus_client.CollectorRegistry()
     registry.register(ByLibrary(collector))  # type: ignore[arg-type]
+    book = Book()
 
     def all_in_use() -> None:
         for series in collector.figures.tools.values():
             for tally in series.since_start:
                 for times in (tally.response, tally.queue, tally.run, tally.overhead):
                     times.marks = None  # as if something had been counted
-        "".join(page(collector.families(2.0), True))
+        "".join(book.page(collector.families(2.0), True))
 
     timed = Timed(rounds, time.thread_time)
     timed.run(
         {
-            "toolring": lambda: "".join(page(collector.families(2.0), True)),
+            "toolring": lambda: "".join(book.page(collector.families(2.0), True)),
             "toolring, all tools in use": all_in_use,
             "prometheus-client": lambda: prometheus_client.generate_latest(registry),
         },
@@ -225,7 +227,7 @@ def pages(rounds: int) -> tuple[Rows, str]:
     )
     steps = []
     began = time.thread_time()
-    for _ in page(collector.families(2.0), True):
+    for _ in book.page(collector.families(2.0), True):
         steps.append((time.thread_time() - began) * 1e3)
         began = time.thread_time()
     return timed.rows("prometheus-client"), f"{len(steps)} steps, the longest {max(steps):.2f} ms"
@@ -246,8 +248,12 @@ def per_second(client: Client, jobs: int) -> float:
     return jobs / (time.perf_counter() - began)
 
 
-def throughput(rounds: int, jobs: int = 30_000) -> Rows:
-    """No-op jobs a second, 256 under way, of two nodes that take turns; and the processor time of all processes."""
+def throughput(rounds: int, jobs: int = 8_000) -> Rows:
+    """No-op jobs a second, 256 under way, of two nodes that take turns; and the processor time of all processes.
+
+    Many short turns: what disturbs one of a pair would else decide. Of their ratios the median, and where that of all
+    there could be lies, with 95 % confidence.
+    """
     found: dict[str, list[float]] = {"counting": [], "not counting": []}
     spent: dict[str, list[float]] = {"counting": [], "not counting": []}
     with (
@@ -258,7 +264,7 @@ def throughput(rounds: int, jobs: int = 30_000) -> Rows:
         on.client() as counting,
         off.client() as quiet,
     ):
-        for number in range(2 * rounds + 1):
+        for number in range(12 * rounds + 1):
             pair = [("counting", counting, on), ("not counting", quiet, off)]
             for name, client, its in pair if number % 2 else reversed(pair):
                 pids = [os.getpid(), *(process.pid for process in its.tree())]
@@ -268,10 +274,19 @@ def throughput(rounds: int, jobs: int = 30_000) -> Rows:
                     found[name].append(rate)
                     spent[name].append((cpu_seconds(pids) - before) / jobs * 1e6)
     ratios = [one / other for one, other in zip(found["counting"], found["not counting"], strict=True)]
+    times = sum(spent["counting"]) / sum(spent["not counting"])  # of all turns: the clock's ticks are coarse
     return [
-        ("counting", spread(found["counting"]), spread(ratios, ".2f"), spread(spent["counting"], ".1f")),
-        ("not counting", spread(found["not counting"]), "1", spread(spent["not counting"], ".1f")),
+        ("counting", spread(found["counting"]), sure(ratios), spread(spent["counting"], ".1f"), f"{times:.3f}"),
+        ("not counting", spread(found["not counting"]), "1", spread(spent["not counting"], ".1f"), "1"),
     ]
+
+
+def sure(values: list[float]) -> str:
+    """The median, and the values between which that of the distribution lies with 95 % confidence: the ranks that a
+    binomial distribution gives."""
+    ordered, reach = sorted(values), 0.98 * len(values) ** 0.5
+    low, high = int(len(values) / 2 - reach), int(len(values) / 2 + reach)
+    return f"{median(values):.3f} ({ordered[low]:.3f}-{ordered[high]:.3f})"
 
 
 def scraped(rounds: int, tools: int = TOOLS, calls: int = 2000) -> Rows:
@@ -359,8 +374,9 @@ def results(rounds: int) -> str:
         "Response, queue, run and overhead of each, bytes and counts, by tool and by worker; processor time.",
         table(("", "ns a job", "to not counting"), core(rounds)),
         "## No-op jobs a second",
-        "Two nodes of two workers each, 256 jobs under way.",
-        table(("", "jobs/s", "to not counting", "processor time, µs a job"), throughput(rounds)),
+        "Two nodes of two workers each, 256 jobs under way, in many short turns. Of the ratios of jobs/s of each pair "
+        "the median, and between which values it lies with 95 % confidence.",
+        table(("", "jobs/s", "to not counting", "processor time, µs a job", "to not counting"), throughput(rounds)),
         f"## A page of {TOOLS:,} tools",
         "Each with four histograms of 200 runs. Processor time to write it.",
         table(("", "ms", "to prometheus-client"), made),

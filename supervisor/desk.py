@@ -9,7 +9,7 @@ from typing import Final
 from toolring.supervisor.collector import Collector
 from toolring.supervisor.core import Core
 from toolring.supervisor.errands import Errands
-from toolring.supervisor.exposition import OPEN_METRICS, PLAIN, page
+from toolring.supervisor.exposition import OPEN_METRICS, PLAIN, Book
 from toolring.supervisor.web import Asked, Reply
 
 _TEXT: Final = "text/plain; charset=utf-8"
@@ -23,6 +23,7 @@ class Desk:
         self._core = core
         self._collector = collector
         self._errands = errands
+        self._book = Book()
         self._making: dict[bool, list[Callable[[Reply], None]]] = {}
 
     def answer(self, asked: Asked, now: float) -> None:
@@ -65,7 +66,7 @@ class Desk:
             yield from collector.figures.folding()
             part: list[str] = []
             size = 0
-            for text in page(collector.families(now), open_metrics):
+            for text in self._book.page(collector.families(now), open_metrics):
                 part.append(text)
                 size += len(text)
                 if size > _PIECE:

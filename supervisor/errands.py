@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Final
 
-STEP_SECONDS: Final = 200e-6
+STEP_SECONDS: Final = 100e-6
 """For so long, and the rest of one step, the loop goes on with errands before it looks for events again."""
 
 

@@ -1,8 +1,8 @@
 """What is counted of jobs: by tool and group, by worker, and of those refused at the door.
 
 A worker's plain answers are the hot path. Of each only what is known anyway is put down, in a row; rows are counted
-later, many together, which costs a fraction of counting them one by one: when there are many, or after half a second,
-or when somebody looks. Everything else that ends jobs is rarer, and counted at once.
+later, many together, which costs a fraction of counting them one by one (``rows.py``): when there are many, after half
+a second, and when somebody looks. Everything else that ends jobs is rarer, and counted at once.
 
 Figures go by names, not by records: a reload takes no count away, and a tool that comes back goes on where it was.
 """
@@ -19,6 +19,7 @@ from toolring.policy.series import Series, Tally
 from toolring.protocol import CACHED, ERROR, LAYER_SHIFT, Answer
 from toolring.supervisor.ledger import Entry
 from toolring.supervisor.measured import Measured
+from toolring.supervisor.rows import FULL, Rows
 
 if TYPE_CHECKING:
     from toolring.supervisor.catalogue import ServedTool
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 MOST_TOOLS: Final = 5_000
 """Tools, each counted in so many groups as it was in; what comes beyond is counted together, as OTHER."""
 OTHER: Final = "(other)"
-FULL: Final = 1024
-"""Rows that are counted at once."""
 WAIT_SECONDS: Final = 0.5
 """For so long at most a row waits to be counted."""
 FOLDS: Final = 32
@@ -47,50 +46,6 @@ class _Coded(msgspec.Struct):
 
 
 _code_of = msgspec.msgpack.Decoder(_Coded).decode
-
-
-class _Heap:
-    """Rows of one worker's answers for one tool, grouped by what they have in common."""
-
-    __slots__ = ("_groups", "_last", "_size", "since", "until")
-
-    def __init__(self, now: float) -> None:
-        self.since = self.until = now
-        self._size = 0
-        self._last: list[int] = []
-        self._groups: list[tuple[float, float, float, list[int]]] = []
-
-    def is_full(self) -> bool:
-        """Only the last group may still have grown since this was asked before."""
-        self._size += len(self._last)
-        self._last = []
-        return self._size >= FULL
-
-    def more(self, accepted: float, sent: float, now: float) -> list[int]:
-        rows = self._last = [0, 0]
-        self.until = now
-        self._groups.append((accepted, sent, now, rows))
-        return rows
-
-    def tally(self) -> Tally:
-        """All of them, counted."""
-        tally = Tally()
-        response, queue = tally.response, tally.queue
-        runs: list[int] = []
-        overheads: list[int] = []
-        for accepted, sent, now, rows in self._groups:
-            some = rows[2:]
-            away = int((now - sent) * 1e6)
-            response.record(int((now - accepted) * 1e6), len(some))
-            queue.record(int((sent - accepted) * 1e6), len(some))
-            overheads += [away - run for run in some]
-            runs += some
-            tally.bytes_in += rows[0]
-            tally.bytes_out += rows[1]
-        tally.jobs = tally.operations = len(runs)
-        tally.run.record_all(runs)
-        tally.overhead.record_all(overheads)
-        return tally
 
 
 class Figures:
@@ -112,21 +67,20 @@ class Figures:
         self.now = now
         """When the core was last looked at."""
         self._most = most
-        self._heaps: dict[tuple[Worker, ServedTool], _Heap] = {}
+        self._rows: dict[tuple[Worker, ServedTool], Rows] = {}
 
     # ---- what is counted; rows are the hot path
 
-    def rows(self, worker: Worker, tool: ServedTool, accepted: float, sent: float, now: float) -> list[int]:
-        """Where to put down plain answers of one message to jobs that were accepted together and sent together: the run
-        of each in µs. The first two are their bytes in and out, in all."""
+    def rows(self, worker: Worker, tool: ServedTool, now: float) -> Rows:
+        """Where to put down plain answers of one message."""
         key = (worker, tool)
-        heap = self._heaps.get(key)
-        if heap is not None and heap.is_full():
-            self._fold(key)
-            heap = None
-        if heap is None:
-            heap = self._heaps[key] = _Heap(now)
-        return heap.more(accepted, sent, now)
+        rows = self._rows.get(key)
+        if rows is None:
+            rows = self._rows[key] = Rows(now)
+        elif len(rows.runs) >= FULL:
+            rows.count()
+        rows.until = now
+        return rows
 
     def held(self, tool: ServedTool, bytes_in: int, bytes_out: int, now: float) -> None:
         """The supervisor itself held the result."""
@@ -188,8 +142,8 @@ class Figures:
         self.now = now
         due = now - WAIT_SECONDS
         chosen: list[tuple[Worker, ServedTool]] = []
-        for key, heap in self._heaps.items():
-            if heap.since > due or len(chosen) == FOLDS:
+        for key, rows in self._rows.items():
+            if rows.since > due or len(chosen) == FOLDS:
                 break  # the oldest come first
             chosen.append(key)
         for key in chosen:
@@ -197,8 +151,8 @@ class Figures:
 
     def folding(self) -> Iterator[None]:
         """Count in steps what is there now, for who wants to know it; what comes meanwhile is for the next."""
-        for key in list(self._heaps):
-            if key in self._heaps:
+        for key in list(self._rows):
+            if key in self._rows:
                 self._fold(key)
                 yield
 
@@ -216,10 +170,10 @@ class Figures:
 
     def _fold(self, key: tuple[Worker, ServedTool]) -> None:
         worker, tool = key
-        heap = self._heaps.pop(key)
-        tally = heap.tally()
-        self._of(tool).at(heap.until).add(tally)
-        self._by(worker).at(heap.until).add(tally)
+        rows = self._rows.pop(key)
+        tally = rows.tally()
+        self._of(tool).at(rows.until).add(tally)
+        self._by(worker).at(rows.until).add(tally)
 
     # ---- of whom
 

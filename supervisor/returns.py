@@ -16,6 +16,7 @@ from toolring.supervisor.ledger import TABLE, Entry, Event, State
 if TYPE_CHECKING:
     from toolring.supervisor.catalogue import ServedTool
     from toolring.supervisor.core import Core
+    from toolring.supervisor.rows import Rows
 
 _DONE = TABLE[State.DISPATCHED][Event.SUCCEED]
 
@@ -45,7 +46,9 @@ class Returns:
         figures, house = core.figures, core.house
         listened = core.on_finished is not None or core.spans is not None
         remember = None if core.history is None else core.history.remember
-        rows = [0, 0]
+        rows: Rows | None = None
+        parts: list[tuple[int, float, float, float]] = []
+        runs: list[int] = []
         bytes_in = bytes_out = 0
         of: ServedTool | None = None
         accepted = sent = -1.0
@@ -86,13 +89,17 @@ class Returns:
                             if session is not house:
                                 figures.ended(entry, answer, now)
                         else:
-                            if entry.sent is not sent or entry.accepted is not accepted or tool is not of:
-                                rows[0] += bytes_in
-                                rows[1] += bytes_out
-                                bytes_in = bytes_out = 0
-                                of, accepted, sent = tool, entry.accepted, entry.sent
-                                rows = figures.rows(worker, tool, accepted, sent, now)
-                            rows.append(run)
+                            if entry.accepted is not accepted or entry.sent is not sent or tool is not of:
+                                accepted, sent = entry.accepted, entry.sent
+                                if tool is not of:
+                                    if rows is not None:
+                                        rows.bytes_in += bytes_in
+                                        rows.bytes_out += bytes_out
+                                        bytes_in = bytes_out = 0
+                                    of, rows = tool, figures.rows(worker, tool, now)
+                                    parts, runs = rows.parts, rows.runs
+                                parts.append((len(runs), accepted, sent, now))
+                            runs.append(run)
                             bytes_in += size
                             bytes_out += len(answer.value)
                     if entry.record is not None or listened or tool.guarded:
@@ -121,8 +128,9 @@ class Returns:
                 else:
                     self._failed(entry, worker, answer, now)
         finally:
-            rows[0] += bytes_in
-            rows[1] += bytes_out
+            if rows is not None:
+                rows.bytes_in += bytes_in
+                rows.bytes_out += bytes_out
             worker.answered += before - len(held) - len(skipped)
             if skipped:
                 core.placing.requeue(skipped, Event.TAKE_BACK)

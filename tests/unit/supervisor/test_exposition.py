@@ -13,7 +13,7 @@ from tests.unit.supervisor.steps import ask, finish
 from toolring.plugins.specs import Buckets
 from toolring.policy.histogram import Histogram
 from toolring.supervisor.collector import About, Collector, Sample
-from toolring.supervisor.exposition import BOUNDS, as_data, page
+from toolring.supervisor.exposition import BOUNDS, Book, as_data
 from toolring.supervisor.families import BY_NAME, FAMILIES, Family, Kind
 from toolring.supervisor.usage import Traffic, Usage, Used
 
@@ -51,7 +51,7 @@ def collector() -> Iterator[Collector]:
 
 
 def plain(collector: Collector) -> str:
-    return "".join(page(collector.families(1000.0), False))
+    return "".join(Book().page(collector.families(1000.0), False))
 
 
 def test_both_formats_are_read_by_others_and_hold_the_same(collector: Collector) -> None:
@@ -59,7 +59,7 @@ def test_both_formats_are_read_by_others_and_hold_the_same(collector: Collector)
         {(one.name, *sorted(one.labels.items())): one.value for family in families for one in family.samples}
         for families in (
             parse_plain(plain(collector)),
-            parse_open("".join(page(collector.families(1000.0), True))),
+            parse_open("".join(Book().page(collector.families(1000.0), True))),
         )
     ]
     assert found[0] == found[1]
@@ -105,7 +105,7 @@ def test_coarse_buckets_hold_what_lies_below_their_bounds(micros: list[int]) -> 
     made = Histogram()
     made.record_all(micros)
     family = Family("x_seconds", Kind.HISTOGRAM, (), "X.")
-    (found,) = parse_plain("".join(page([(family, [Sample((), (made,))])], False)))
+    (found,) = parse_plain("".join(Book().page([(family, [Sample((), (made,))])], False)))
     for one in found.samples:
         if one.name.endswith("_bucket") and one.labels["le"] != "+Inf":
             bound = float(one.labels["le"]) * 1e6
@@ -117,22 +117,25 @@ def test_coarse_buckets_hold_what_lies_below_their_bounds(micros: list[int]) -> 
 @given(st.lists(st.lists(st.integers(0, 10**9), max_size=5), min_size=1, max_size=5))
 def test_what_was_worked_out_for_an_earlier_page_is_forgotten_when_something_happens(rounds: list[list[int]]) -> None:
     family = Family("x_seconds", Kind.HISTOGRAM, (), "X.")
-    parts, whole = (Histogram(), Histogram()), Histogram()
+    parts, whole, book = (Histogram(), Histogram()), Histogram(), Book()
     for number, micros in enumerate(rounds):
         more = Histogram()
         more.record_all(micros)
         parts[number % 2].add(more)
         whole.add(more)
         afresh = Histogram(whole.counts, whole.total)
-        (first, second) = ("".join(page([(family, [Sample((), of)])], False)) for of in (parts, (afresh,)))
-        assert first == second
+        (first, again, second) = (
+            "".join(one.page([(family, [Sample((), of)])], False))
+            for one, of in ((book, parts), (book, parts), (Book(), (afresh,)))
+        )
+        assert first == again == second
 
 
 @settings(deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_any_label_is_read_as_it_was_written(value: str) -> None:
     family = Family("x", Kind.GAUGE, ("name",), "X.")
-    text = "".join(page([(family, [Sample((value,), 1)])], True))
+    text = "".join(Book().page([(family, [Sample((value,), 1)])], True))
     if "\r" in value or any(line != value for line in value.splitlines() or [value]):
         return  # their parser splits lines at more than newlines
     (found,) = parse_open(text)
@@ -192,8 +195,17 @@ def test_as_data_it_is_the_same_as_on_the_page() -> None:
     assert len(buckets.counts) == len(buckets.bounds) + 1
     assert buckets.total == pytest.approx(700.00519)
     assert sum(nothing.counts) == 0
-    text = "".join(page(families, False))
+    text = "".join(Book().page(families, False))
     running = 0
     for bound, number in zip([*map(repr, buckets.bounds), "+Inf"], buckets.counts, strict=True):
         running += number
         assert f'toolring_job_run_seconds_bucket{{tool="a",group="g",le="{bound}"}} {running}\n' in text
+
+
+def test_nothing_is_remembered_of_what_is_gone() -> None:
+    family = Family("x_seconds", Kind.HISTOGRAM, ("tool",), "X.")
+    book = Book()
+    for names in (["a", "b"], ["b"]):
+        text = "".join(book.page([(family, [Sample((name,), (Histogram({1: 1}, 1),)) for name in names])], False))
+        assert text.count("x_seconds_count") == len(names)
+        assert len(book._written) == len(names)

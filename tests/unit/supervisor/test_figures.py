@@ -9,7 +9,10 @@ from tests.model.simulation import LIMITS, Node, SimClient, grouped_tools, tool
 from tests.unit.supervisor.steps import ask, codes, finish, start
 from toolring.policy.series import Tally, Window
 from toolring.protocol import CACHED, ERROR, KEEP, Answer
-from toolring.supervisor.figures import FULL, OTHER, WAIT_SECONDS, Figures, Of
+from toolring.supervisor.catalogue import ServedTool
+from toolring.supervisor.figures import OTHER, WAIT_SECONDS, Figures, Of
+from toolring.supervisor.fleet import Worker
+from toolring.supervisor.rows import FULL, Rows
 
 OKAY = ("ok", 10, 0)
 
@@ -42,6 +45,14 @@ def counted(node: Node, name: str, group: str = "default") -> Tally:
     return figures.tools[Of(name, group)].window(Window.START, node.now)[0]
 
 
+def put_down(figures: Figures, worker: Worker, served: ServedTool, run_us: int) -> Rows:
+    """One plain answer, that came at 3.0 to what was accepted at 1.0 and sent at 2.0."""
+    rows = figures.rows(worker, served, 3.0)
+    rows.parts.append((len(rows.runs), 1.0, 2.0, 3.0))
+    rows.runs.append(run_us)
+    return rows
+
+
 def test_plain_answers_are_counted_with_their_times_and_bytes(node: Node, client: SimClient) -> None:
     ask(client, "read", "read", "write")
     finish(node)
@@ -68,12 +79,12 @@ def test_what_waits_to_be_counted_is_counted_after_half_a_second(node: Node, cli
 def test_counting_in_steps_comes_to_an_end_whatever_comes_meanwhile(node: Node) -> None:
     figures, worker = figures_of(node), node.core.fleet.ready[0]
     first, *others = node.core.tools.values()
-    figures.rows(worker, first, 1.0, 2.0, 3.0).append(5)
+    put_down(figures, worker, first, 5)
     steps = 0
     for _ in figures.folding():
         steps += 1
         for served in (first, *others):
-            figures.rows(worker, served, 1.0, 2.0, 3.0).append(5)
+            put_down(figures, worker, served, 5)
     assert steps == 1
     assert counted(node, first.name).jobs == 2
 
@@ -83,12 +94,10 @@ def test_many_answers_are_counted_without_waiting(node: Node) -> None:
     worker = node.core.fleet.ready[0]
     served = node.core.tools["read"]
     for _ in range(2 * FULL):
-        rows = figures.rows(worker, served, 1.0, 2.0, 3.0)
-        rows += (500_000,)
-        rows[0] += 10
-        rows[1] += 20
-    tally = figures.tools[Of("read", "default")].window(Window.START, 3.0)[0]
-    assert tally.jobs >= FULL
+        rows = put_down(figures, worker, served, 500_000)
+        rows.bytes_in += 10
+        rows.bytes_out += 20
+    assert len(rows.runs) <= FULL
     figures.fold_all()
     tally = figures.tools[Of("read", "default")].window(Window.START, 3.0)[0]
     assert (tally.jobs, tally.bytes_in, tally.bytes_out) == (2 * FULL, 20 * FULL, 40 * FULL)
