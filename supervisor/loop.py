@@ -311,7 +311,7 @@ class Loop:
                         message.parts[0].value = cast(Raw, body)
                     core.streams.told(worker, message.parts, now)
                 elif type(message) is Loads:
-                    self.admin.loads[identity] = message.figures
+                    self.admin.present.loads[identity] = message.figures
                     self._hear_of_figures(worker, message.figures, now)
                 elif type(message) is Counted:
                     if core.figures is not None:
@@ -366,7 +366,7 @@ class Loop:
                 if item.why:
                     self.observer.note("start_failed", {"slot": found.slot.index, "reason": item.why})
                 self.watch.exited(found, item.status, now)
-                self.admin.forget(item.identity)
+                self.admin.present.forget(item.identity)
 
     def _lost_zygote(self, code: int, now: float) -> None:
         """Its workers have died with it. Others go on, or will, once the code is loaded again."""
@@ -384,7 +384,7 @@ class Loop:
         for worker in lost:
             worker.reason = worker.reason or ZYGOTE_LOST
             self.watch.exited(worker, -9, now)
-            self.admin.forget(worker.identity)
+            self.admin.present.forget(worker.identity)
 
     # ---- clients
 

@@ -14,7 +14,8 @@ from toolring.address import host_and_port
 from toolring.config import Config
 from toolring.errors import ConfigError
 from toolring.plugins.registry import Registry
-from toolring.plugins.specs import SinkSettings
+from toolring.plugins.specs import MetricFamily, SinkSettings
+from toolring.policy.series import Window
 from toolring.supervisor.admin import Admin
 from toolring.supervisor.alerts import Alerts, rules
 from toolring.supervisor.collector import About, Collector
@@ -22,12 +23,14 @@ from toolring.supervisor.dashboard.guard import Guard
 from toolring.supervisor.dashboard.timeline import Timeline
 from toolring.supervisor.dashboard.views import Views
 from toolring.supervisor.desk import Desk
+from toolring.supervisor.exposition import as_data
 from toolring.supervisor.loop import Loop
 from toolring.supervisor.metrics import exporters
 from toolring.supervisor.notifier import Notifier
 from toolring.supervisor.observer import Observer
 from toolring.supervisor.readings import Readings
 from toolring.supervisor.spans import Spans
+from toolring.supervisor.summary import MOST_TOOLS, counts, in_window
 from toolring.supervisor.usage import Usage, traffic, used_by
 from toolring.supervisor.web import Monitored, Web
 
@@ -46,7 +49,7 @@ class Outlook:
         offered = {name: partial(factory, settings) for name, factory in registry.metrics_sinks.items()}
         self._sinks = exporters("metrics", metrics.sinks, offered, self._sink_failed)
         self._due = time.monotonic() + metrics.interval
-        admin.exporters = self._sinks
+        admin.present.exporters = self._sinks
         if config.tracing.sinks:
             traced = exporters("span", config.tracing.sinks, registry.span_sinks, self._sink_failed)
             core.spans = Spans(traced, config.tracing.sample)
@@ -54,7 +57,9 @@ class Outlook:
             loop.usage = Usage(used_by, traffic)
             known = About(__version__, time.time(), ("supervisor", "memory", *config.cache.layers))
             renewed = partial(getattr, watch.renewals, "count")
-            admin.collector = Collector(known, core, core.figures, loop.usage, admin.loads, renewed, self._sinks)
+            admin.collector = Collector(
+                known, core, core.figures, loop.usage, admin.present.loads, renewed, self._sinks
+            )
         for sink in self._sinks:
             if sink.wants_families and admin.collector is None:
                 text = f"metrics.sinks: {sink.name} needs what the node counts, but metrics.figures is false"
@@ -67,7 +72,7 @@ class Outlook:
         """Watch for alerts, and listen for those who look by HTTP; ``about`` gets their addresses. ``wake`` makes the
         loop turn, from any thread. Raises AddressError."""
         loop, admin, config = self._loop, self._admin, self._config
-        admin.alerts = loop.alerts = self._alerts({"node": node, "address": about["address"]})
+        admin.present.alerts = loop.alerts = self._alerts({"node": node, "address": about["address"]})
         collector = admin.collector
         if collector is not None:
             collector.alerts = loop.alerts
@@ -79,7 +84,7 @@ class Outlook:
             address = host_and_port(config.dashboard.listen)
             web = Web("dashboard.listen", address, Guard(address[0], config.dashboard.token), wake)
             loop.timeline = Timeline(loop.core, collector.figures, collector.usage, time.time)
-            loop.webs.append((web, Views(loop.core, admin, collector, loop.timeline, loop.errands)))
+            loop.webs.append((web, Views(loop.core, admin.present, admin.jobs, collector, loop.timeline, loop.errands)))
             about["dashboard"] = web.url
 
     def _alerts(self, about: dict[str, str]) -> Alerts | None:
@@ -99,12 +104,19 @@ class Outlook:
             self._loop.errands.add(self._feed(now))
 
     def _feed(self, now: float) -> Iterator[None]:
-        figures = yield from self._admin.figures(now)
-        whole = figures
-        if any(sink.wants_families for sink in self._sinks):
-            whole = {**figures, "families": (yield from self._admin.families(now))}
+        """What sinks get: the status, the last minute, counts by tool since the start; all metrics, if they want."""
+        collector = self._admin.collector
+        found = self._admin.present.status(now)
+        yield
+        families: list[MetricFamily] = []
+        if collector is not None:
+            found["metrics"] = yield from in_window(collector, Window.MINUTE, MOST_TOOLS, now)
+            found["counts"] = yield from counts(collector.figures)
+            if any(sink.wants_families for sink in self._sinks):
+                yield from collector.figures.folding()
+                families = yield from as_data(collector.families(now))
         for sink in self._sinks:
-            sink.offer(whole if sink.wants_families else figures)
+            sink.offer({**found, "families": families} if sink.wants_families else found)
 
     def stop_listening(self) -> None:
         for web, _ in self._loop.webs:

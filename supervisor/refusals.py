@@ -32,6 +32,14 @@ def unknown_tool(tools: Mapping[str, ServedTool], name: str) -> UnknownTool:
     return UnknownTool(f"no tool {name!r} here; {hint}", tool=name)
 
 
+def known_tool(tools: Mapping[str, ServedTool], name: str) -> ServedTool:
+    """The tool of this name that anybody may know of. Raises UnknownTool."""
+    tool = tools.get(name)
+    if tool is None or tool.spec.internal:
+        raise unknown_tool(tools, name)
+    return tool
+
+
 def not_followed(spec: ToolSpec, follow: Follow) -> InvalidArguments | None:
     """Why a tool can't be followed as its caller wants to; None: it can."""
     name, idle = spec.name, follow.idle

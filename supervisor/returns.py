@@ -66,25 +66,15 @@ class Returns:
                     worker.came_to_end(seq)
                     continue
                 load -= entry.cost
-                flags = answer.flags
-                if flags & TOLD:
-                    flags = answer.flags = flags & ~TOLD
-                    core.outputs.drain(worker, seq, entry)
+                if answer.flags:
+                    self._flagged(entry, worker, answer, now)
                 status = answer.status
                 if status == OK:
-                    tool = entry.tool
+                    run, tool, session, size = answer.run_us, entry.tool, entry.session, len(entry.args)
                     tool.answered += 1
-                    if flags & CACHED:
-                        tool.hit(flags)
-                        if figures is not None and entry.session is not house:
-                            figures.hit(tool, flags, now)
-                        if flags & REFRESH:
-                            answer.flags = flags & ~REFRESH
-                            core.joining.renew(entry, worker, now)
-                    run, chunk, session, size = answer.run_us, entry.chunk, entry.session, len(entry.args)
-                    tool.observe(run, chunk)
+                    tool.observe(run, entry.chunk)
                     if figures is not None:
-                        if session is house or chunk:
+                        if session is house or entry.chunk:
                             figures.ran(entry, worker, answer, now)
                             if session is not house:
                                 figures.ended(entry, answer, now)
@@ -103,21 +93,14 @@ class Returns:
                             bytes_in += size
                             bytes_out += len(answer.value)
                     if entry.record is not None or listened or tool.guarded:
-                        if tool.learn is not None and worker.slot.group is tool.group:
-                            tool.learn(worker.slot.place, run * 1e-6)
-                        for valve in tool.valves:
-                            if valve.limit is not None:
-                                valve.limit.ended(run * 1e-6 / (chunk or 1), valve.running)
-                        core.settle(entry, Event.SUCCEED, answer, now)
+                        self._noticed(entry, worker, answer, now)
                         continue
                     entry.state = _DONE
                     answer.id = entry.id
                     del session.jobs[entry.id]
                     core.bytes -= size
                     if remember is not None:
-                        entry.ended, entry.run_us, entry.args = now, run, NIL
-                        if flags:
-                            entry.flags = flags
+                        entry.ended, entry.run_us, entry.flags, entry.args = now, run, answer.flags, NIL
                         remember(entry)
                     out = session.out
                     if not out and not session.parts:
@@ -139,6 +122,29 @@ class Returns:
                 worker.head = head
             worker.load = load if held or worker.held_up is not None else 0.0
             worker.progress = now
+
+    def _flagged(self, entry: Entry, worker: Worker, answer: Answer, now: float) -> None:
+        """What a worker says of an answer, beside it: its tool has written something, or it came from a cache."""
+        core, flags = self._core, answer.flags
+        if flags & TOLD:
+            core.outputs.drain(worker, answer.id, entry)
+        if flags & CACHED and answer.status == OK:
+            entry.tool.hit(flags)
+            if core.figures is not None and entry.session is not core.house:
+                core.figures.hit(entry.tool, flags, now)
+            if flags & REFRESH:
+                core.joining.renew(entry, worker, now)
+        answer.flags = flags & ~(TOLD | REFRESH)
+
+    def _noticed(self, entry: Entry, worker: Worker, answer: Answer, now: float) -> None:
+        """Settle an entry of which others hear, too: limits, balancers, a record, whoever listens."""
+        tool, seconds = entry.tool, answer.run_us * 1e-6
+        if tool.learn is not None and worker.slot.group is tool.group:
+            tool.learn(worker.slot.place, seconds)
+        for valve in tool.valves:
+            if valve.limit is not None:
+                valve.limit.ended(seconds / (entry.chunk or 1), valve.running)
+        self._core.settle(entry, Event.SUCCEED, answer, now)
 
     def _failed(self, entry: Entry, worker: Worker, answer: Answer, now: float) -> None:
         core, tool = self._core, entry.tool

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from heapq import nlargest
 from typing import Any, Final
 
 from toolring.policy.histogram import Histogram
@@ -37,7 +38,7 @@ def in_window(
     yield from figures.folding()
     whole, span = Tally(), 0.0
     groups: dict[str, Tally] = {}
-    tools: list[tuple[int, Of, dict[str, Any]]] = []
+    tools: list[tuple[Of, Tally, float]] = []
     for key, series in list(figures.tools.items()):
         if tool is not None and key.tool != tool:
             continue
@@ -46,14 +47,17 @@ def in_window(
         whole.add(tally)
         groups.setdefault(key.group, Tally()).add(tally)
         if tally.jobs or tally.run.n:
-            tools.append((tally.jobs, key, of_tally(tally, seconds)))
+            tools.append((key, tally, seconds))
         yield
     workers = {}
     for slot, series in list(figures.workers.items()) if tool is None else ():
         tally, seconds = series.window(window, now)
         workers[str(slot)] = of_tally(tally, seconds, response=False)
         yield
-    busiest = sorted(tools, key=lambda one: -one[0])[:most]
+    busiest: list[tuple[Of, dict[str, Any]]] = []
+    for key, tally, seconds in nlargest(most, tools, key=lambda one: one[1].jobs):
+        busiest.append((key, of_tally(tally, seconds)))
+        yield
     found: dict[str, Any] = {
         "window": next(name for name, one in WINDOWS.items() if one is window),
         "seconds": round(span, 3),
@@ -147,12 +151,12 @@ def _of_tools_own(figures: Figures) -> dict[str, list[dict[str, Any]]]:
     }
 
 
-def _named(busiest: list[tuple[int, Of, dict[str, Any]]]) -> dict[str, dict[str, Any]]:
+def _named(busiest: list[tuple[Of, dict[str, Any]]]) -> dict[str, dict[str, Any]]:
     """By the tool's name; one that is counted in several groups, since it has moved, by the group as well."""
-    names = [key.tool for _, key, _ in busiest]
+    names = [key.tool for key, _ in busiest]
     return {
         key.tool if names.count(key.tool) == 1 else f"{key.tool} ({key.group})": {"group": key.group, **told}
-        for _, key, told in busiest
+        for key, told in busiest
     }
 
 

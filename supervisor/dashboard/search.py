@@ -7,9 +7,9 @@ from collections.abc import Generator, Iterator
 from heapq import heapify, heapreplace, merge
 from typing import Any, Final, NamedTuple
 
-from toolring.supervisor.admin import Admin
 from toolring.supervisor.core import Core
 from toolring.supervisor.history import Held
+from toolring.supervisor.job_desk import JobDesk
 from toolring.supervisor.ledger import Entry
 from toolring.supervisor.story import row
 
@@ -30,25 +30,25 @@ class Wanted(NamedTuple):
     limit: int = 100
 
 
-def search(core: Core, admin: Admin, wanted: Wanted, now: float) -> Generator[None, None, dict[str, Any]]:
+def search(core: Core, desk: JobDesk, wanted: Wanted, now: float) -> Generator[None, None, dict[str, Any]]:
     """``jobs``, and whether there may be ``more`` that match."""
     words, limit = wanted.words.lower().split(), wanted.limit
     found: Rows = []
     if wanted.state in ("", "hand"):
-        found = yield from _of_those_in_hand(core, admin, words, limit + 1, now)
+        found = yield from _of_those_in_hand(core, desk, words, limit + 1, now)
     if wanted.state != "hand" and len(found) <= limit:
         found += yield from _of_those_over(core, words, wanted.state, limit + 1 - len(found), now)
     return {"jobs": found[:limit], "more": len(found) > limit}
 
 
-def _of_those_in_hand(core: Core, admin: Admin, words: list[str], limit: int, now: float) -> Steps:
+def _of_those_in_hand(core: Core, desk: JobDesk, words: list[str], limit: int, now: float) -> Steps:
     oldest: list[tuple[float, int, dict[str, Any]]] = []
     for number, entry in enumerate(_in_hand(core)):
         if number % _STEP == _STEP - 1:
             yield
         if entry.final:
             continue  # by now
-        told = admin.listed(entry, now)
+        told = desk.listed(entry, now)
         told |= {"seconds": told.pop("age"), "code": "", "ago": None, "run": None}
         if not _matches(told, words):
             continue

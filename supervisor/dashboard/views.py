@@ -16,7 +16,6 @@ import msgspec
 from toolring import __version__
 from toolring.errors import InvalidArguments, ToolringError, UnknownJob
 from toolring.policy.series import SLICE_SECONDS, Window
-from toolring.supervisor.admin import Admin
 from toolring.supervisor.collector import Collector
 from toolring.supervisor.core import Core
 from toolring.supervisor.dashboard.guard import JSON, refusal
@@ -25,6 +24,8 @@ from toolring.supervisor.dashboard.shares import Shares
 from toolring.supervisor.dashboard.timeline import BOUNDS, POINTS, Timeline
 from toolring.supervisor.errands import Errands
 from toolring.supervisor.fleet import Group
+from toolring.supervisor.job_desk import JobDesk
+from toolring.supervisor.present import Present
 from toolring.supervisor.summary import MOST_TOOLS, WINDOWS, in_window
 from toolring.supervisor.web import Asked, Reply
 
@@ -40,9 +41,18 @@ View = Generator[None, None, Body]
 class Views:
     """Of one node."""
 
-    def __init__(self, core: Core, admin: Admin, collector: Collector, timeline: Timeline, errands: Errands) -> None:
+    def __init__(
+        self,
+        core: Core,
+        present: Present,
+        jobs: JobDesk,
+        collector: Collector,
+        timeline: Timeline,
+        errands: Errands,
+    ) -> None:
         self._core = core
-        self._admin = admin
+        self._present = present
+        self._desk = jobs
         self._collector = collector
         self._timeline = timeline
         self._errands = errands
@@ -90,7 +100,7 @@ class Views:
         for slot in self._core.fleet.slots:
             if slot.parked:
                 continue
-            told = self._admin.worker(slot, slot.worker, now)
+            told = self._present.worker(slot, slot.worker, now)
             mine = used.get(str(slot.index))
             workers.append(
                 _encoded(
@@ -103,7 +113,7 @@ class Views:
                 )
             )
             yield
-        head = {**self._admin.overview(now), "version": __version__, "time": round(time.time(), 3)}
+        head = {**self._present.overview(now), "version": __version__, "time": round(time.time(), 3)}
         return _listed(head, "workers", workers)
 
     def _points(self, query: Query, now: float) -> View:
@@ -137,16 +147,13 @@ class Views:
         if wanted.state not in STATES:
             known = ", ".join(repr(state) for state in STATES)
             raise InvalidArguments(f"state={wanted.state!r:.100}: there is {known}", argument="state")
-        return [_encoded((yield from search(self._core, self._admin, wanted, now)))]
+        return [_encoded((yield from search(self._core, self._desk, wanted, now)))]
 
     def _job(self, query: Query, now: float) -> View:
         """One job's life."""
         _only(query, "job")
         yield
-        found = self._admin.answer("why", {"job": query.get("job", "")}, now)
-        if "error" in found:
-            raise UnknownJob(found["error"]["message"])
-        return [_encoded(found)]
+        return [_encoded({"story": self._desk.why(query.get("job", ""), now)})]
 
     def _rings(self, query: Query, now: float) -> View:
         """The groups in which keys have their places, each with its slots' shares of keys and of work."""
@@ -179,7 +186,7 @@ class Views:
                 {
                     "slot": slot.index,
                     "place": slot.place,
-                    "state": "parked" if slot.parked else self._admin.worker(slot, slot.worker, now)["state"],
+                    "state": "parked" if slot.parked else self._present.worker(slot, slot.worker, now)["state"],
                     "share": known["shares"].get(str(slot.place), 0.0),
                     "runs": sum(tally.jobs for tally in parts),
                     "load": _rounded(slot.load),

@@ -93,12 +93,14 @@ class Tally:
 class Series:
     """One thing's tallies over time. ``now`` is in seconds of the monotonic clock, and never goes back."""
 
-    __slots__ = ("_coarse", "_fine", "_fresh", "_slice", "_total", "began", "changes")
+    __slots__ = ("_coarse", "_fine", "_fresh", "_slice", "_told", "_total", "began", "changes")
 
     def __init__(self, now: float) -> None:
         self.began = now
         self.changes = 0
         """How often it was written to: who remembers it knows whether there is anything new."""
+        self._told = 0
+        """Changes that are in slices which are over."""
         self._slice = int(now // SLICE_SECONDS)
         self._fresh = Tally()
         self._total = Tally()
@@ -113,14 +115,16 @@ class Series:
         return self._fresh
 
     def _turn(self, slice_: int) -> None:
-        """The present slice is over."""
-        over, self._fresh = self._fresh, Tally()
-        self._total.add(over)
-        self._fine.append((self._slice, over))
-        coarse = self._slice // _PER_COARSE
-        if not self._coarse or self._coarse[-1][0] != coarse:
-            self._coarse.append((coarse, Tally()))
-        self._coarse[-1][1].add(over)
+        """The present slice is over. One in which nothing happened leaves nothing behind."""
+        if self.changes != self._told:
+            self._told = self.changes
+            over, self._fresh = self._fresh, Tally()
+            self._total.add(over)
+            self._fine.append((self._slice, over))
+            coarse = self._slice // _PER_COARSE
+            if not self._coarse or self._coarse[-1][0] != coarse:
+                self._coarse.append((coarse, Tally()))
+            self._coarse[-1][1].add(over)
         self._slice = slice_
         while self._fine and self._fine[0][0] <= slice_ - _FINE:
             self._fine.popleft()

@@ -67,7 +67,7 @@ def finish(node: Node, kind: str = "ok") -> None:
 
 
 def told(admin: Admin, node: Node) -> dict[str, Any]:
-    cache: dict[str, Any] = admin.status(node.now)["cache"]
+    cache: dict[str, Any] = admin.present.status(node.now)["cache"]
     return cache
 
 
@@ -87,7 +87,7 @@ def test_every_call_is_counted_once_where_it_was_answered(node: Node, client: Si
     assert (figures["stale"], figures["renewed"], figures["errors"]) == (1, 1, 0)
     assert figures["hit_ratio"] == 0.8
     assert figures["calls"] == figures["runs"] + figures["joined"] + sum(figures["hits"].values())
-    assert admin.status(node.now)["jobs"]["answered"] == 5
+    assert admin.present.status(node.now)["jobs"]["answered"] == 5
 
 
 def test_before_any_call_there_is_no_hit_ratio(node: Node, admin: Admin) -> None:
@@ -108,7 +108,7 @@ def test_what_is_held_is_told_with_its_bytes(node: Node, client: SimClient, admi
 
 def test_figures_of_workers_add_up_and_what_is_one_file_counts_once(node: Node, admin: Admin) -> None:
     store = {"entries": 5, "bytes": 100, "hits": 1, "state": "closed"}
-    admin.loads = {
+    admin.present.loads = {
         b"1": {"cache": {"lru": {"entries": 1, "hits": 2}}, "stores": {"sqlite": store}},
         b"2": {"cache": {"lru": {"entries": 3, "hits": 4}}, "stores": {"sqlite": {**store, "entries": 7}}},
         b"3": {"memory": 17},
@@ -120,7 +120,7 @@ def test_figures_of_workers_add_up_and_what_is_one_file_counts_once(node: Node, 
 
 @pytest.mark.parametrize("states", [("open", "closed"), ("closed", "open")])
 def test_one_worker_whose_store_is_left_out_is_seen(node: Node, admin: Admin, states: tuple[str, str]) -> None:
-    admin.loads = {bytes([i]): {"stores": {"sqlite": {"state": state}}} for i, state in enumerate(states)}
+    admin.present.loads = {bytes([i]): {"stores": {"sqlite": {"state": state}}} for i, state in enumerate(states)}
     assert told(admin, node)["stores"]["sqlite"]["state"] == "open"
 
 
@@ -139,7 +139,7 @@ def test_a_policy_that_nobody_has_is_an_error(admin: Admin, name: str) -> None:
 
 def test_what_is_toolrings_own_is_listed_nowhere(node: Node, admin: Admin) -> None:
     assert INVALIDATE not in [spec.name for spec in admin.answer("tools", {}, 0.0)["tools"]]
-    assert INVALIDATE not in admin.status(node.now)["tools"]
+    assert INVALIDATE not in admin.present.status(node.now)["tools"]
 
 
 def test_another_question_is_refused_with_those_that_there_are(admin: Admin) -> None:
@@ -166,16 +166,16 @@ def test_a_worker_without_a_pid_is_not_number_0(node: Node, admin: Admin) -> Non
 def test_a_worker_tells_its_age_and_what_it_is_at(node: Node, client: SimClient, admin: Admin) -> None:
     ask(client, "cached")
     node.now += 2.0
-    workers = admin.status(node.now)["workers"]
+    workers = admin.present.status(node.now)["workers"]
     [at_work] = [worker for worker in workers if "runs" in worker]
     assert at_work["runs"] == "cached"
     assert at_work["for"] == pytest.approx(2.0)
     assert all(worker["age"] >= 2.0 for worker in workers)
     finish(node)
-    assert not any("runs" in worker or "for" in worker for worker in admin.status(node.now)["workers"])
+    assert not any("runs" in worker or "for" in worker for worker in admin.present.status(node.now)["workers"])
 
 
 def test_a_tool_tells_what_its_circuit_does(node: Node, admin: Admin) -> None:
-    assert admin.status(node.now)["tools"]["cached"]["circuit"] == "closed"
+    assert admin.present.status(node.now)["tools"]["cached"]["circuit"] == "closed"
     admin.answer("breaker", {"tool": "cached", "order": "open"}, node.now)
-    assert admin.status(node.now)["tools"]["cached"]["circuit"] == "forced_open"
+    assert admin.present.status(node.now)["tools"]["cached"]["circuit"] == "forced_open"

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
 from tests.model.simulation import KEPT, Node
-from tests.unit.supervisor.steps import ask, finish, memory_of, start
+from tests.unit.supervisor.steps import ask, finish, start
 from toolring.calls import alone
-from toolring.config import load
-from toolring.supervisor.admin import Admin
 from toolring.supervisor.collector import About, Collector
 from toolring.supervisor.dashboard.timeline import Timeline
 from toolring.supervisor.dashboard.views import Views
 from toolring.supervisor.errands import Errands
-from toolring.supervisor.looks import Looks
+from toolring.supervisor.job_desk import JobDesk
+from toolring.supervisor.present import Present
 from toolring.supervisor.results import Results
 from toolring.supervisor.services import Services
 from toolring.supervisor.usage import Traffic, Usage, Used
@@ -34,21 +32,14 @@ class Shown:
         for _ in range(2):
             usage.look(lambda: {"0": 1}, 5.0)
         collector = Collector(About("1", 1.0, ()), core, core.figures, usage, {}, lambda: 0, ())
-        admin = Admin(
-            core,
-            node.watch,
-            "here",
-            {"address": "ipc:///here"},
-            load(environment={}),
-            Services({}, alone()),
-            memory_of(node),
-            Looks(core.fleet, Path(), lambda _pid, _number: None, lambda _pid: False),
-            Results(None, "here", 600.0),
-        )
+        layers = ("supervisor", "memory")
+        about = {"address": "ipc:///here"}
+        present = Present(core, node.watch, "here", about, layers, Services({}, alone()), Results(None, "here", 600.0))
+        desk = JobDesk(core, node.watch.endings, layers)
         self.failed: list[str] = []
         self.errands = Errands(self.failed.append)
         timeline = Timeline(core, core.figures, usage, lambda: 0.0)
-        self.views = Views(core, admin, collector, timeline, self.errands)
+        self.views = Views(core, present, desk, collector, timeline, self.errands)
 
     def begin(self, view: str, query: str = "") -> list[Reply]:
         replies: list[Reply] = []
@@ -187,7 +178,7 @@ def test_what_can_not_be_made_is_answered_all_the_same(shown: Shown, monkeypatch
     def broken(_now: float) -> None:
         raise ValueError("no")
 
-    monkeypatch.setattr(shown.views._admin, "overview", broken)
+    monkeypatch.setattr(shown.views._present, "overview", broken)
     assert shown.ask("node", status=500)["error"]["code"] == "ERROR"
     assert shown.failed == ["ValueError: no"]
     shown.failed.clear()
