@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from toolring.plugins.specs import AlertEvent
 from toolring.policy.alerts import DEFAULTS, EACH, FIGURES, Alert, AlertRule, Board, News, State
@@ -16,6 +16,9 @@ def rules(own: Mapping[str, AlertRule], defaults: bool, counted: bool) -> dict[s
     """All that are watched: of those that ship, those that there are figures for, unless one's own replaces them."""
     shipped = {name: rule for name, rule in DEFAULTS.items() if counted or not FIGURES[rule.figure].counted}
     return {**(shipped if defaults else {}), **own}
+
+
+_LIT: Final = ("firing", "easing", "pending")
 
 
 class Alerts:
@@ -93,7 +96,16 @@ class Alerts:
             "for": rule.holds,
             "window": rule.window if FIGURES[rule.figure].windowed else None,
             "own": board.name in self._own,
+            "text": _text(
+                board.name, rule, subject, board.values.get(subject), f"{rule.sense} {_number(rule.threshold)}"
+            ),
         }
+
+    def lit(self, now: float) -> list[dict[str, Any]]:
+        """What fires or may soon, of each rule about each of its subjects: what fires first, the worst of that, the
+        latest of those."""
+        found = [row for row in self.report(now) if row["state"] in _LIT]
+        return sorted(found, key=lambda row: (row["state"] == "pending", row["severity"] != "critical", row["seconds"]))
 
     def counts(self) -> dict[str, Any]:
         """How many fire, and how many may soon; what became of the command's runs."""
@@ -121,10 +133,8 @@ def told(name: str, subject: str, alert: Alert, news: News, now: float) -> Alert
     """What is said of it."""
     rule = alert.rule
     about = _about(rule, subject)
-    of = f" of {'tool' if about['tool'] else 'group'} {subject}" if subject else ""
-    value = "unknown" if alert.value is None else _amount(alert.value, FIGURES[rule.figure].unit)
     threshold = f"{rule.sense} {_number(rule.threshold)}"
-    is_ = f"{value} again, no longer {threshold}" if news is News.RESOLVED else f"{value}, {threshold}"
+    beyond = f"no longer {threshold}" if news is News.RESOLVED else threshold
     return AlertEvent(
         alert=name,
         state=news.value,
@@ -136,8 +146,14 @@ def told(name: str, subject: str, alert: Alert, news: News, now: float) -> Alert
         sense=rule.sense,
         threshold=rule.threshold,
         seconds=round(now - alert.fired, 3),
-        text=f"{name}: {rule.figure}{of} is {is_}",
+        text=_text(name, rule, subject, alert.value, beyond),
     )
+
+
+def _text(name: str, rule: AlertRule, subject: str, value: float | None, beyond: str) -> str:
+    of = f" of {'tool' if rule.tool else 'group'} {subject}" if subject else ""
+    is_ = "unknown" if value is None else _amount(value, FIGURES[rule.figure].unit)
+    return f"{name}: {rule.figure}{of} is {is_}, {beyond}"
 
 
 def _amount(value: float, unit: str) -> str:

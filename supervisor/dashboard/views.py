@@ -32,6 +32,9 @@ from toolring.supervisor.web import Asked, Reply
 MOST_QUERY: Final = 20
 """Parameters of one question."""
 _OF_WORKERS: Final = ("id", "group", "pid", "state", "generation", "jobs", "answered", "renew")
+_OF_ALERTS: Final = ("alert", "state", "severity", "tool", "group", "seconds", "text")
+MOST_ALERTS: Final = 20
+"""That are told of one by one."""
 _OF_TOOLS: Final = ("window", "seconds", "total", "tools", "left_out", "refused")
 Query = dict[str, str]
 Body = list[bytes]
@@ -114,6 +117,9 @@ class Views:
             )
             yield
         head = {**self._present.overview(now), "version": __version__, "time": round(time.time(), 3)}
+        alerts = [] if self._present.alerts is None else self._present.alerts.lit(now)
+        head["alerts"] = [{name: one[name] for name in _OF_ALERTS} for one in alerts[:MOST_ALERTS]]
+        head["more_alerts"] = max(0, len(alerts) - MOST_ALERTS)
         return _listed(head, "workers", workers)
 
     def _points(self, query: Query, now: float) -> View:

@@ -46,6 +46,19 @@ def refuse(why: str) -> None:
     raise ValueError(why)
 """
 
+SETTINGS = """
+[alerting]
+interval = 0.5
+
+[alerts.refusals]
+figure = "error_rate"
+tool = "refuse"
+above = 0.5
+window = "5m"
+minimum = 1
+severity = "critical"
+"""
+
 
 class Page:
     """One window, and what it has asked for."""
@@ -147,6 +160,7 @@ def node() -> Iterator[Node]:
     with place() as directory:
         file = directory / "tools.py"
         file.write_text(TOOLS)
+        (directory / "toolring.toml").write_text(SETTINGS)
         with running(file, directory=directory, TOOLRING_DASHBOARD_LISTEN=ANY) as node:
             with node.client(caller="<b>agent</b>") as client:
                 end = time.monotonic() + 12
@@ -172,6 +186,14 @@ def test_charts_and_tiles_show_the_load_without_a_fault_or_a_request_elsewhere(n
     assert "TOOL_ERROR" in page.until("figure", "Errors").text
     assert page.faults() == []
     assert page.origins() == {urlsplit(address(node)).netloc}
+
+
+def test_what_fires_stands_above_all_views_and_leads_to_what_it_is_about(node: Node, page: Page) -> None:
+    text = "refusals: error_rate of tool refuse is 1, above 0.5"
+    page.open(address(node, "jobs")).until("#alerts li.critical", text)
+    assert " firing " in page.driver.title
+    page.until("#alerts a", text).send_keys(Keys.ENTER)
+    page.until("#nav a[aria-current]", "Tools")
 
 
 def test_a_chart_can_be_read_by_keyboard_and_as_a_table(node: Node, page: Page) -> None:

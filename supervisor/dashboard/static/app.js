@@ -66,7 +66,23 @@ function showNode(node) {
   const failing = Object.entries(node.groups).filter(([, group]) => group.failing).map(([name]) => name);
   const troubles = failing.length ? [`failing: ${failing.join(", ")}`] : [];
   setText(byId("about"), [...troubles, node.address, `pid ${node.pid}`, `up ${span(node.uptime)}`, node.version].join(" · "));
-  document.title = `${node.state === "healthy" ? "" : `${node.state} – `}toolring ${node.address}`;
+  const firing = node.alerts.filter((one) => one.state !== "pending").length + node.more_alerts;
+  const news = [node.state === "healthy" ? "" : node.state, firing ? `${firing} firing` : ""].filter((word) => word);
+  document.title = [...news, `toolring ${node.address}`].join(" – ");
+  showAlerts(node);
+}
+
+function showAlerts(node) {
+  const list = byId("alerts");
+  const since = (one) => clock(node.time - one.seconds);
+  const known = JSON.stringify(node.alerts.map((one) => [one.text, one.state]));
+  list.hidden = !node.alerts.length;
+  if (list.dataset.known === known) return; // a reader is not disturbed by what is the same
+  list.dataset.known = known;
+  refill(list, node.alerts.map((one) => el("li", { class: one.state === "pending" ? "pending" : one.severity },
+    el("strong", {}, one.state === "pending" ? "pending" : one.severity), " ",
+    one.tool || one.group ? el("a", { href: one.tool ? "#/tools" : "#/workers" }, one.text) : one.text, ` · since ${since(one)}`)),
+  node.more_alerts ? el("li", {}, `and ${node.more_alerts} more: toolring alerts`) : null);
 }
 
 // ---- asking the node

@@ -71,7 +71,7 @@ def test_what_fires_and_what_is_over_is_told_with_all_that_one_needs_to_know(wat
         text="slow: response_p99 is 2.5 seconds, above 1",
     )
     assert (last.state, last.seconds) == ("resolved", 60.0)
-    assert last.text == "slow: response_p99 is 0.2 seconds again, no longer above 1"
+    assert last.text == "slow: response_p99 is 0.2 seconds, no longer above 1"
 
 
 def test_it_looks_no_more_often_than_it_should_and_never_twice_at_once(watched: Watched) -> None:
@@ -137,3 +137,18 @@ def test_large_numbers_are_told_in_full() -> None:
     news = alert.see(3_221_225_472.0, 0)
     assert news is not None
     assert told("large", "", alert, news, 0).text == "large: memory is 3,221,225,472 bytes, above 2,000,000,000"
+
+
+def test_what_is_lit_is_what_fires_or_may_soon_the_firing_ones_first(watched: Watched) -> None:
+    watched.readings.values = {"response_p99": {"": 2.5}, "error_rate": {"b": 0.9, "a": 0.1}}
+    watched.look(0)
+    assert [(row["alert"], row["tool"], row["state"]) for row in watched.alerts.lit(1)] == [
+        ("slow", "", "firing"),
+        ("failing", "b", "pending"),
+    ]
+    watched.readings.values["response_p99"] = {"": 0.5}
+    watched.look(5)
+    watched.look(20)
+    assert [(row["alert"], row["state"], row["text"]) for row in watched.alerts.lit(21)] == [
+        ("failing", "firing", "failing: error_rate of tool b is 0.9, above 0.5"),
+    ]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -11,9 +12,10 @@ import pytest
 from tests.model.simulation import KEPT, Node
 from tests.unit.supervisor.steps import ask, finish, start
 from toolring.calls import alone
+from toolring.supervisor.alerts import Alerts
 from toolring.supervisor.collector import About, Collector
 from toolring.supervisor.dashboard.timeline import Timeline
-from toolring.supervisor.dashboard.views import Views
+from toolring.supervisor.dashboard.views import MOST_ALERTS, Views
 from toolring.supervisor.errands import Errands
 from toolring.supervisor.job_desk import JobDesk
 from toolring.supervisor.present import Present
@@ -75,6 +77,24 @@ def test_the_node_and_its_workers(shown: Shown) -> None:
     assert [worker["id"] for worker in found["workers"]] == [slot.index for slot in shown.node.core.fleet.slots]
     assert (found["workers"][0]["memory"], found["workers"][0]["cpu"]) == (7, 1.5)
     assert sum(worker["jobs"] for worker in found["workers"]) == 2
+
+
+def test_alerts_stand_at_the_node_as_many_as_can_be_read(shown: Shown) -> None:
+    assert (shown.ask("node")["alerts"], shown.ask("node")["more_alerts"]) == ([], 0)
+    row = {
+        "alert": "a",
+        "state": "firing",
+        "severity": "critical",
+        "tool": "t",
+        "group": "",
+        "seconds": 1.5,
+        "text": "x",
+    }
+    lit = [{**row, "threshold": 1}] * (MOST_ALERTS + 2)
+    shown.views._present.alerts = cast("Alerts", SimpleNamespace(lit=lambda now: lit))
+    found = shown.ask("node")
+    assert found["alerts"] == [row] * MOST_ALERTS
+    assert found["more_alerts"] == 2
 
 
 def test_the_tools_of_a_window_with_cache_and_circuit(shown: Shown) -> None:
