@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
 from toolring.config import Loaded
-from toolring.errors import ConfigError, InvalidArguments, ProtocolError, ToolringError
+from toolring.errors import ConfigError, InvalidArguments, NodeError, ProtocolError, ToolringError
 from toolring.supervisor.collector import Collector
 from toolring.supervisor.core import Core
 from toolring.supervisor.explain import explained
@@ -94,8 +94,8 @@ class Admin:
             if answers is None:
                 raise ProtocolError(f"unknown question {what!r}; there is {', '.join(['metrics', *self._answers])}")
             return answers(params, now)
-        except ToolringError as error:
-            return {"error": error.to_wire()}
+        except Exception as error:
+            return self._refused(what, error)
 
     def lengthy(self, what: str, params: Params, now: float) -> Generator[None, None, Told] | None:
         """The steps to an answer that takes longer than a turn of the loop may; None: ``answer`` gives it at once."""
@@ -104,15 +104,23 @@ class Admin:
     def _metrics(self, params: Params, now: float) -> Generator[None, None, Told]:
         try:
             return (yield from self._window(params, now))
-        except ToolringError as error:
-            return {"error": error.to_wire()}
+        except Exception as error:
+            return self._refused("metrics", error)
+
+    def _refused(self, what: str, error: Exception) -> Told:
+        """Why there is no answer. No question is a reason to serve nobody any more."""
+        if not isinstance(error, ToolringError):
+            reason = f"{type(error).__name__}: {error}"
+            self._core.notes.append(("question_failed", {"question": what, "reason": reason}))
+            error = NodeError(f"the node could not answer this question ({what}): {reason}", question=what)
+        return {"error": error.to_wire()}
 
     def _window(self, params: Params, now: float) -> Generator[None, None, Told]:
         """The figures of a window, of all tools or of one."""
         name, most, tool = params.get("window", "5m"), params.get("most", MOST_TOOLS), params.get("tool")
         if self.collector is None:
             raise ConfigError("this node counts nothing: its metrics.figures is false", key="metrics.figures")
-        if name not in WINDOWS:
+        if type(name) is not str or name not in WINDOWS:
             raise InvalidArguments(f"window={name!r:.100}: there is {', '.join(WINDOWS)}", argument="window")
         if type(most) is not int or most < 1:
             raise InvalidArguments(f"most={most!r:.100} is not a number of tools, from 1 on", argument="most")

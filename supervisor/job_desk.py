@@ -20,6 +20,8 @@ from toolring.supervisor.waiting import place
 
 MOST_JOBS: Final = 10_000
 """The most that are listed for one question: the node does nothing else meanwhile."""
+_LONGEST: Final = 20
+"""Digits of a number that a client may have given to a job."""
 
 
 class JobDesk:
@@ -77,7 +79,7 @@ class JobDesk:
         core.outputs.drain_all()
         entry: Entry | Held | None = self._find(name)
         session, _, number = name.rpartition("-")
-        if entry is None and core.history is not None and number.isdecimal():
+        if entry is None and core.history is not None and number.isdecimal() and len(number) < _LONGEST:
             entry = core.history.find(session, int(number))
         if entry is None:
             text = f"no job {name!r:.100} is in hand, or among those that are kept ([jobs] keep and failures)"

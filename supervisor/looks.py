@@ -108,9 +108,12 @@ class Looks:
             raise InvalidArguments(f"no question {number!r:.100} was asked here lately", argument="number")
         try:
             found = self._answer(question, number, now)
-        except WorkerSilent:
+        except (WorkerSilent, OSError) as error:
             del self._questions[number]
-            raise
+            if isinstance(error, WorkerSilent):
+                raise
+            text = f"{_name(question.worker)} has nowhere to answer: {error}; another one in its place will have"
+            raise WorkerSilent(text, worker=question.worker.pid, cause="no file") from None
         if found is None:
             return {"pending": True}
         del self._questions[number]

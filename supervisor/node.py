@@ -30,6 +30,7 @@ from toolring.supervisor.fleet import Fleet
 from toolring.supervisor.ground import Ground
 from toolring.supervisor.history import History
 from toolring.supervisor.lineup import Lineup
+from toolring.supervisor.log_writer import LogWriter
 from toolring.supervisor.looks import Looks
 from toolring.supervisor.loop import Loop
 from toolring.supervisor.memory import Memory
@@ -85,8 +86,16 @@ class Node:
             self.ground.close()
 
     def _serve(self, on_ready: OnReady) -> None:
+        config = self.config
+        log = LogWriter(2, lambda count: logs.bound().warning("log_lines_dropped", count=count))
+        logs.configure(config.log.format, config.log.level, log.write)
+        try:
+            self._work(on_ready)
+        finally:
+            log.close()
+
+    def _work(self, on_ready: OnReady) -> None:
         config, ground = self.config, self.ground
-        logs.configure(config.log.format, config.log.level)
         self._raise_descriptors()
         one_heap()  # before there are the threads of the sockets; the zygote was forked before
         registry = load_plugins(config.plugins.load, config.plugins.allow, config.plugins.block)

@@ -38,6 +38,7 @@ LEVELS: Final = {
     "node_healthy": "info",
     "node_stopped": "info",
     "node_unhealthy": "error",
+    "question_failed": "error",
     "reload_failed": "warning",
     "reloaded": "info",
     "renewal_failed": "warning",

@@ -9,22 +9,23 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
 from toolring import stored
 from toolring.address import private
 from toolring.blobs import Blobs
-from toolring.errors import AddressError, ConfigError, InvalidArguments, ResultGone
+from toolring.errors import AddressError, ConfigError, InvalidArguments, NodeError, ResultGone
 
 _ALIVE: Final = ".alive"
 SWEEPS: Final = 10
 """In the time that a result is kept."""
 LONGEST: Final = 30.0
 """Seconds from one sweep to the next, at most."""
-STEP: Final = 256
-"""Files that one look is about."""
+STEP_SECONDS: Final = 1e-3
+"""For so long, and one file more, one look goes on: to remove a large one takes its time."""
 
 
 class Home:
@@ -66,7 +67,10 @@ def home(base: str, life: str, wanted: bool) -> Home | None:
 class Results:
     """Answers questions for parts of stored results, and removes them when their time is over."""
 
-    def __init__(self, blobs: Blobs | None, life: str, keep: float) -> None:
+    def __init__(
+        self, blobs: Blobs | None, life: str, keep: float, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
+        self._clock = clock
         self._blobs = blobs
         self._life = life
         self._keep = keep
@@ -92,6 +96,8 @@ class Results:
             self._gone += 1
             text = f"the result is not stored any more: that is {self._keep:g} s, or until newer ones need its room"
             raise ResultGone(text, keep=self._keep) from None
+        except OSError as error:
+            raise NodeError(f"the result can't be read now: {error.strerror}; try again later") from None
         self._reads += 1
         return {"size": size, "data": data}
 
@@ -101,14 +107,13 @@ class Results:
             return
         if self._sweep is None:
             self._sweep = self._blobs.sweep(self._keep)
-        for _ in range(STEP):
-            try:
-                if next(self._sweep, self) is self:
-                    break
-            except OSError:  # somebody has removed the directory
-                break
-        else:
-            return
+        until = self._clock() + STEP_SECONDS
+        try:
+            while next(self._sweep, self) is not self:
+                if self._clock() >= until:
+                    return
+        except OSError:
+            pass  # somebody has removed the directory
         self._sweep = None
         self._due = now + min(self._keep / SWEEPS, LONGEST)
 

@@ -234,6 +234,13 @@ class WorkerSilent(ToolringError):
     exit_status = 4
 
 
+class NodeError(ToolringError):
+    """The node failed to answer a question about itself, by a fault of its own or of its machine; jobs go on."""
+
+    code = "NODE_ERROR"
+    exit_status = 4
+
+
 class PoolTimeout(ToolringError):
     """No resource of the pool became free in time. Its counts are in ``facts``; ``__cause__`` is the error of the last
     creation, if that failed."""

@@ -58,7 +58,7 @@ def bound(**values: Any) -> Any:
         structlog.configure(
             processors=[*shared, last],
             wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, _level.upper())),
-            logger_factory=structlog.PrintLoggerFactory(stream),
+            logger_factory=structlog.WriteLoggerFactory(stream),
             cache_logger_on_first_use=False,
         )
         _ready = True

@@ -12,6 +12,7 @@ import faulthandler
 import os
 import signal
 from collections.abc import Callable, Collection
+from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
@@ -33,7 +34,7 @@ class Looks:
         self.tasks: Callable[[], list[dict[str, Any]]] | None = None
         """Tells those of an event loop, if this worker has one."""
         self._dump, self._profile, self._stacks = (
-            os.open(looks.path(directory, lane.index, kind), os.O_RDWR | os.O_CREAT | os.O_TRUNC | more, 0o600)
+            _opened(looks.path(directory, lane.index, kind), os.O_RDWR | os.O_CREAT | os.O_TRUNC | more)
             for kind, more in ((looks.DUMP_FILE, 0), (looks.PROFILE_FILE, 0), (looks.STACKS_FILE, os.O_APPEND))
         )
 
@@ -62,3 +63,10 @@ class Looks:
         """In a thread that ends with it; not one of ``threading``'s, since to start these takes a lock."""
         told: dict[str, Any] = Sampler(self._roots, self._tool).run(seconds, rate)
         looks.put(self._profile, number, protocol.encode(told))
+
+
+def _opened(path: Path, flags: int) -> int:
+    try:
+        return os.open(path, flags, 0o600)
+    except OSError:  # somebody has removed the directory; to tell nothing is no reason not to work
+        return os.open(os.devnull, os.O_RDWR)

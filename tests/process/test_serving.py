@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import textwrap
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -487,4 +488,39 @@ def test_a_stream_that_nobody_reads_does_not_stop_it() -> None:
         finally:
             process.kill()
             process.wait()
+        eventually(lambda: not kit.bystanders(str(directory)))
+
+
+def test_a_log_whose_reader_stalls_holds_up_no_job() -> None:
+    """The supervisor's standard error is a pipe that is full."""
+    reads, writes = os.pipe()
+    with kit.place() as directory:
+        process = subprocess.Popen(
+            [*kit.COMMAND, "serve", str(kit.FAULTS), "--bind", f"ipc://{directory}/n.sock", "--workers", "1"],
+            stdout=subprocess.PIPE,
+            stderr=writes,
+            text=True,
+            env=kit.environment(XDG_RUNTIME_DIR=str(directory)),
+        )
+        assert process.stdout is not None
+        try:
+            assert "ready" in process.stdout.readline()
+            os.set_blocking(writes, False)
+            with suppress(BlockingIOError):
+                while os.write(writes, b"x" * 4096):
+                    pass
+            os.set_blocking(writes, True)  # of this pipe's end, which the node has, too
+            with Client(f"ipc://{directory}/n.sock") as client:
+                for _ in range(3):
+                    assert failure(lambda: client.call("die", {"how": "kill"}, timeout=10)).code == "OUTCOME_UNKNOWN"
+                assert client.call("echo", {"x": 1}, timeout=10) == 1
+                assert client.status()["state"] == "healthy"
+            process.terminate()
+            assert process.wait(kit.PATIENCE) == 0
+        finally:
+            process.kill()
+            process.wait()
+            process.stdout.close()
+            os.close(reads)
+            os.close(writes)
         eventually(lambda: not kit.bystanders(str(directory)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -15,11 +15,14 @@ from toolring.config import load
 from toolring.protocol import CALL
 from toolring.spec import INVALIDATE, ToolSpec
 from toolring.supervisor.admin import Admin
+from toolring.supervisor.alerts import Alerts
 from toolring.supervisor.catalogue import ServedTool
+from toolring.supervisor.collector import About, Collector
 from toolring.supervisor.looks import Looks
 from toolring.supervisor.results import Results
 from toolring.supervisor.services import Services
 from toolring.supervisor.sharing import OVERHEAD
+from toolring.supervisor.usage import Traffic, Usage
 
 
 @pytest.fixture
@@ -179,3 +182,30 @@ def test_a_tool_tells_what_its_circuit_does(node: Node, admin: Admin) -> None:
     assert admin.present.status(node.now)["tools"]["cached"]["circuit"] == "closed"
     admin.answer("breaker", {"tool": "cached", "order": "open"}, node.now)
     assert admin.present.status(node.now)["tools"]["cached"]["circuit"] == "forced_open"
+
+
+@pytest.mark.parametrize("name", ["x", "a-" + "9" * 5000, "a-\u0661", "", "-", "a-\xb2"])
+def test_of_a_job_that_there_never_was_nothing_is_known(admin: Admin, name: str) -> None:
+    for what in ("job", "why", "cancel"):
+        assert admin.answer(what, {"job": name}, 0.0)["error"]["code"] == "UNKNOWN_JOB"
+
+
+def test_a_fault_in_an_answer_is_told_and_logged_and_ends_nothing(node: Node, admin: Admin) -> None:
+    admin.present.alerts = cast("Alerts", object())
+    error = admin.answer("status", {}, 0.0)["error"]
+    assert error["code"] == "NODE_ERROR"
+    assert "AttributeError" in error["message"]
+    assert [name for name, _ in node.core.notes] == ["question_failed"]
+
+
+@pytest.mark.parametrize("window", [[], {}, "1h", 5, None])
+def test_only_a_window_is_one(node: Node, admin: Admin, window: Any) -> None:
+    assert node.core.figures is not None
+    admin.collector = Collector(
+        About("1", 1.0, ()), node.core, node.core.figures, Usage(lambda _: None, Traffic), {}, lambda: 0, ()
+    )
+    steps = admin.lengthy("metrics", {"window": window}, 1.0)
+    assert steps is not None
+    with pytest.raises(StopIteration) as over:
+        next(steps)
+    assert over.value.value["error"]["code"] == "INVALID_ARGUMENTS"

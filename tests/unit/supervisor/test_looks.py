@@ -130,6 +130,14 @@ def test_an_answer_that_can_not_be_read_is_none(world: World) -> None:
         world.looks.report(number, 10.0)
 
 
+def test_a_file_that_was_removed_is_told_of(world: World) -> None:
+    number = world.looks.dump(world.number, 10.0)["number"]
+    with pytest.raises(WorkerSilent, match="nowhere to answer"):
+        world.looks.report(number, 10.0 + 2 * SOON_SECONDS)
+    with pytest.raises(InvalidArguments):
+        world.looks.report(number, 12.0)
+
+
 def test_questions_that_nobody_comes_back_for_are_forgotten(world: World) -> None:
     first = world.looks.dump(world.number, 10.0)["number"]
     for _ in range(MOST_QUESTIONS):

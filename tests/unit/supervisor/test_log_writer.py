@@ -1,0 +1,80 @@
+"""Lines go to a real pipe, whose reader stalls."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from tests.process.kit import eventually
+from toolring.supervisor.log_writer import MOST_BYTES, LogWriter
+
+LINE = "x" * 1023 + "\n"
+
+
+class Pipe:
+    """Holds a page, and no more."""
+
+    def __init__(self) -> None:
+        self.reads, self.writes = os.pipe()
+        self.dropped: list[int] = []
+        self.told = threading.Event()
+        self.log = LogWriter(self.writes, self._told)
+
+    def _told(self, count: int) -> None:
+        self.dropped.append(count)
+        self.told.set()
+
+    def rest(self) -> bytes:
+        """All until its end."""
+        found = b""
+        while data := os.read(self.reads, 1 << 20):
+            found += data
+        return found
+
+
+@pytest.fixture
+def pipe() -> Iterator[Pipe]:
+    pipe = Pipe()
+    yield pipe
+    pipe.log.close(0.0)
+
+
+def test_lines_are_written_in_their_order(pipe: Pipe) -> None:
+    for number in range(100):
+        pipe.log.write(f"line {number}\n")
+    pipe.log.write("half a character: \ud800\n")
+    pipe.log.close()
+    os.close(pipe.writes)
+    *lines, last, nothing = pipe.rest().decode().split("\n")
+    assert lines == [f"line {number}" for number in range(100)]
+    assert (last, nothing) == (r"half a character: \ud800", "")
+    assert pipe.dropped == []
+
+
+def test_while_nobody_reads_lines_wait_then_are_dropped_and_counted(pipe: Pipe) -> None:
+    fits = MOST_BYTES // len(LINE)
+    for _ in range(2 * fits):
+        pipe.log.write(LINE)
+    reader = threading.Thread(target=lambda: seen.append(pipe.rest()))
+    seen: list[bytes] = []
+    reader.start()
+    assert pipe.told.wait(10)
+    pipe.log.write("after\n")
+    pipe.log.close()
+    os.close(pipe.writes)
+    reader.join()
+    kept = seen[0].count(LINE.encode())
+    assert kept + pipe.dropped[0] == 2 * fits
+    assert fits <= kept < 2 * fits
+    assert seen[0].endswith(b"after\n")
+
+
+def test_a_reader_that_stalls_holds_up_no_end(pipe: Pipe) -> None:
+    pipe.log.write("x" * (2 << 20) + "\n")
+    pipe.log.close(0.0)
+    assert threading.active_count() >= 1
+    os.close(pipe.reads)
+    eventually(lambda: not pipe.log._thread.is_alive(), "it gives up on what nobody will read")
