@@ -38,6 +38,7 @@ from toolring.protocol import PACK
 from toolring.supervisor.collector import About, Collector
 from toolring.supervisor.exposition import _LE, Book, _buckets
 from toolring.supervisor.figures import Figures, Of
+from toolring.supervisor.reports import Reports
 from toolring.supervisor.usage import Traffic, Usage
 
 OBSERVATIONS = 50_000
@@ -173,7 +174,7 @@ def full(tools: int = TOOLS) -> Collector:
         tally.jobs = 200
         figures.tools[Of(f"tool_{number}", "default")] = series
     usage = Usage(lambda _pid: None, Traffic)
-    return Collector(About("0", 0.0, ()), driver.core, figures, usage, {}, lambda: 0, ())
+    return Collector(About("0", 0.0, ()), driver.core, figures, usage, Reports(), lambda: 0, ())
 
 
 class ByLibrary:

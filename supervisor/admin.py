@@ -18,7 +18,7 @@ from toolring.supervisor.present import Present
 from toolring.supervisor.refusals import known_tool
 from toolring.supervisor.results import Results
 from toolring.supervisor.services import Services
-from toolring.supervisor.summary import MOST_TOOLS, WINDOWS, in_window
+from toolring.supervisor.summary import MOST_TOOLS, in_window, window_of
 from toolring.supervisor.waiting import summary
 from toolring.supervisor.watch import Watch
 
@@ -120,14 +120,13 @@ class Admin:
         name, most, tool = params.get("window", "5m"), params.get("most", MOST_TOOLS), params.get("tool")
         if self.collector is None:
             raise ConfigError("this node counts nothing: its metrics.figures is false", key="metrics.figures")
-        if type(name) is not str or name not in WINDOWS:
-            raise InvalidArguments(f"window={name!r:.100}: there is {', '.join(WINDOWS)}", argument="window")
+        window = window_of(name)
         if type(most) is not int or most < 1:
             raise InvalidArguments(f"most={most!r:.100} is not a number of tools, from 1 on", argument="most")
         if tool is not None and not any(key.tool == tool for key in self.collector.figures.tools):
             known_tool(self._core.tools, str(tool))
         only, buckets = None if tool is None else str(tool), bool(params.get("buckets"))
-        return (yield from in_window(self.collector, WINDOWS[name], most, now, only, buckets))
+        return (yield from in_window(self.collector, window, most, now, only, buckets))
 
     def _policy(self, name: str) -> Told:
         """A tool's policy, and who decided each part of it."""
@@ -139,7 +138,7 @@ class Admin:
 
     def _breakers(self, now: float) -> Told:
         of_tools = {tool.name: tool.circuit.figures(now) for tool in self.present.served()}
-        return {"breakers": {**of_tools, **self._services.breakers(self.present.loads.values())}}
+        return {"breakers": {**of_tools, **self._services.breakers(self.present.reports.last.values())}}
 
     def _memory(self, now: float) -> Told:
         memory = self.memory
@@ -157,7 +156,7 @@ class Admin:
             worker = slot.worker
             if worker is None:
                 continue
-            told = self.present.loads.get(worker.identity, {}).get("memory", {})
+            told = self.present.reports.last.get(worker.identity, {}).get("memory", {})
             children = self.memory.children(worker)
             if told or children:
                 seen = {} if children is None else {"children": children}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from operator import attrgetter
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-from toolring.policy.breaker import State as CircuitState
+from toolring.policy.breaker import SHUT
 from toolring.policy.histogram import Histogram
 from toolring.policy.series import Series, Window
 from toolring.supervisor.alerts import Alerts
@@ -14,9 +14,9 @@ from toolring.supervisor.core import Core
 from toolring.supervisor.families import BY_NAME, Family
 from toolring.supervisor.figures import Figures
 from toolring.supervisor.metrics import Exporter
+from toolring.supervisor.reports import Reports
 from toolring.supervisor.usage import Usage, Used
 
-_OPEN: Final = frozenset({CircuitState.OPEN, CircuitState.FORCED_OPEN})
 _SIMPLE: Final = {
     "toolring_jobs": "jobs",
     "toolring_operations": "operations",
@@ -55,7 +55,7 @@ class About(NamedTuple):
 
 
 class Collector:
-    """Of one node. Call from the loop's thread only; ``loads`` is what the workers told last."""
+    """Of one node. Call from the loop's thread only."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class Collector:
         core: Core,
         figures: Figures,
         usage: Usage,
-        loads: Mapping[bytes, Mapping[str, Any]],
+        reports: Reports,
         renewals: Callable[[], int],
         exporters: Sequence[Exporter],
     ) -> None:
@@ -71,10 +71,9 @@ class Collector:
         self._core = core
         self.figures = figures
         self.usage = usage
-        self._loads = loads
+        self._reports = reports
         self._renewals = renewals
         self._exporters = exporters
-        self._grown = Grown()
         self.alerts: Alerts | None = None
         """None: none is watched."""
 
@@ -111,6 +110,12 @@ class Collector:
         yield _family("alerts_firing"), self._alerts()
         yield _by("alert_commands", {} if self.alerts is None else self.alerts.commands())
         yield _family("sink_emits"), self._sinks()
+        spans = {} if core.spans is None else core.spans.report()
+        yield (
+            _family("span_emits"),
+            [Sample((name, how), one[how]) for name, one in spans.items() for how in ("sent", "failed")],
+        )
+        yield _by("spans_dropped", {name: one["dropped"] for name, one in spans.items()})
         yield _one("series_passed_over", figures.passed_over)
         yield _one("measured_left_out", figures.measured.left_out)
 
@@ -144,7 +149,7 @@ class Collector:
         circuits = ((tool.name, tool.circuit) for tool in self._core.tools.values() if not tool.spec.internal)
         yield (
             _family("breaker_open"),
-            [Sample((name,), int(one.breaker.state in _OPEN)) for name, one in circuits if one.armed],
+            [Sample((name,), int(one.breaker.state in SHUT)) for name, one in circuits if one.armed],
         )
 
     def _hits(self, there: There) -> Iterator[Sample]:
@@ -177,37 +182,31 @@ class Collector:
     # ---- what workers tell
 
     def _of_caches(self) -> Iterator[Samples]:
-        sharing = self._core.joining.sharing
-        sizes: dict[tuple[str], list[int]] = {("supervisor",): [len(sharing), sharing.bytes]}
-        evictions: dict[tuple[str, ...], float] = {("supervisor",): sharing.evictions}
-        for identity, load in self._loads.items():
-            for strategy, memory in load.get("cache", {}).items():
-                size = sizes.setdefault(("memory",), [0, 0])
-                size[0], size[1] = size[0] + memory["entries"], size[1] + memory["bytes"]
-                self._grown.saw("cache_evictions", identity, strategy, ("memory",), memory["evictions"])
-            for name, store in load.get("stores", {}).items():
-                size = sizes.setdefault((name,), [0, 0])  # one file, of which each worker tells
-                size[:] = max(size[0], store.get("entries", 0)), max(size[1], store.get("bytes", 0))
-        self._grown.forget(self._loads)
-        evictions.update(self._grown.of("cache_evictions"))
-        yield _family("cache_entries"), [Sample(key, size[0]) for key, size in sizes.items()]
-        yield _family("cache_bytes"), [Sample(key, size[1]) for key, size in sizes.items()]
-        yield _family("cache_evictions"), [Sample(key, count) for key, count in evictions.items()]
+        sharing, reports = self._core.joining.sharing, self._reports
+        memory = reports.caches().values()
+        sizes = {
+            "supervisor": (len(sharing), sharing.bytes),
+            **(
+                {"memory": tuple(sum(one.get(size, 0) for one in memory) for size in ("entries", "bytes"))}
+                if memory
+                else {}
+            ),
+            **{name: (store.get("entries", 0), store.get("bytes", 0)) for name, store in reports.stores().items()},
+        }
+        evicted = {"supervisor": sharing.evictions}
+        if reports.evictions.sums:
+            evicted["memory"] = int(sum(reports.evictions.sums.values()))
+        yield _by("cache_entries", {layer: size[0] for layer, size in sizes.items()})
+        yield _by("cache_bytes", {layer: size[1] for layer, size in sizes.items()})
+        yield _by("cache_evictions", evicted)
 
     def _of_pools(self) -> Iterator[Samples]:
-        states: dict[tuple[str, ...], float] = {}
-        waiting: dict[tuple[str, ...], float] = {}
-        for identity, load in self._loads.items():
-            for pool, one in load.get("resources", {}).items():
-                for state in ("active", "idle"):
-                    states[pool, state] = states.get((pool, state), 0) + one[state]
-                waiting[pool,] = waiting.get((pool,), 0) + one["waiting"]
-                for name, count in _POOL_COUNTS.items():
-                    self._grown.saw(name, identity, pool, (pool,), one[count])
-        yield _family("pool_resources"), [Sample(key, count) for key, count in states.items()]
-        yield _family("pool_waiting"), [Sample(key, count) for key, count in waiting.items()]
-        for name in _POOL_COUNTS:
-            yield BY_NAME[name], [Sample(key, count) for key, count in self._grown.of(name).items()]
+        pools, sums = self._reports.resources(), self._reports.pools.sums
+        states = [Sample((name, state), one[state]) for name, one in pools.items() for state in ("active", "idle")]
+        yield _family("pool_resources"), states
+        yield _by("pool_waiting", {name: one["waiting"] for name, one in pools.items()})
+        for name, wanted in _POOL_COUNTS.items():
+            yield BY_NAME[name], [Sample((pool,), total) for (pool, count), total in sums.items() if count == wanted]
 
     def _of_tools_own(self) -> Iterator[Samples]:
         for family, values in self.figures.measured.families():
@@ -224,29 +223,6 @@ class Collector:
             yield _family(f"process_{field}"), [Sample((name,), getattr(one, field)) for name, one in processes.items()]
         for field, count in network._asdict().items():
             yield _one(f"network_{field}", count)
-
-
-class Grown:
-    """Counts that workers keep by themselves, added up over all that there ever were, so that no sum goes back."""
-
-    def __init__(self) -> None:
-        self._last: dict[bytes, dict[tuple[str, str], float]] = {}
-        self._sums: dict[str, dict[tuple[str, ...], float]] = {}
-
-    def saw(self, name: str, identity: bytes, key: str, labels: tuple[str, ...], count: float) -> None:
-        """A worker's count, under a key of its own, stands there; it belongs to the sum with these labels."""
-        last = self._last.setdefault(identity, {})
-        sums = self._sums.setdefault(name, {})
-        sums[labels] = sums.get(labels, 0) + max(0, count - last.get((name, key), 0))
-        last[name, key] = count
-
-    def of(self, name: str) -> dict[tuple[str, ...], float]:
-        return self._sums.get(name, {})
-
-    def forget(self, there: Iterable[bytes]) -> None:
-        """Workers that are gone have no counts any more."""
-        for identity in self._last.keys() - set(there):
-            del self._last[identity]
 
 
 def _family(name: str) -> Family:

@@ -54,7 +54,9 @@ FAMILIES: Final = tuple(
         ("alerts_firing", _G, ("alert", "severity"), "Of how many tools, groups or the node each alert fires."),
         ("alert_commands", _C, ("outcome",), "Alerts for the command: sent, failed or dropped."),
         ("sink_emits", _C, ("sink", "outcome"), "Sets of figures, and alerts, for a sink: sent, dropped or failed."),
-        ("series_passed_over", _C, (), "Observations that were counted together, because there are too many names."),
+        ("span_emits", _C, ("sink", "outcome"), "Batches of spans for a sink: sent or failed."),
+        ("spans_dropped", _C, ("sink",), "Spans that no sink was given: too many waited, or it kept failing."),
+        ("series_passed_over", _C, (), "How often something was counted as another name's, since there are too many."),
         (
             "measured_left_out",
             _C,

@@ -99,17 +99,17 @@ class Figures:
     def ran(self, entry: Entry, worker: Worker, answer: Answer, now: float) -> None:
         """A worker has run something, for whomever, and however that came out."""
         queue, away = int((entry.sent - entry.accepted) * 1e6), int((now - entry.sent) * 1e6)
-        for series in (self._of(entry.tool), self._by(worker)):
-            tally = series.at(now)
+        by_tool, by_worker = self._of(entry.tool).at(now), self._by(worker).at(now)
+        for tally in (by_tool, by_worker):
             tally.queue.record(queue)
             tally.run.record(answer.run_us)
             tally.overhead.record(away - answer.run_us)
-        tally.jobs += 1
-        tally.operations += entry.chunk or 1
-        tally.bytes_in += len(entry.args)
-        tally.bytes_out += len(answer.value)
+        by_worker.jobs += 1  # of its tool the answers are counted, of a worker its runs
+        by_worker.operations += entry.chunk or 1
+        by_worker.bytes_in += len(entry.args)
+        by_worker.bytes_out += len(answer.value)
         if answer.status == ERROR:
-            _failed(tally, answer)
+            _failed(by_worker, answer)
 
     def ended(self, entry: Entry, answer: Answer, now: float) -> None:
         """A caller has its final answer, other than from the worker that ran just this job for it."""

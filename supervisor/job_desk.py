@@ -59,7 +59,7 @@ class JobDesk:
         failed, slow = bool(params.get("failed")), bool(params.get("slow"))
         if failed or slow:
             return self._over(only, limit, failed, slow, now)
-        found = [entry for entry in self._in_hand() if only is None or entry.tool is only]
+        found = [entry for entry in self.in_hand() if only is None or entry.tool is only]
         oldest = nsmallest(limit, found, key=lambda entry: entry.accepted)
         return {"jobs": [self.listed(entry, now) for entry in oldest], "total": len(found)}
 
@@ -120,12 +120,12 @@ class JobDesk:
         record = core.joining.keyring.find(name)
         return None if record is None else record.entry
 
-    def _in_hand(self) -> Iterator[Entry]:
-        """What callers have submitted and wait for, and what runs on although its caller has left. What else the house
-        has runs for one of those."""
+    def in_hand(self) -> Iterator[Entry]:
+        """What callers have submitted and wait for, and what runs on although its caller has left; what else the house
+        has runs for one of those. As they are when their turn comes: they may come and go meanwhile."""
         core = self._core
-        for session in core.sessions.values():
-            yield from (entry for entry in session.jobs.values() if not entry.tool.spec.internal)
-        for entry in core.house.jobs.values():
+        for session in list(core.sessions.values()):
+            yield from [entry for entry in session.jobs.values() if not entry.tool.spec.internal]
+        for entry in list(core.house.jobs.values()):
             if entry.first is not None and entry.record is not None and not entry.record.waiting:
                 yield entry

@@ -213,8 +213,8 @@ class Loop:
             self.core.figures.fold_due(now)
         if self.core.spans is not None:
             self.core.spans.flush(now)
-        if self.usage is not None:
-            self.usage.look(self._processes, now)
+        if self.usage is not None and (steps := self.usage.due(self._processes, now)) is not None:
+            self.errands.add(steps)
         if self.alerts is not None and not self.core.draining:
             self.alerts.look(self.errands, now)
         if self.timeline is not None and (steps := self.timeline.due(now)) is not None:
@@ -311,7 +311,6 @@ class Loop:
                         message.parts[0].value = cast(Raw, body)
                     core.streams.told(worker, message.parts, now)
                 elif type(message) is Loads:
-                    self.admin.present.loads[identity] = message.figures
                     self._hear_of_figures(worker, message.figures, now)
                 elif type(message) is Counted:
                     if core.figures is not None:
@@ -325,6 +324,7 @@ class Loop:
     def _hear_of_figures(self, worker: Worker, figures: dict[str, Any], now: float) -> None:
         try:
             self.sources.follow(figures.pop("files", ()))
+            self.admin.present.reports.heard(worker.identity, figures)
             self.admin.memory.heard(worker, figures.get("memory", {}), now)
         except (AttributeError, KeyError, TypeError) as error:
             raise ProtocolError(f"figures of another form: {error}") from None
@@ -366,7 +366,7 @@ class Loop:
                 if item.why:
                     self.observer.note("start_failed", {"slot": found.slot.index, "reason": item.why})
                 self.watch.exited(found, item.status, now)
-                self.admin.present.forget(item.identity)
+                self.admin.present.reports.forget(item.identity)
 
     def _lost_zygote(self, code: int, now: float) -> None:
         """Its workers have died with it. Others go on, or will, once the code is loaded again."""
@@ -384,7 +384,7 @@ class Loop:
         for worker in lost:
             worker.reason = worker.reason or ZYGOTE_LOST
             self.watch.exited(worker, -9, now)
-            self.admin.present.forget(worker.identity)
+            self.admin.present.reports.forget(worker.identity)
 
     # ---- clients
 

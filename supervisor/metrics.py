@@ -38,7 +38,10 @@ class Exporter:
         sink: Sink,
         on_error: Callable[[str, str], None],
         clock: Callable[[], float] = time.monotonic,
+        size: Callable[[Any], int] = lambda _: 1,
     ) -> None:
+        """``size`` says how many are dropped with something that is."""
+        self._size = size
         self.name = name
         self.sent = 0
         self.dropped = 0
@@ -72,7 +75,7 @@ class Exporter:
         try:
             self._queue.put_nowait(figures)
         except queue.Full:
-            self.dropped += 1
+            self.dropped += self._size(figures)
 
     def alert(self, event: AlertEvent) -> None:
         """For a sink that takes alerts: before the next figures, or at once if it is idle."""
@@ -100,12 +103,12 @@ class Exporter:
         while True:
             figures = self._queue.get()
             while self._alert is not None and self._alerts:
-                self._guarded(self._alert, self._alerts.popleft())
+                self._guarded(self._alert, self._alerts.popleft(), 1)
             if figures is None:
                 self._guarded_close()
                 return
             if figures is not _LOOK:
-                self._guarded(self._sink.emit, figures)
+                self._guarded(self._sink.emit, figures, self._size(figures))
 
     def _guarded_close(self) -> None:
         try:
@@ -117,11 +120,11 @@ class Exporter:
         self.failed += 1
         self._on_error(self.name, f"{type(error).__name__}: {error}")
 
-    def _guarded(self, give: Callable[[Any], None], what: Any) -> None:
+    def _guarded(self, give: Callable[[Any], None], what: Any, size: int) -> None:
         began = self._clock()
         permit = self._breaker.permit(began)
         if permit is None:
-            self.dropped += 1
+            self.dropped += size
             return
         failed = True
         try:
@@ -136,7 +139,11 @@ class Exporter:
 
 
 def exporters(
-    kind: str, wanted: tuple[str, ...], offered: Mapping[str, Callable[[], Sink]], on_error: Callable[[str, str], None]
+    kind: str,
+    wanted: tuple[str, ...],
+    offered: Mapping[str, Callable[[], Sink]],
+    on_error: Callable[[str, str], None],
+    size: Callable[[Any], int] = lambda _: 1,
 ) -> list[Exporter]:
     """Make the sinks that the configuration names. Raises PluginError for an unknown one or one that can't be made."""
     found = []
@@ -148,5 +155,5 @@ def exporters(
             sink = factory()
         except Exception as error:
             raise PluginError(f"the {kind} sink {name!r} can't be made: {type(error).__name__}: {error}") from error
-        found.append(Exporter(name, sink, on_error))
+        found.append(Exporter(name, sink, on_error, size=size))
     return found

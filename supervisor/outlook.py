@@ -49,16 +49,18 @@ class Outlook:
         offered = {name: partial(factory, settings) for name, factory in registry.metrics_sinks.items()}
         self._sinks = exporters("metrics", metrics.sinks, offered, self._sink_failed)
         self._due = time.monotonic() + metrics.interval
+        self._feeding = False
+        """The last set of figures is still being made."""
         admin.present.exporters = self._sinks
         if config.tracing.sinks:
-            traced = exporters("span", config.tracing.sinks, registry.span_sinks, self._sink_failed)
+            traced = exporters("span", config.tracing.sinks, registry.span_sinks, self._sink_failed, len)
             core.spans = Spans(traced, config.tracing.sample)
         if core.figures is not None:
             loop.usage = Usage(used_by, traffic)
             known = About(__version__, time.time(), ("supervisor", "memory", *config.cache.layers))
             renewed = partial(getattr, watch.renewals, "count")
             admin.collector = Collector(
-                known, core, core.figures, loop.usage, admin.present.loads, renewed, self._sinks
+                known, core, core.figures, loop.usage, admin.present.reports, renewed, self._sinks
             )
         for sink in self._sinks:
             if sink.wants_families and admin.collector is None:
@@ -99,24 +101,28 @@ class Outlook:
 
     def look(self, now: float) -> None:
         """Give the sinks what there is, when it is time to."""
-        if self._sinks and now >= self._due:
+        if self._sinks and now >= self._due and not self._feeding:
             self._due = now + self._config.metrics.interval
+            self._feeding = True
             self._loop.errands.add(self._feed(now))
 
     def _feed(self, now: float) -> Iterator[None]:
         """What sinks get: the status, the last minute, counts by tool since the start; all metrics, if they want."""
-        collector = self._admin.collector
-        found = self._admin.present.status(now)
-        yield
-        families: list[MetricFamily] = []
-        if collector is not None:
-            found["metrics"] = yield from in_window(collector, Window.MINUTE, MOST_TOOLS, now)
-            found["counts"] = yield from counts(collector.figures)
-            if any(sink.wants_families for sink in self._sinks):
-                yield from collector.figures.folding()
-                families = yield from as_data(collector.families(now))
-        for sink in self._sinks:
-            sink.offer({**found, "families": families} if sink.wants_families else found)
+        try:
+            collector = self._admin.collector
+            found = self._admin.present.status(now)
+            yield
+            families: list[MetricFamily] = []
+            if collector is not None:
+                found["metrics"] = yield from in_window(collector, Window.MINUTE, MOST_TOOLS, now)
+                found["counts"] = yield from counts(collector.figures)
+                if any(sink.wants_families for sink in self._sinks):
+                    yield from collector.figures.folding()
+                    families = yield from as_data(collector.families(now))
+            for sink in self._sinks:
+                sink.offer({**found, "families": families} if sink.wants_families else found)
+        finally:
+            self._feeding = False
 
     def stop_listening(self) -> None:
         for web, _ in self._loop.webs:

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from toolring.supervisor.alerts import Alerts
 from toolring.supervisor.catalogue import ServedTool
 from toolring.supervisor.core import Core
 from toolring.supervisor.fleet import Life, Slot, Worker
 from toolring.supervisor.metrics import Exporter
+from toolring.supervisor.reports import Reports
 from toolring.supervisor.results import Results
 from toolring.supervisor.services import Services
 from toolring.supervisor.watch import Watch
-from toolring.workers.pools.figures import COUNTS
-
-_COUNTED: Final = (*COUNTS, "wait_seconds", "longest_wait")
-"""Of a pool: what has come together since it began."""
 
 
 class Present:
@@ -41,19 +38,10 @@ class Present:
         self._services = services
         self._results = results
         self._began = time.monotonic()
-        self.loads: dict[bytes, dict[str, Any]] = {}
-        """The latest figures of each worker, by identity."""
-        self._past_resources: dict[str, dict[str, float]] = {}
-        """What the pools of those counted that have ended."""
+        self.reports = Reports()
         self.exporters: Sequence[Exporter] = ()
         self.alerts: Alerts | None = None
         """None: there is no rule."""
-
-    def forget(self, identity: bytes) -> None:
-        """A worker has ended; what its pools have counted stays counted."""
-        told = self.loads.pop(identity, {}).get("resources", {})
-        counted = {name: {key: one[key] for key in _COUNTED if key in one} for name, one in told.items()}
-        self._past_resources = _pooled([self._past_resources, counted])
 
     def status(self, now: float) -> dict[str, Any]:
         return {
@@ -62,8 +50,8 @@ class Present:
             "tools": {tool.name: {**tool.figures(), "circuit": tool.circuit.state} for tool in self.served()},
             "cache": self._cache(),
             "results": self._results.figures(),
-            "services": self._services.figures(self.loads.values()),
-            "resources": self._resources(),
+            "services": self._services.figures(self.reports.last.values()),
+            "resources": self.reports.resources(),
             "sinks": {
                 one.name: {"sent": one.sent, "dropped": one.dropped, "failed": one.failed, "state": one.state}
                 for one in self.exporters
@@ -126,7 +114,7 @@ class Present:
             "age": round(now - worker.started, 3),
             **_at_work(worker, now),
             **({"renew": worker.renew} if worker.renew else {}),
-            **self.loads.get(worker.identity, {}),
+            **self.reports.last.get(worker.identity, {}),
         }
 
     def served(self) -> list[ServedTool]:
@@ -148,21 +136,14 @@ class Present:
             for valve in self._core.valves
         }
 
-    def _resources(self) -> dict[str, dict[str, float]]:
-        """As long as anybody has such a pool."""
-        found = _pooled(load.get("resources", {}) for load in self.loads.values())
-        past = {name: one for name, one in self._past_resources.items() if name in found}
-        return _pooled([found, past])
-
     def _cache(self) -> dict[str, Any]:
         """Exact counts by tool and layer since the start; sizes and failures of the workers that live."""
         sharing = self._core.joining.sharing
-        loads = self.loads.values()
         return {
             "tools": {tool.name: tool.caching(self._layers) for tool in self.served() if tool.spec.cache},
             "supervisor": {"entries": len(sharing), "bytes": sharing.bytes, "evictions": sharing.evictions},
-            "memory": _added(load.get("cache", {}) for load in loads),
-            "stores": _added(load.get("stores", {}) for load in loads),
+            "memory": self.reports.caches(),
+            "stores": self.reports.stores(),
         }
 
 
@@ -173,34 +154,3 @@ def _at_work(worker: Worker, now: float) -> dict[str, Any]:
     seq, entry = next(iter(worker.line.items()))
     since = max(entry.sent, worker.at_since) if worker.at >> 2 == seq and not worker.many else entry.sent
     return {"runs": entry.tool.name, "for": round(max(0.0, now - since), 3)}
-
-
-def _pooled(figures: Iterable[Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, float]]:
-    """Counts of the pools of one name added up over the workers; of the longest wait the longest."""
-    total: dict[str, dict[str, float]] = {}
-    for one in figures:
-        for name, values in one.items():
-            into = total.setdefault(name, dict.fromkeys(values, 0))
-            for key, value in values.items():
-                before = into.get(key, 0)
-                into[key] = max(before, value) if key == "longest_wait" else before + value
-    return total
-
-
-def _added(figures: Iterable[Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, Any]]:
-    """Numbers of the same name added up over the workers; of words, the last that is not "closed".
-
-    A store's sizes are told by each worker that uses it, and are one file's: the largest counts.
-    """
-    total: dict[str, dict[str, Any]] = {}
-    for one in figures:
-        for name, values in one.items():
-            into = total.setdefault(name, {})
-            for key, value in values.items():
-                if key in ("entries", "bytes") and "state" in values:
-                    into[key] = max(into.get(key, 0), value)
-                elif isinstance(value, int | float):
-                    into[key] = into.get(key, 0) + value
-                elif into.get(key) in (None, "closed"):
-                    into[key] = value
-    return total

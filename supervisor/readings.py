@@ -9,7 +9,7 @@ from operator import attrgetter
 from typing import Final
 
 from toolring.policy.alerts import EACH, AlertRule
-from toolring.policy.breaker import State as CircuitState
+from toolring.policy.breaker import SHUT
 from toolring.policy.histogram import Histogram
 from toolring.policy.series import Series, Tally, Window
 from toolring.supervisor.circuits import CALLERS_FAULT
@@ -30,7 +30,6 @@ NAMES: Final = 250
 JOBS: Final = 500
 """or jobs that wait."""
 _SECONDS: Final = {"1m": Window.MINUTE, "5m": Window.FIVE_MINUTES}
-_OPEN: Final = frozenset({CircuitState.OPEN, CircuitState.FORCED_OPEN})
 
 
 class Readings:
@@ -177,7 +176,7 @@ class Readings:
 
     def _circuit_open(self, rule: AlertRule, _now: float) -> Values:
         served = (tool for tool in self._core.tools.values() if not tool.spec.internal)
-        opened = [tool.name for tool in served if tool.circuit.breaker.state in _OPEN]
+        opened = [tool.name for tool in served if tool.circuit.breaker.state in SHUT]
         if rule.tool == EACH:
             return dict.fromkeys(opened, 1.0)
         return {rule.tool: float(rule.tool in opened) if rule.tool else float(len(opened))}

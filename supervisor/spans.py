@@ -143,13 +143,14 @@ class Spans:
             feed.exporter.close(last=tuple(feed.pending) or None)
 
     def report(self) -> dict[str, dict[str, int]]:
-        """By sink: batches that were sent and that failed, and spans that were dropped."""
+        """By sink: batches that were sent and that failed; spans that wait, and that were dropped: too many waited, or it
+        kept failing."""
         return {
             feed.exporter.name: {
                 "sent": feed.exporter.sent,
                 "failed": feed.exporter.failed,
                 "waiting": len(feed.pending),
-                "dropped": feed.dropped,
+                "dropped": feed.dropped + feed.exporter.dropped,
             }
             for feed in self.feeds
         }

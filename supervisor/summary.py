@@ -6,6 +6,7 @@ from collections.abc import Generator
 from heapq import nlargest
 from typing import Any, Final
 
+from toolring.errors import InvalidArguments
 from toolring.policy.histogram import Histogram
 from toolring.policy.series import Tally, Window
 from toolring.supervisor.collector import Collector
@@ -29,11 +30,19 @@ COUNTS: Final = {
 _SHARES: Final = (0.5, 0.95, 0.99)
 
 
+def window_of(name: Any) -> Window:
+    """The window of that name. Raises InvalidArguments."""
+    found = WINDOWS.get(name) if isinstance(name, str) else None
+    if found is None:
+        raise InvalidArguments(f"window={name!r:.100}: there is {', '.join(WINDOWS)}", argument="window")
+    return found
+
+
 def in_window(
     collector: Collector, window: Window, most: int, now: float, tool: str | None = None, buckets: bool = False
 ) -> Generator[None, None, dict[str, Any]]:
-    """What a window holds: in all, by tool, by group and by worker. ``tool``: of this one only. ``buckets``: in
-    ``total``, the times' buckets too."""
+    """What a window holds: in all, by tool (the ``most`` busiest), by group and by worker; the most frequent errors by
+    tool and code. ``tool``: of this one only. ``buckets``: in ``total``, the times' buckets too."""
     figures = collector.figures
     yield from figures.folding()
     whole, span = Tally(), 0.0
@@ -64,6 +73,7 @@ def in_window(
         "total": {**of_tally(whole, span), **(of_buckets(whole) if buckets else {})},
         "tools": _named(busiest),
         "left_out": len(tools) - len(busiest),
+        "errors": _errors(tools, most),
         "groups": {name: of_tally(tally, span) for name, tally in groups.items()},
         "workers": workers,
     }
@@ -149,6 +159,15 @@ def _of_tools_own(figures: Figures) -> dict[str, list[dict[str, Any]]]:
         ]
         for family, values in figures.measured.families()
     }
+
+
+def _errors(tools: list[tuple[Of, Tally, float]], most: int) -> list[dict[str, Any]]:
+    """The most frequent ones of all tools, also of those that are seldom called."""
+    counts = ((count, key, code) for key, tally, _ in tools for code, count in tally.errors.items())
+    return [
+        {"tool": key.tool, "group": key.group, "code": code, "count": count}
+        for count, key, code in nlargest(most, counts, key=lambda one: one[0])
+    ]
 
 
 def _named(busiest: list[tuple[Of, dict[str, Any]]]) -> dict[str, dict[str, Any]]:

@@ -1,17 +1,18 @@
 """What the node's processes use of the machine: processor, memory, disk, descriptors; and its network interfaces.
 
-Read from /proc, one process at a time and each now and then, so that it holds nobody up. What a slot's workers have
-used adds up over all of them: no figure goes back when one is replaced.
+Read from /proc, one process after the other between other things, so that it holds nobody up. What a slot's workers
+have used adds up over all of them: no figure goes back when one is replaced.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 ROUND_SECONDS: Final = 2.0
 """Each process is looked at so often."""
+_NETWORK: Final = "/proc/net/dev"
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
@@ -78,25 +79,24 @@ class Usage:
         self._read = read
         self._traffic = traffic
         self._places: dict[str, _Place] = {}
-        self._left: list[tuple[str, int]] = []
         self._next = 0.0
         self.network = Traffic()
 
-    def look(self, processes: Callable[[], Mapping[str, int]], now: float) -> None:
-        """Look at the next process; when all have been seen, who there is now is asked anew. Cheap to call often."""
-        if not self._left:
-            if now < self._next:
-                return
-            self._next = now + ROUND_SECONDS
-            there = processes()
-            self._left = [(name, pid) for name, pid in there.items() if pid]
-            self._forget(there)
-            self.network = self._traffic()
-            return
-        name, pid = self._left.pop()
-        used = self._read(pid)
-        if used is not None:
-            self._places.setdefault(name, _Place()).saw(pid, used)
+    def due(self, processes: Callable[[], Mapping[str, int]], now: float) -> Iterator[None] | None:
+        """The steps of the next round, one for each process; None: it isn't time yet. Cheap to call often."""
+        if now < self._next:
+            return None
+        self._next = now + ROUND_SECONDS
+        return self._round(processes())
+
+    def _round(self, there: Mapping[str, int]) -> Iterator[None]:
+        self._forget(there)
+        self.network = self._traffic()
+        for name, pid in there.items():
+            used = self._read(pid) if pid else None
+            if used is not None:
+                self._places.setdefault(name, _Place()).saw(pid, used)
+            yield
 
     def figures(self) -> dict[str, Used]:
         return {name: place.used for name, place in self._places.items()}
@@ -142,7 +142,7 @@ def traffic() -> Traffic:
     """What has passed the network interfaces."""
     received = sent = 0
     try:
-        with open("/proc/net/dev", "rb") as file:
+        with open(_NETWORK, "rb") as file:
             for line in file.read().splitlines()[2:]:
                 name, _, counts = line.partition(b":")
                 if name.strip() != b"lo":

@@ -35,15 +35,15 @@ def search(core: Core, desk: JobDesk, wanted: Wanted, now: float) -> Generator[N
     words, limit = wanted.words.lower().split(), wanted.limit
     found: Rows = []
     if wanted.state in ("", "hand"):
-        found = yield from _of_those_in_hand(core, desk, words, limit + 1, now)
+        found = yield from _of_those_in_hand(desk, words, limit + 1, now)
     if wanted.state != "hand" and len(found) <= limit:
         found += yield from _of_those_over(core, words, wanted.state, limit + 1 - len(found), now)
     return {"jobs": found[:limit], "more": len(found) > limit}
 
 
-def _of_those_in_hand(core: Core, desk: JobDesk, words: list[str], limit: int, now: float) -> Steps:
+def _of_those_in_hand(desk: JobDesk, words: list[str], limit: int, now: float) -> Steps:
     oldest: list[tuple[float, int, dict[str, Any]]] = []
-    for number, entry in enumerate(_in_hand(core)):
+    for number, entry in enumerate(desk.in_hand()):
         if number % _STEP == _STEP - 1:
             yield
         if entry.final:
@@ -79,15 +79,6 @@ def _matches(told: dict[str, Any], words: list[str]) -> bool:
         return True
     text = "\0".join(str(told[name]) for name in _SEARCHED).lower()
     return all(word in text for word in words)
-
-
-def _in_hand(core: Core) -> Iterator[Entry]:
-    """As they are when their turn comes: they come and go meanwhile."""
-    for session in list(core.sessions.values()):
-        yield from [entry for entry in session.jobs.values() if not entry.tool.spec.internal]
-    for entry in list(core.house.jobs.values()):
-        if entry.first is not None and entry.record is not None and not entry.record.waiting:
-            yield entry
 
 
 def _over(core: Core, state: str) -> Iterator[Entry | Held]:

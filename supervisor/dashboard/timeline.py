@@ -97,7 +97,6 @@ class Timeline:
             "jobs": whole.jobs,
             "errors": whole.errors,
             "refused": 0 if refused is None else refused.failed,
-            "retried": whole.retried,
             "cached": whole.cached,
             "asked": asked,
             **_times(whole.response),
@@ -122,7 +121,6 @@ class Timeline:
 def _join(whole: Tally, tally: Tally) -> None:
     """What is shown of it."""
     whole.jobs += tally.jobs
-    whole.retried += tally.retried
     for code, count in tally.errors.items():
         whole.errors[code] = whole.errors.get(code, 0) + count
     for layer, count in tally.hits.items():

@@ -15,6 +15,7 @@ import msgspec
 
 from toolring import __version__
 from toolring.errors import InvalidArguments, ToolringError, UnknownJob
+from toolring.plain import plain
 from toolring.policy.series import SLICE_SECONDS, Window
 from toolring.supervisor.collector import Collector
 from toolring.supervisor.core import Core
@@ -26,7 +27,7 @@ from toolring.supervisor.errands import Errands
 from toolring.supervisor.fleet import Group
 from toolring.supervisor.job_desk import JobDesk
 from toolring.supervisor.present import Present
-from toolring.supervisor.summary import MOST_TOOLS, WINDOWS, in_window
+from toolring.supervisor.summary import MOST_TOOLS, in_window, window_of
 from toolring.supervisor.web import Asked, Reply
 
 MOST_QUERY: Final = 20
@@ -35,7 +36,7 @@ _OF_WORKERS: Final = ("id", "group", "pid", "state", "generation", "jobs", "answ
 _OF_ALERTS: Final = ("alert", "state", "severity", "tool", "group", "seconds", "text")
 MOST_ALERTS: Final = 20
 """That are told of one by one."""
-_OF_TOOLS: Final = ("window", "seconds", "total", "tools", "left_out", "refused")
+_OF_TOOLS: Final = ("window", "seconds", "total", "tools", "left_out", "errors", "refused")
 Query = dict[str, str]
 Body = list[bytes]
 View = Generator[None, None, Body]
@@ -132,10 +133,7 @@ class Views:
     def _tools(self, query: Query, now: float) -> View:
         """The figures of a window."""
         _only(query, "window")
-        name = query.get("window", "5m")
-        if name not in WINDOWS:
-            raise InvalidArguments(f"window={name!r:.100}: there is {', '.join(WINDOWS)}", argument="window")
-        found = yield from in_window(self._collector, WINDOWS[name], MOST_TOOLS, now)
+        found = yield from in_window(self._collector, window_of(query.get("window", "5m")), MOST_TOOLS, now)
         tools = self._core.tools
         for label, told in found["tools"].items():
             tool = tools.get(label) or tools.get(label.rpartition(" (")[0])
@@ -159,7 +157,7 @@ class Views:
         """One job's life."""
         _only(query, "job")
         yield
-        return [_encoded({"story": self._desk.why(query.get("job", ""), now)})]
+        return [_encoded({"story": plain(self._desk.why(query.get("job", ""), now))})]  # facts are the tool's own
 
     def _rings(self, query: Query, now: float) -> View:
         """The groups in which keys have their places, each with its slots' shares of keys and of work."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import json
-import math
 import os
 import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
+from toolring import plain as data
 from toolring.errors import ToolringError
 
 if TYPE_CHECKING:
@@ -17,21 +16,16 @@ if TYPE_CHECKING:
 
 
 def plain(value: Any) -> Any:
-    """A result as JSON can hold it: bytes become base64, other keys and values their text."""
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, bytes):
-        return base64.b64encode(value).decode()
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)  # JSON has no number for it
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if (stored := _stored(value)) is not None:
-        about = {"stored": stored.handle, "size": stored.size, "media": stored.media}
-        return {**about, "preview": plain(stored.preview)}
-    return str(value)
+    """A result as JSON can hold it: of a stored one what is known of it."""
+    return data.plain(value, _other)
+
+
+def _other(value: Any) -> Any:
+    stored = _stored(value)
+    if stored is None:
+        return str(value)
+    about = {"stored": stored.handle, "size": stored.size, "media": stored.media}
+    return {**about, "preview": plain(stored.preview)}
 
 
 def _stored(value: Any) -> StoredResult | None:

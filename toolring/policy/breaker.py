@@ -26,6 +26,10 @@ class State(Enum):
     """Everything goes through, and is counted."""
 
 
+SHUT: Final = frozenset({State.OPEN, State.FORCED_OPEN})
+"""Nothing goes through."""
+
+
 class Event(Enum):
     TRIP = auto()
     """Too many of the calls in the window failed, or were slow."""

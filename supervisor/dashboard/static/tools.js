@@ -35,10 +35,11 @@ export class Tools {
     ], { key: (row) => row.name, empty: "No jobs in this window yet.", sort: { name: "Jobs", down: true } });
     this.errors = new Table("Errors by tool and code", [
       { name: "Tool", value: (row) => row.tool },
+      { name: "Group", value: (row) => row.group },
       { name: "Code", value: (row) => row.code },
       { name: "Count", number: true, value: (row) => row.count, text: (row) => count(row.count) },
       { name: "Share", title: "Of all errors", number: true, value: (row) => row.share, text: (row) => percent(row.share) },
-    ], { key: (row) => `${row.tool}\0${row.code}`, empty: "No errors in this window.", sort: { name: "Count", down: true } });
+    ], { key: (row) => `${row.tool}\0${row.group}\0${row.code}`, empty: "No errors in this window.", sort: { name: "Count", down: true } });
     this.element = el("section", { "aria-labelledby": "tools-title" },
       el("div", { class: "bar-of-controls" }, el("h2", { id: "tools-title" }, "Tools"),
         el("label", {}, "Window ", this.select), el("label", {}, "Filter ", this.filter), this.note),
@@ -72,8 +73,8 @@ export class Tools {
     const note = this.told.left_out ? `The ${all.length} busiest; ${this.told.left_out} others are left out.` : `${all.length} with jobs in ${Math.round(this.told.seconds)} s.`;
     setText(this.note, note);
     this.tools.show(rows, word && all.length ? "No tool of that name has jobs in this window." : undefined);
-    const found = rows.flatMap((one) => Object.entries(one.errors).map(([code, often]) => ({ tool: one.name, code, count: often })));
-    if (!word) found.push(...Object.entries(this.told.refused ?? {}).map(([code, often]) => ({ tool: "(refused at the door)", code, count: often })));
+    const found = this.told.errors.filter((one) => one.tool.toLowerCase().includes(word));
+    if (!word) found.push(...Object.entries(this.told.refused ?? {}).map(([code, often]) => ({ tool: "(refused at the door)", group: "", code, count: often })));
     const total = found.reduce((sum, one) => sum + one.count, 0);
     this.errors.show(found.map((one) => ({ ...one, share: one.count / total })));
   }

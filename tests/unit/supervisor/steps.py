@@ -9,6 +9,7 @@ from tests.model.simulation import Node, SimClient
 from toolring.policy.memory import MemoryPolicy, Snapshot
 from toolring.protocol import CALL
 from toolring.supervisor.memory import Memory
+from toolring.supervisor.usage import Usage
 
 
 def ask(client: SimClient, *tools: str, key: str = "", mode: int = CALL, n: int = 1, **more: Any) -> None:
@@ -50,3 +51,9 @@ def memory_of(node: Node) -> Memory:
     """Every process has 7 bytes, and nobody listens."""
     own = Snapshot(0.0, 7)
     return Memory(MemoryPolicy(), node.core, node.watch, lambda _: 7, lambda _: 0, lambda _: own, lambda _: None)
+
+
+def look_round(usage: Usage, pids: dict[str, int], now: float) -> None:
+    """Look at each of these processes once."""
+    for _ in usage.due(lambda: pids, now) or ():
+        pass

@@ -19,6 +19,7 @@ from toolring.supervisor.alerts import Alerts
 from toolring.supervisor.catalogue import ServedTool
 from toolring.supervisor.collector import About, Collector
 from toolring.supervisor.looks import Looks
+from toolring.supervisor.reports import Reports
 from toolring.supervisor.results import Results
 from toolring.supervisor.services import Services
 from toolring.supervisor.sharing import OVERHEAD
@@ -111,7 +112,7 @@ def test_what_is_held_is_told_with_its_bytes(node: Node, client: SimClient, admi
 
 def test_figures_of_workers_add_up_and_what_is_one_file_counts_once(node: Node, admin: Admin) -> None:
     store = {"entries": 5, "bytes": 100, "hits": 1, "state": "closed"}
-    admin.present.loads = {
+    admin.present.reports.last = {
         b"1": {"cache": {"lru": {"entries": 1, "hits": 2}}, "stores": {"sqlite": store}},
         b"2": {"cache": {"lru": {"entries": 3, "hits": 4}}, "stores": {"sqlite": {**store, "entries": 7}}},
         b"3": {"memory": 17},
@@ -123,7 +124,9 @@ def test_figures_of_workers_add_up_and_what_is_one_file_counts_once(node: Node, 
 
 @pytest.mark.parametrize("states", [("open", "closed"), ("closed", "open")])
 def test_one_worker_whose_store_is_left_out_is_seen(node: Node, admin: Admin, states: tuple[str, str]) -> None:
-    admin.present.loads = {bytes([i]): {"stores": {"sqlite": {"state": state}}} for i, state in enumerate(states)}
+    admin.present.reports.last = {
+        bytes([i]): {"stores": {"sqlite": {"state": state}}} for i, state in enumerate(states)
+    }
     assert told(admin, node)["stores"]["sqlite"]["state"] == "open"
 
 
@@ -202,7 +205,7 @@ def test_a_fault_in_an_answer_is_told_and_logged_and_ends_nothing(node: Node, ad
 def test_only_a_window_is_one(node: Node, admin: Admin, window: Any) -> None:
     assert node.core.figures is not None
     admin.collector = Collector(
-        About("1", 1.0, ()), node.core, node.core.figures, Usage(lambda _: None, Traffic), {}, lambda: 0, ()
+        About("1", 1.0, ()), node.core, node.core.figures, Usage(lambda _: None, Traffic), Reports(), lambda: 0, ()
     )
     steps = admin.lengthy("metrics", {"window": window}, 1.0)
     assert steps is not None

@@ -9,6 +9,7 @@ from toolring.supervisor.collector import About, Collector
 from toolring.supervisor.desk import Desk, prefers_open_metrics
 from toolring.supervisor.errands import Errands
 from toolring.supervisor.exposition import OPEN_METRICS, PLAIN
+from toolring.supervisor.reports import Reports
 from toolring.supervisor.usage import Traffic, Usage
 from toolring.supervisor.web import Asked, Reply
 
@@ -26,7 +27,7 @@ class Front:
         usage = Usage(lambda pid: None, Traffic)
         self.told: list[str] = []
         self.errands = Errands(self.told.append)
-        self.collector = Collector(About("1", 1.0, ()), core, core.figures, usage, {}, lambda: 0, ())
+        self.collector = Collector(About("1", 1.0, ()), core, core.figures, usage, Reports(), lambda: 0, ())
         self.desk = Desk(core, self.collector, self.errands)
 
     def ask(self, path: str, accept: str = "") -> list[Reply]:

@@ -9,12 +9,13 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_plain
 
 from tests.model.simulation import Node
-from tests.unit.supervisor.steps import ask, finish
+from tests.unit.supervisor.steps import ask, finish, look_round
 from toolring.plugins.specs import Buckets
 from toolring.policy.histogram import Histogram
 from toolring.supervisor.collector import About, Collector, Sample
 from toolring.supervisor.exposition import BOUNDS, Book, as_data
 from toolring.supervisor.families import BY_NAME, FAMILIES, Family, Kind
+from toolring.supervisor.reports import Reports
 from toolring.supervisor.usage import Traffic, Usage, Used
 
 LOADS = {
@@ -41,11 +42,13 @@ def collector() -> Iterator[Collector]:
     assert node.core.figures is not None
     node.core.figures.exited(node.core.fleet.ready[0], "killed by SIGSEGV")
     usage = Usage(lambda pid: Used(1.5, 1, 2, 3, 4, 5), lambda: Traffic(6, 7))
-    for _ in range(3):
-        usage.look(lambda: {"supervisor": 1, "0": 2}, 10.0)
+    look_round(usage, {"supervisor": 1, "0": 2}, 10.0)
     about = About("0.1.0", 1.0, ("supervisor", "memory", "sqlite"))
     node.core.figures.fold_all()
-    made = Collector(about, node.core, node.core.figures, usage, dict(LOADS), lambda: 3, ())
+    reports = Reports()
+    for identity, figures in LOADS.items():
+        reports.heard(identity, figures)
+    made = Collector(about, node.core, node.core.figures, usage, reports, lambda: 3, ())
     yield made
     node.close()
 
@@ -151,15 +154,19 @@ def test_counts_of_workers_never_go_back(collector: Collector) -> None:
             if one.name == "toolring_pool_created_total"
         )
 
-    loads = collector._loads
-    assert isinstance(loads, dict)
+    reports = collector._reports
+    assert created() == 3
+    reports.forget(b"0.1")
     assert created() == 3
     pool = LOADS[b"0.1"]["resources"]["db"]
-    loads.clear()
-    assert created() == 3
-    loads[b"0.2"] = {"resources": {"db": {**pool, "created": 1}}}
+    reports.heard(b"0.2", {"resources": {"db": {**pool, "created": 1}}})
     assert created() == 4
     assert created() == 4
+    reports.forget(b"0.2")
+    reports.heard(b"0.3", {"resources": {"db": {**pool, "created": 2}}})
+    reports.forget(b"0.3")  # it came and went between two pages
+    reports.heard(b"0.4", {"resources": {"db": {**pool, "created": 1}}})
+    assert created() == 7
 
 
 def test_as_data_it_is_the_same_as_on_the_page() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.model.simulation import Node, grouped_tools
-from tests.unit.supervisor.steps import ask, finish
+from tests.unit.supervisor.steps import ask, finish, look_round
 from toolring.policy.alerts import EACH, FIGURES, AlertRule
 from toolring.policy.breaker import ORDERS
 from toolring.supervisor.readings import STEP, Readings, Values
@@ -16,8 +16,7 @@ from toolring.supervisor.usage import Traffic, Usage, Used
 def readings(node: Node) -> Readings:
     sizes = {1: 300, 2: 700, 3: 500}
     usage = Usage(lambda pid: Used(resident_bytes=sizes[pid]), Traffic)
-    for step in range(4):
-        usage.look(lambda: {"supervisor": 1, "0": 2, "1": 3}, 5.0 + step)
+    look_round(usage, {"supervisor": 1, "0": 2, "1": 3}, 5.0)
     return Readings(node.core, usage)
 
 

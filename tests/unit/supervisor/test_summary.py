@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 
 from tests.model.simulation import Node
-from tests.unit.supervisor.steps import ask, finish
+from tests.unit.supervisor.steps import ask, finish, look_round
 from toolring.policy.histogram import Histogram
 from toolring.policy.series import Window
 from toolring.supervisor.collector import About, Collector
+from toolring.supervisor.reports import Reports
 from toolring.supervisor.summary import in_window
 from toolring.supervisor.usage import Traffic, Usage, Used
 
@@ -36,9 +37,8 @@ def collector(node: Node) -> Collector:
     figures = node.core.figures
     assert figures is not None
     usage = Usage(lambda pid: Used(1.5), Traffic)
-    for _ in range(2):
-        usage.look(lambda: {"supervisor": 1}, 5.0)
-    return Collector(About("1", 1.0, ()), node.core, figures, usage, {}, lambda: 0, ())
+    look_round(usage, {"supervisor": 1}, 5.0)
+    return Collector(About("1", 1.0, ()), node.core, figures, usage, Reports(), lambda: 0, ())
 
 
 def test_totals_groups_and_workers_add_up_to_the_same(node: Node, collector: Collector) -> None:

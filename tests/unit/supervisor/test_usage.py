@@ -1,7 +1,12 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
+import pytest
+
+from tests.unit.supervisor.steps import look_round
+from toolring.supervisor import usage
 from toolring.supervisor.usage import ROUND_SECONDS, Traffic, Usage, Used, traffic, used_by
 
 
@@ -19,8 +24,7 @@ class Machine:
 
     def round(self) -> dict[str, Used]:
         self.now += ROUND_SECONDS
-        for _ in range(len(self.pids) + 1):
-            self.usage.look(lambda: self.pids, self.now)
+        look_round(self.usage, self.pids, self.now)
         return self.usage.figures()
 
 
@@ -28,9 +32,10 @@ def test_one_process_is_read_at_a_time_and_each_once_a_round() -> None:
     machine = Machine()
     machine.pids = {"supervisor": 1, "0": 2}
     machine.used = {1: Used(1.0), 2: Used(2.0)}
-    for reads in (0, 1, 2, 2):
-        machine.usage.look(lambda: machine.pids, 1.0)
-        assert len(machine.reads) == reads
+    steps = machine.usage.due(lambda: machine.pids, 1.0)
+    assert steps is not None
+    assert [len(machine.reads) for _ in steps] == [1, 2]
+    assert machine.usage.due(lambda: machine.pids, 1.0) is None
     assert machine.usage.figures() == {"supervisor": Used(1.0), "0": Used(2.0)}
     assert machine.usage.network == Traffic(5, 7)
 
@@ -64,4 +69,19 @@ def test_this_process_uses_something() -> None:
     assert used.threads >= 1
     assert used.open_fds >= 3
     assert used_by(2**30) is None
-    assert traffic().received_bytes >= 0
+
+
+def test_traffic_is_that_of_all_interfaces_but_loopback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "dev"
+    file.write_text(
+        """Inter-| Receive | Transmit
+ face |bytes packets errs drop fifo frame compressed multicast|bytes packets errs drop fifo colls
+    lo: 1000 1 0 0 0 0 0 0 1000 1 0 0 0 0 0 0
+  eth0: 20 2 0 0 0 0 0 0 7 2 0 0 0 0 0 0
+ wlan0:300 3 0 0 0 0 0 0 70 3 0 0 0 0 0 0
+"""
+    )
+    monkeypatch.setattr(usage, "_NETWORK", str(file))
+    assert traffic() == Traffic(320, 77)
+    file.write_text("nothing that is known")
+    assert traffic() == Traffic()

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from tests.model.simulation import Node
-from tests.unit.supervisor.steps import ask, finish
+from tests.unit.supervisor.steps import ask, finish, look_round
 from toolring.policy.series import SLICE_SECONDS
 from toolring.supervisor.dashboard.timeline import BOUNDS, MOST_PROCESSES, OTHERS, POINTS, Timeline
 from toolring.supervisor.usage import Traffic, Usage, Used
@@ -97,8 +97,7 @@ def test_refusals_and_hits_of_cached_tools_are_told(node: Node) -> None:
 def test_of_many_processes_the_largest_are_named_and_the_others_added_up(node: Node) -> None:
     usage = Usage(lambda pid: Used(resident_bytes=pid), Traffic)
     names = {str(number): number for number in range(1, MOST_PROCESSES + 4)}
-    for _ in range(len(names) + 1):
-        usage.look(lambda: names, 10.0)
+    look_round(usage, names, 10.0)
     (point,) = points(timeline_of(node, usage), (int(node.now // SLICE_SECONDS) + 1) * SLICE_SECONDS + 1.0)
     assert point["memory"][OTHERS] == 1 + 2 + 3
     assert len(point["memory"]) == MOST_PROCESSES + 1

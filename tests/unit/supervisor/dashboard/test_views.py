@@ -10,15 +10,18 @@ import msgspec
 import pytest
 
 from tests.model.simulation import KEPT, Node
-from tests.unit.supervisor.steps import ask, finish, start
+from tests.unit.supervisor.steps import ask, finish, look_round, start
+from toolring import protocol
 from toolring.calls import alone
 from toolring.supervisor.alerts import Alerts
 from toolring.supervisor.collector import About, Collector
+from toolring.supervisor.dashboard import views
 from toolring.supervisor.dashboard.timeline import Timeline
 from toolring.supervisor.dashboard.views import MOST_ALERTS, Views
 from toolring.supervisor.errands import Errands
 from toolring.supervisor.job_desk import JobDesk
 from toolring.supervisor.present import Present
+from toolring.supervisor.reports import Reports
 from toolring.supervisor.results import Results
 from toolring.supervisor.services import Services
 from toolring.supervisor.usage import Traffic, Usage, Used
@@ -31,9 +34,8 @@ class Shown:
         core = node.core
         assert core.figures is not None
         usage = Usage(lambda pid: Used(1.5, resident_bytes=7), Traffic)
-        for _ in range(2):
-            usage.look(lambda: {"0": 1}, 5.0)
-        collector = Collector(About("1", 1.0, ()), core, core.figures, usage, {}, lambda: 0, ())
+        look_round(usage, {"0": 1}, 5.0)
+        collector = Collector(About("1", 1.0, ()), core, core.figures, usage, Reports(), lambda: 0, ())
         layers = ("supervisor", "memory")
         about = {"address": "ipc:///here"}
         present = Present(core, node.watch, "here", about, layers, Services({}, alone()), Results(None, "here", 600.0))
@@ -202,3 +204,30 @@ def test_what_can_not_be_made_is_answered_all_the_same(shown: Shown, monkeypatch
     assert shown.ask("node", status=500)["error"]["code"] == "ERROR"
     assert shown.failed == ["ValueError: no"]
     shown.failed.clear()
+
+
+def test_errors_of_all_tools_are_told_also_of_those_that_are_left_out(
+    shown: Shown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(views, "MOST_TOOLS", 1)
+    client = shown.node.clients[0]
+    ask(client, "read", "read")
+    finish(shown.node)
+    ask(client, "write")
+    finish(shown.node, "error")
+    found = shown.ask("tools")
+    assert (list(found["tools"]), found["left_out"]) == (["read"], 1)
+    assert [(one["tool"], one["count"]) for one in found["errors"]] == [("write", 1)]
+
+
+def test_facts_of_an_error_may_be_any_data(shown: Shown) -> None:
+    client = shown.node.clients[0]
+    ask(client, "write")
+    finish(shown.node, "error")
+    history = shown.node.core.history
+    assert history is not None
+    (entry,) = history.failed
+    assert entry.past is not None
+    entry.past.error = protocol.encode({"code": "X", "message": "m", "table": {(1, 2): b"3", 1.5: float("nan")}})
+    told = shown.ask("job", f"job={entry.name}")
+    assert told["story"]["error"]["table"] == {"(1, 2)": "Mw==", "1.5": "nan"}
