@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from toolring.errors import CircuitOpen, ToolringError
 from toolring.policy.breaker import Breaker, BreakerPolicy, Event, State
-from toolring.protocol import ALL_FAILED, CACHED, Answer, decode_value
+from toolring.protocol import CACHED, Answer, decode_value
 from toolring.supervisor.ledger import Entry
 from toolring.supervisor.ledger import Event as JobEvent
 from toolring.supervisor.ledger import State as JobState
@@ -106,8 +106,7 @@ class Circuits:
     def settled(self, entry: Entry, event: JobEvent, answer: Answer, now: float) -> None:
         """A job with a permit has its answer. If it didn't return, or came from a cache, that tells nothing more."""
         failed: bool | None = False
-        if answer.flags & ALL_FAILED:
-            answer.flags &= ~ALL_FAILED
+        if answer.failed is not None and sum(answer.failed.values()) == entry.chunk and entry.tool.circuit.declared:
             failed = _all_failed(entry.tool.circuit, answer)
         if failed is None or event is not JobEvent.SUCCEED or answer.flags & CACHED:
             self.spared(entry)

@@ -188,6 +188,7 @@ class Core:
             self.gathering.deal(entry, event, answer, now)
         else:
             self.joining.settled(entry, before, event, answer, now)
+        answer.failed = None  # that is not for its caller
         if house:
             entry.first = None  # that holds this one by now; the garbage collector sees neither
         if self.history is not None:

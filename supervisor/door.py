@@ -83,6 +83,8 @@ class Door:
                 entry.odd = True
             if (trace := job.trace if spans is None else spans.given(job.trace)) != "":
                 entry.trace, entry.odd = trace, True
+            if known:
+                entry.resent = entry.odd = True
             if follow is not None or tool.idle:
                 entry.live, entry.odd = live_of(follow, tool), True
             if tool.budget is not None:

@@ -66,7 +66,7 @@ FAMILIES: Final = tuple(
         # of tools
         ("jobs", _C, _TOOL, "Final answers."),
         ("operations", _C, _TOOL, "Calls in those: several of a chunk."),
-        ("job_errors", _C, (*_TOOL, "code"), "Final answers that are errors, by their code."),
+        ("job_errors", _C, (*_TOOL, "code"), "Calls that failed, by the error's code: of a chunk each."),
         ("job_retries", _C, _TOOL, "Runs that failed and were tried again."),
         ("argument_bytes", _C, _TOOL, "Encoded arguments of answered jobs."),
         ("result_bytes", _C, _TOOL, "Encoded results and errors."),
@@ -78,7 +78,7 @@ FAMILIES: Final = tuple(
         ("breaker_open", _G, ("tool",), "1 while a tool's circuit refuses calls; for tools whose circuit is armed."),
         # of workers
         ("worker_jobs", _C, _WORKER, "Runs."),
-        ("worker_errors", _C, (*_WORKER, "code"), "Runs that failed, by the error's code."),
+        ("worker_errors", _C, (*_WORKER, "code"), "Calls in those that failed, by the error's code."),
         ("worker_queue_seconds", _H, _WORKER, "As job_queue_seconds, by the worker that ran the job."),
         ("worker_run_seconds", _H, _WORKER, "As job_run_seconds."),
         ("worker_overhead_seconds", _H, _WORKER, "As job_overhead_seconds."),

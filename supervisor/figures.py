@@ -108,8 +108,7 @@ class Figures:
         by_worker.operations += entry.chunk or 1
         by_worker.bytes_in += len(entry.args)
         by_worker.bytes_out += len(answer.value)
-        if answer.status == ERROR:
-            _failed(by_worker, answer)
+        _failed(by_worker, entry, answer)
 
     def ended(self, entry: Entry, answer: Answer, now: float) -> None:
         """A caller has its final answer, other than from the worker that ran just this job for it."""
@@ -119,9 +118,8 @@ class Figures:
         tally.bytes_in += len(entry.args)
         tally.bytes_out += len(answer.value)
         tally.response.record(int((now - entry.accepted) * 1e6))
-        if answer.status == ERROR:
-            _failed(tally, answer)
-        elif answer.flags & CACHED:
+        _failed(tally, entry, answer)
+        if answer.status != ERROR and answer.flags & CACHED:
             _hit(tally, answer.flags)
 
     def retried(self, entry: Entry, now: float) -> None:
@@ -201,9 +199,14 @@ def _hit(tally: Tally, flags: int) -> None:
     tally.hits[layer] = tally.hits.get(layer, 0) + 1
 
 
-def _failed(tally: Tally, answer: Answer) -> None:
-    try:
-        code = _code_of(answer.value).code
-    except (msgspec.DecodeError, RecursionError):
-        code = ToolError.code
-    tally.errors[code] = tally.errors.get(code, 0) + 1
+def _failed(tally: Tally, entry: Entry, answer: Answer) -> None:
+    """Calls that failed: a job, or all of a chunk, or some of it."""
+    if answer.failed:
+        for code, count in answer.failed.items():
+            tally.errors[code] = tally.errors.get(code, 0) + count
+    elif answer.status == ERROR:
+        try:
+            code = _code_of(answer.value).code
+        except (msgspec.DecodeError, RecursionError):
+            code = ToolError.code
+        tally.errors[code] = tally.errors.get(code, 0) + (entry.chunk or 1)

@@ -65,6 +65,10 @@ class Gathering:
         members: list[Entry] = []
         size = 0
         while len(members) < valve.batch and (entry := valve.line.take(now)) is not None:
+            if entry.barred:
+                valve.line.put_back(entry)
+                self._core.placing.bar(entry, now)
+                continue
             alone = entry.chunk or entry.alone
             size += len(entry.args)
             if members and (alone or size > self._core.limits.max_body):
@@ -91,6 +95,7 @@ class Gathering:
         carrier.first, carrier.members, carrier.odd = first, members, True
         carrier.priority = max(entry.priority for entry in members)
         carrier.attempt = max(entry.attempt for entry in members)
+        carrier.resent = any(entry.resent for entry in members)
         carrier.alone = any(entry.alone for entry in members)
         if any(entry.live is not None and entry.live.progress for entry in members):
             carrier.live = Live()

@@ -160,7 +160,7 @@ class Joining:
     def _begin(self, record: Record, first: Entry, job: Job, now: float) -> None:
         entry = self._run_for(record, first.tool, first.args, first.deadline, now, first.account)
         entry.first, entry.partition, entry.priority = first, first.partition, first.priority
-        entry.chunk, entry.odd, entry.trace = first.chunk, first.odd, first.trace
+        entry.chunk, entry.odd, entry.trace, entry.resent = first.chunk, first.odd, first.trace, first.resent
         if first.live is not None:
             entry.live = live_of(job.follow, first.tool)
         if first.tool.spec.asks:  # whoever joins may want to hear of it
@@ -204,7 +204,8 @@ class Joining:
         """A caller who waited, or came later, gets the record's answer."""
         event = Event.SUCCEED if answer.status == OK else Event.FAIL
         flags = answer.flags | (REPLAYED if replayed else 0)
-        self._core.settle(entry, event, Answer(entry.id, answer.status, answer.value, answer.run_us, flags), now)
+        own = Answer(entry.id, answer.status, answer.value, answer.run_us, flags, 0, 0, answer.failed)
+        self._core.settle(entry, event, own, now)
 
 
 def _extend(runs: Entry, caller: Entry) -> None:

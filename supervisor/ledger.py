@@ -64,7 +64,7 @@ class Event(IntEnum):
 S, E = State, Event
 _ENDS = {E.FAIL: S.FAILED, E.CANCEL: S.CANCELLED, E.EXPIRE: S.EXPIRED}
 TABLE: dict[State, dict[Event, State]] = {
-    S.QUEUED: {E.DISPATCH: S.DISPATCHED, E.GATHER: S.BATCHED, **_ENDS},
+    S.QUEUED: {E.DISPATCH: S.DISPATCHED, E.GATHER: S.BATCHED, E.LOSE: S.OUTCOME_UNKNOWN, **_ENDS},
     S.DISPATCHED: {
         E.TAKE_BACK: S.QUEUED,
         E.REPEAT: S.QUEUED,
@@ -189,6 +189,8 @@ class Entry(msgspec.Struct, gc=False, eq=False):
     """What happened to it beyond what happens to all."""
     begun: bool = False
     """Its tool was running when it had to be ended."""
+    resent: bool = False
+    """It was sent before, and may have run then; its answer was lost."""
     record: Record | None = None
     """Set for jobs with a key and kept jobs, and for those who wait for one."""
     partition: str | None = ""
@@ -227,6 +229,11 @@ class Entry(msgspec.Struct, gc=False, eq=False):
     def repeatable(self) -> bool:
         """May it run again although it had begun, if the next run is of other code, too?"""
         return self.tool.repeatable and (self.begun_as is None or self.begun_as.repeatable)
+
+    @property
+    def barred(self) -> bool:
+        """Has it perhaps begun before, and other code of its tool has come since, which may not repeat it?"""
+        return (self.attempt > 1 or self.resent) and not self.tool.repeatable
 
     @property
     def run(self) -> Entry:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from toolring.errors import OutcomeUnknown
 from toolring.policy.ring import hash64
 from toolring.protocol import INLINE, NIL, PACK, Work
 from toolring.supervisor.backlog import Line, refund
@@ -224,6 +225,10 @@ class Placing:
         body: Any = None
         while load < CREDIT and len(batch) < most and (entry := line.take(now)) is not None:
             odd = many or entry.odd
+            if odd and entry.barred:
+                line.put_back(entry)
+                self.bar(entry, now)
+                continue
             if odd and entry.members is not None:
                 self._core.gathering.load(entry)
             args = entry.args
@@ -268,6 +273,16 @@ class Placing:
             worker.load = load
             self._core.sends.append(Send(worker, first, batch, body))
         return len(batch)
+
+    def bar(self, entry: Entry, now: float) -> None:
+        """A job that waits, and may not run any more. Of several that travel together each is looked at by itself."""
+        core, self._refused = self._core, True
+        if entry.members is not None:
+            for member in core.gathering.dissolve(entry, now):
+                core.gathering.by_itself(member)
+            return
+        text = f"{entry.tool.name}: it may have begun before its code was reloaded, and this code may not repeat it"
+        core.settle(entry, Event.LOSE, core.error_answer(entry, OutcomeUnknown(text, cause="reload")), now)
 
     def _particulars(self, entry: Entry, work: Work, worker: Worker, now: float) -> float:
         """What only some jobs have; the seconds of credit that it takes up."""

@@ -192,6 +192,9 @@ def _value(rule: AlertRule, tallies: list[Tally], seconds: float) -> float | Non
     jobs = sum(tally.jobs for tally in tallies)
     if name == "throughput":
         return jobs / seconds if seconds > 0 else 0.0
+    if name == "error_rate":
+        calls = sum(tally.operations for tally in tallies)
+        return _failed(tallies) / calls if calls >= rule.minimum else None
     if name in _SHARES:
         return _SHARES[name](tallies) / jobs if jobs >= rule.minimum else None
     what, _, share = name.rpartition("_p")
@@ -207,8 +210,7 @@ def _failed(tallies: Iterable[Tally]) -> int:
 
 
 _SHARES: Final[Mapping[str, Callable[[list[Tally]], int]]] = {
-    "error_rate": _failed,
     "retry_rate": lambda tallies: sum(tally.retried for tally in tallies),
     "cache_hit_ratio": lambda tallies: sum(tally.cached for tally in tallies),
 }
-_OF_COUNTS: Final = frozenset({"throughput", *_SHARES})
+_OF_COUNTS: Final = frozenset({"throughput", "error_rate", *_SHARES})

@@ -11,6 +11,7 @@ from toolring.errors import ProtocolError, Retry, ToolError
 from toolring.lane import ACK
 from toolring.protocol import CACHED, ERROR, NIL, OK, REFRESH, SKIPPED, STREAMED, TOLD, Answer
 from toolring.supervisor.fleet import Worker
+from toolring.supervisor.history import note
 from toolring.supervisor.ledger import TABLE, Entry, Event, State
 
 if TYPE_CHECKING:
@@ -71,10 +72,13 @@ class Returns:
                 status = answer.status
                 if status == OK:
                     run, tool, session, size = answer.run_us, entry.tool, entry.session, len(entry.args)
+                    chunk = entry.chunk
                     tool.answered += 1
-                    tool.observe(run, entry.chunk)
+                    tool.observe(run, chunk)
+                    if chunk and answer.failed:
+                        _calls_failed(entry, answer.failed)
                     if figures is not None:
-                        if session is house or entry.chunk:
+                        if session is house or chunk:
                             figures.ran(entry, worker, answer, now)
                             if session is not house:
                                 figures.ended(entry, answer, now)
@@ -92,7 +96,7 @@ class Returns:
                             runs.append(run)
                             bytes_in += size
                             bytes_out += len(answer.value)
-                    if entry.record is not None or listened or tool.guarded:
+                    if entry.record is not None or listened or tool.guarded or chunk:
                         self._noticed(entry, worker, answer, now)
                         continue
                     entry.state = _DONE
@@ -204,3 +208,12 @@ def _parts_are_missing(worker: Worker, answer: Answer) -> bool:
         return False
     entry = worker.line.get(answer.id)
     return entry is not None and entry.live is not None and answer.parts > entry.live.parts
+
+
+def _calls_failed(entry: Entry, failed: dict[str, int]) -> None:
+    """Some calls of a chunk ended with errors; the whole is answered all the same. Of calls that travelled together,
+    each will be told of by itself."""
+    if entry.members is None:
+        note(entry, "calls_failed", calls=entry.chunk, failed=failed)
+        for code, count in failed.items():
+            entry.tool.errors[code] = entry.tool.errors.get(code, 0) + count

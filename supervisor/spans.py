@@ -143,8 +143,8 @@ class Spans:
             feed.exporter.close(last=tuple(feed.pending) or None)
 
     def report(self) -> dict[str, dict[str, int]]:
-        """By sink: batches that were sent and that failed; spans that wait, and that were dropped: too many waited, or it
-        kept failing."""
+        """By sink: batches that were sent and that failed; spans that wait, and those that were dropped, as too many
+        waited or it kept failing."""
         return {
             feed.exporter.name: {
                 "sent": feed.exporter.sent,

@@ -192,6 +192,9 @@ def _told(entry: Entry, happened: Happened) -> Iterator[Event]:
         text = f"{where} was lost {then}: {facts['cause']}"
     elif happened.what == "joined":
         text = f"waited for the answer of job {facts['job']}, which has the same key or arguments"
+    elif happened.what == "calls_failed":
+        codes = ", ".join(f"{code} {count:,}" for code, count in facts["failed"].items())
+        text = f"{sum(facts['failed'].values()):,} of its {facts['calls']:,} calls failed: {codes}"
     elif happened.what == "moved":
         text = "its tool's code was reloaded: it waits in another line, or for other limits"
     yield {"at": _since(entry, ended), "what": happened.what, **facts, "text": text}

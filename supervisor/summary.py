@@ -100,6 +100,7 @@ def of_tally(tally: Tally, seconds: float, response: bool = True) -> dict[str, A
     """Counts, rates by second, and times in seconds."""
     return {
         "jobs": tally.jobs,
+        "operations": tally.operations,
         "failed": tally.failed,
         "errors": dict(tally.errors),
         "retried": tally.retried,

@@ -55,8 +55,6 @@ LAYER_SHIFT: Final = 4
 """The bits from here on name the layer of a cached answer: 0 the supervisor, 1 a worker's memory, then the stores."""
 TOLD: Final = 1 << 14
 """From worker to supervisor only: the tool wrote something, which is in the spool."""
-ALL_FAILED: Final = 1 << 13
-"""From worker to supervisor only, of tools with a breaker: it was many calls, and each of them failed."""
 STREAMED: Final = 1 << 12
 """It ends a stream, and tells in ``parts`` how many came before."""
 
@@ -121,6 +119,8 @@ class Answer(msgspec.Struct, array_like=True, gc=False):
     """From worker to supervisor: until then (microseconds of CLOCK_MONOTONIC) the result may be given to equal calls.
     Nothing to a client."""
     parts: int = 0
+    failed: dict[str, int] | None = None
+    """From worker to supervisor only: of many calls as one job, how many failed, by their errors' codes."""
 
 
 class Part(msgspec.Struct, array_like=True, gc=False):

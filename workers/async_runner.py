@@ -33,13 +33,13 @@ from toolring.workers.runnable import (
     calls_of,
     encoded,
     failed,
+    failures,
     fitted,
     found_answer,
     spread,
     succeeded,
     together,
     until,
-    verdict,
 )
 from toolring.workers.task import Answered, Run, Steps
 
@@ -253,8 +253,8 @@ class AsyncRunner:
         else:
             parts = await self._chunk(run)
         value = fitted(run.seq, run.work, parts, self._max_result)
-        if flags := verdict(run.runnable, parts):
-            raise Answered(Answer(run.seq, OK, value, 0, flags))
+        if found := failures(parts):
+            raise Answered(Answer(run.seq, OK, value, 0, 0, 0, 0, found))
         return value
 
     async def _chunk(self, run: Run) -> list[bytes]:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from msgspec import Raw
 
 from toolring import protocol
 from toolring.declare import Tool
-from toolring.errors import InvalidArguments, InvalidResult, TooLarge, ToolringError
-from toolring.protocol import ALL_FAILED, Answer, Work
+from toolring.errors import InvalidArguments, InvalidResult, TooLarge, ToolError, ToolringError
+from toolring.protocol import Answer, Work
 from toolring.workers.cache.results import Found, Question, ResultCache
 from toolring.workers.failures import check_raw, failure, of_the_tool, refine
 from toolring.workers.interrupt import JobInterrupted
@@ -22,6 +23,9 @@ from toolring.workers.resources import supplied
 from toolring.workers.storing import ResultStore
 
 _encode = protocol.encode
+_SUCCEEDED: Final = b"\x92\x00"
+_FAILED: Final = b"\x92\x01"
+"""How the outcome of one of many calls begins: a pair of its status and its result or error."""
 
 
 class Runnable:
@@ -29,7 +33,6 @@ class Runnable:
 
     __slots__ = (
         "batch",
-        "breaks",
         "cache",
         "call",
         "changes",
@@ -68,7 +71,6 @@ class Runnable:
         self.streams = tool.spec.streams
         self.item = tool.item
         self.batch = tool.spec.batch or 0
-        self.breaks = tool.spec.breaker is not None
         self.positional = not self.streams and _all_positional(tool)
 
     def keywords(self, arguments: msgspec.Struct) -> dict[str, Any]:
@@ -140,9 +142,18 @@ def fitted(seq: int, work: Work, parts: list[bytes], limit: int) -> Raw:
     return joined(work, parts, limit)
 
 
-def verdict(runnable: Runnable, parts: list[bytes]) -> int:
-    """The flags of an answer to many calls."""
-    return ALL_FAILED if runnable.breaks and all(part[1] for part in parts) else 0
+class _Coded(msgspec.Struct):
+    code: str = ToolError.code
+
+
+_coded = msgspec.msgpack.Decoder(_Coded).decode
+
+
+def failures(parts: Sequence[bytes]) -> dict[str, int] | None:
+    """How many of many calls failed, by their errors' codes; None: none did."""
+    if max(parts, default=b"") < _FAILED:  # the quick way: this is asked of each chunk
+        return None
+    return dict(Counter(_coded(part[2:]).code for part in parts if part.startswith(_FAILED)))
 
 
 def found_answer(seq: int, found: Found, start: float) -> Answer:
@@ -177,11 +188,11 @@ def check_count(work: Work, count: int) -> None:
 
 
 def succeeded(value: Any) -> bytes:
-    return b"\x92\x00" + bytes(value)
+    return _SUCCEEDED + bytes(value)
 
 
 def failed(seq: int, error: ToolringError, work: Work) -> bytes:
-    return b"\x92\x01" + bytes(failure(seq, error, work).value)
+    return _FAILED + bytes(failure(seq, error, work).value)
 
 
 # ---- many calls in one run

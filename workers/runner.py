@@ -37,13 +37,13 @@ from toolring.workers.runnable import (
     calls_of,
     check_count,
     failed,
+    failures,
     fitted,
     found_answer,
     spread,
     succeeded,
     together,
     until,
-    verdict,
     within,
 )
 
@@ -177,7 +177,7 @@ class Runner:
             if work.chunk:
                 parts = self._calls(seq, work, runnable, start)
                 value = fitted(seq, work, parts, self._max_result)
-                return Answer(seq, OK, value, int((time.monotonic() - start) * 1e6), verdict(runnable, parts))
+                return Answer(seq, OK, value, int((time.monotonic() - start) * 1e6), 0, 0, 0, failures(parts))
             arguments = runnable.decode(work.args)
             cache = runnable.cache
             if cache is not None and (question := runnable.question(arguments, work)) is not None:

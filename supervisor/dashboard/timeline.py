@@ -95,6 +95,7 @@ class Timeline:
             "slice": number,
             "time": round((number + 1) * SLICE_SECONDS + day, 3),
             "jobs": whole.jobs,
+            "operations": whole.operations,
             "errors": whole.errors,
             "refused": 0 if refused is None else refused.failed,
             "cached": whole.cached,
@@ -121,6 +122,7 @@ class Timeline:
 def _join(whole: Tally, tally: Tally) -> None:
     """What is shown of it."""
     whole.jobs += tally.jobs
+    whole.operations += tally.operations
     for code, count in tally.errors.items():
         whole.errors[code] = whole.errors.get(code, 0) + count
     for layer, count in tally.hits.items():

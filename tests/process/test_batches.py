@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import os
 import signal
+import textwrap
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -103,6 +104,43 @@ def test_what_a_call_of_a_chunk_raises_is_its_own(client: Client) -> None:
     assert all(isinstance(result, ToolError) for result in results)
     assert [f": {n}" in str(result) for n, result in enumerate(results)] == [True] * 5
     assert "traceback" in results[0].facts
+
+
+@pytest.mark.parametrize("tool", ["fail", "one_by_one", "together"])
+def test_calls_of_a_chunk_that_fail_are_counted_each(tool: str) -> None:
+    """In one sweep, one by one since an argument is wrong, and all in one run of the tool."""
+    source = """
+        from toolring import tool
+
+        @tool
+        def fail(wrong: bool) -> int:
+            if wrong:
+                raise ValueError("no")
+            return 1
+
+        @tool
+        async def one_by_one(wrong: bool) -> int:
+            return fail(wrong)
+
+        @tool(batch=10)
+        def together(wrong: list[bool]) -> list[int | Exception]:
+            return [ValueError("no") if one else 1 for one in wrong]
+    """
+    calls: list[dict[str, Any]] = [{"wrong": True}, {"wrong": False}, {"wrong": "?"}, {"wrong": True}]
+    with kit.place() as directory:
+        file = directory / "tools.py"
+        file.write_text(textwrap.dedent(source))
+        with kit.running(file, workers=1) as node, node.client() as client:
+            given = list(client.map(tool, calls, chunk=4, errors="return"))
+            assert [getattr(one, "code", one) for one in given] == ["TOOL_ERROR", 1, "INVALID_ARGUMENTS", "TOOL_ERROR"]
+            told = client.metrics("1m", tool=tool)
+            figures = told["tools"][tool]
+            assert (figures["jobs"], figures["operations"], figures["failed"]) == (1, 4, 3)
+            assert figures["errors"] == {"TOOL_ERROR": 2, "INVALID_ARGUMENTS": 1}
+            assert node.status()["tools"][tool]["errors"] == figures["errors"]
+            (job,) = client.jobs(tool, slow=True)["jobs"]
+            story = [one["text"] for one in client.why(job["job"])["events"]]
+            assert "3 of its 4 calls failed: TOOL_ERROR 2, INVALID_ARGUMENTS 1" in story
 
 
 def test_a_chunk_is_answered_from_the_cache_call_by_call(client: Client, spot: Path) -> None:

@@ -51,8 +51,9 @@ def _show(client: Client, options: argparse.Namespace) -> None:
 
 def _text(found: dict[str, Any]) -> str:
     total = found["total"]
+    calls = f" of {total['operations']:,} calls" if total["operations"] != total["jobs"] else ""
     lines = [
-        f"in {found['seconds']:.0f} s: {total['jobs']:,} jobs, {total['failed']:,} failed; "
+        f"in {found['seconds']:.0f} s: {total['jobs']:,} jobs{calls}, {total['failed']:,} failed; "
         f"{total['argument_bytes_per_second']:,.0f} bytes/s in, {total['result_bytes_per_second']:,.0f} out"
     ]
     parts = [("TOOL", found["tools"]), ("GROUP", found["groups"]), ("WORKER", found["workers"])]
@@ -62,7 +63,7 @@ def _text(found: dict[str, Any]) -> str:
     if found["left_out"]:
         lines.append(f"and {found['left_out']:,} more tools; --most shows them")
     if total["errors"]:
-        rows = [(name, code, count) for name, one in found["tools"].items() for code, count in one["errors"].items()]
+        rows = [(one["tool"], one["code"], one["count"]) for one in found["errors"]]
         lines.append(table(("TOOL", "ERROR", "COUNT"), rows))
     if refused := found.get("refused"):
         told = ", ".join(f"{count:,} {code}" for code, count in refused.items())

@@ -51,7 +51,7 @@ def _times() -> Iterator[tuple[str, Figure]]:
 
 
 FIGURES: Final[Mapping[str, Figure]] = {
-    "error_rate": Figure("share", "Answers that are errors, without the callers' own mistakes.", *_BY_BOTH, most=1),
+    "error_rate": Figure("share", "Calls that fail, without the callers' own mistakes.", *_BY_BOTH, most=1),
     "retry_rate": Figure("share", "Runs that failed and were tried again, for each answer.", *_BY_BOTH),
     "cache_hit_ratio": Figure("share", "Answers from a cache, of tools that are cached.", *_BY_BOTH, most=1),
     "throughput": Figure("jobs/s", "Final answers.", *_BY_BOTH),

@@ -56,7 +56,7 @@ class Tally:
         self.bytes_in = 0
         self.bytes_out = 0
         self.errors: dict[str, int] = {}
-        """Answers that are errors, by their code."""
+        """Calls that failed, by their errors' codes: of a chunk each."""
         self.response = Histogram()
         """From acceptance to the answer."""
         self.queue = Histogram()

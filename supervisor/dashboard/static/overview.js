@@ -21,7 +21,7 @@ export class Overview {
   constructor() {
     this.tiles = {
       jobs: tile("Jobs", "Final answers per second, in the last five seconds"),
-      errors: tile("Errors", "Share of the last minute's jobs that ended in an error or were refused"),
+      errors: tile("Errors", "Share of the last minute's calls that failed or were refused"),
       p95: tile("p95", "95 of 100 jobs were answered within this time, in the last five seconds with any"),
       queue: tile("Waiting", "Jobs that wait for a worker, now"),
       workers: tile("Workers", "Those that can take jobs, of those that there should be"),
@@ -59,8 +59,8 @@ export class Overview {
     const last = points[points.length - 1];
     const recent = points.slice(-RECENT);
     const sum = (of) => recent.reduce((all, point) => all + of(point), 0);
-    const [jobs, bad, asked, cached] = [sum((one) => one.jobs), sum(failed), sum((one) => one.asked), sum((one) => one.cached)];
-    const all = jobs + sum((one) => one.refused);
+    const [bad, asked, cached] = [sum(failed), sum((one) => one.asked), sum((one) => one.cached)];
+    const all = sum((one) => one.operations + one.refused);
     this.put("jobs", last ? rate(last.jobs / SECONDS) : NONE, node ? `${count(node.jobs.answered)} since the start` : " ");
     this.put("errors", all ? percent(bad / all) : NONE, all ? `${count(bad)} of ${count(all)} in a minute` : "no jobs in a minute", bad / all >= WORTH_A_LOOK ? "warn" : "");
     const timed = [...recent].reverse().find((point) => point.p95 !== null);

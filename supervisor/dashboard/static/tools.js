@@ -26,7 +26,7 @@ export class Tools {
       { name: "Group", value: (row) => row.group },
       { name: "Jobs/s", number: true, value: (row) => row.jobs_per_second, text: (row) => count(row.jobs_per_second) },
       { name: "Jobs", number: true, value: (row) => row.jobs, text: (row) => count(row.jobs) },
-      { name: "Errors", number: true, value: (row) => row.failed, text: (row) => (row.failed ? `${count(row.failed)} (${percent(row.failed / row.jobs)})` : "0"), cls: (row) => (row.failed ? "bad" : "") },
+      { name: "Errors", number: true, value: (row) => row.failed, text: (row) => (row.failed ? `${count(row.failed)} (${percent(row.failed / row.operations)})` : "0"), cls: (row) => (row.failed ? "bad" : "") },
       { name: "Hits", title: "Answered by a cache", number: true, value: (row) => (row.cache && row.jobs ? row.cached / row.jobs : null), text: (row) => (row.cache && row.jobs ? percent(row.cached / row.jobs) : NONE) },
       time("p50", "response", "p50"), time("p95", "response", "p95"), time("p99", "response", "p99"),
       time("Queue p95", "queue", "p95"), time("Run p95", "run", "p95"),
