@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from math import isfinite
 from typing import Final, NamedTuple
 
 from toolring.metrics import Kind
@@ -37,6 +38,8 @@ class Measured:
         self.left_out += told.left_out
         for kind_name, name, labels, amount, buckets in told.series:
             kind = Kind(kind_name)
+            if not isfinite(amount):
+                raise ValueError(f"{name}: {amount!r} is not an amount")
             shape = _Shape(kind, tuple(label for label, _ in labels))
             values = tuple(value for _, value in labels)
             if kind is Kind.GAUGE:

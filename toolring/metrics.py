@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from functools import wraps
+from math import inf
 from typing import Any, Final, NamedTuple, ParamSpec, TypeVar, overload
 
 from toolring import logs
@@ -29,6 +30,10 @@ MOST_SERIES: Final = 500
 MOST_LABELS: Final = 5
 MOST_CHARACTERS: Final = 100
 """Of a label's value; what is longer is cut."""
+MOST_AMOUNT: Final = 1e100
+"""However many such are added, the sum is finite."""
+MOST_SECONDS: Final = 1e9
+"""More is no duration: a time of day, or another unit."""
 _NAME: Final = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 _TAKEN: Final = ("_total", "_count", "_sum", "_bucket", "_seconds", "_created", "_info")
 _LABEL: Final = re.compile(r"[a-z][a-z0-9_]{0,31}")
@@ -48,20 +53,26 @@ class Key(NamedTuple):
 
 
 def count(name: str, amount: float = 1, **labels: object) -> None:
-    """Add to a counter. Raises ValueError for a negative amount, or a name or label that can't be one."""
-    if not amount >= 0:
+    """Add to a counter. Raises ValueError for an amount that is negative or not finite, or a name or label that can't
+    be one."""
+    number = _number(name, amount, MOST_AMOUNT)
+    if number < 0:
         raise ValueError(f"metric {name!r}: a counter only grows, not by {amount!r}")
-    _measured.add(_key(Kind.COUNTER, name, labels), amount)
+    _measured.add(_key(Kind.COUNTER, name, labels), number)
 
 
 def gauge(name: str, value: float, **labels: object) -> None:
-    """Set what stands at a value now, in this worker. Raises ValueError for a name or label that can't be one."""
-    _measured.put(_key(Kind.GAUGE, name, labels), float(value))
+    """Set what stands at a value now, in this worker. Raises ValueError for a value that is not finite, or a name or
+    label that can't be one."""
+    number = _number(name, value, MOST_AMOUNT)
+    _measured.put(_key(Kind.GAUGE, name, labels), number)
 
 
 def observe(name: str, seconds: float, **labels: object) -> None:
-    """Record how long something took. Raises ValueError for a name or label that can't be one."""
-    _measured.time(_key(Kind.TIMER, name, labels), int(seconds * 1e6))
+    """Record how long something took. Raises ValueError for seconds that are no duration, or a name or label that can't
+    be one."""
+    number = _number(name, seconds, MOST_SECONDS)
+    _measured.time(_key(Kind.TIMER, name, labels), int(number * 1e6))
 
 
 @contextmanager
@@ -180,7 +191,7 @@ class Measured:
             return None
         numbers = {**counts, **gauges}
         told: list[Any] = [(*key[:2], list(key.labels), amount, {}) for key, amount in numbers.items()]
-        told += [(*key[:2], list(key.labels), made.total, made.counts) for key, made in times.items()]
+        told += [(*key[:2], list(key.labels), float(made.total), made.counts) for key, made in times.items()]
         return Counted(told, left_out)
 
     def shape(self, kind: Kind, name: str, labels: tuple[str, ...]) -> None:
@@ -219,6 +230,17 @@ def _check(name: str, labels: dict[str, Any]) -> None:
     wrong = [label for label in labels if not _LABEL.fullmatch(label) or label in ("le", "worker", "quantile")]
     if wrong or len(labels) > MOST_LABELS:
         raise ValueError(f"metric {name!r}: {wrong or list(labels)} can't be its labels; there may be {MOST_LABELS}")
+
+
+def _number(name: str, value: float, most: float) -> float:
+    """Of any type of number. What can't be told to the supervisor is refused here, where its tool hears of it."""
+    try:
+        number = float(value)
+    except OverflowError:
+        number = inf
+    if not -most <= number <= most:
+        raise ValueError(f"metric {name!r}: {number!r} is not a number from -{most:g} to {most:g}")
+    return number
 
 
 def _named(function: Callable[..., Any]) -> str:

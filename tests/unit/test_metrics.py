@@ -3,12 +3,16 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator
+from decimal import Decimal
+from fractions import Fraction
+from math import inf, nan
 from typing import Any
 
 import pytest
 
 from toolring import metrics, monitor
 from toolring.metrics import MOST_CHARACTERS, MOST_SERIES, measured
+from toolring.protocol import Counted, decode_from_worker, encode
 
 
 @pytest.fixture(autouse=True)
@@ -120,6 +124,35 @@ def test_a_name_is_one_thing_only() -> None:
         metrics.count("unit_thing", page="a")
     with pytest.raises(ValueError, match="only grows"):
         metrics.count("unit_thing", -1, site="a")
+
+
+def test_numbers_of_any_type_can_be_told() -> None:
+    euros: Any = Decimal("1.5")
+    share: Any = Fraction(1, 2)
+    metrics.count("unit_bytes", 2**70)
+    metrics.count("unit_euros", euros)
+    metrics.gauge("unit_share", share)
+    for _ in range(20_000):
+        metrics.observe("unit_years", 0.9e9)
+    drained = measured.drain()
+    assert drained is not None
+    heard = decode_from_worker(encode(drained))
+    assert isinstance(heard, Counted)
+    amounts = {name: amount for _, name, _, amount, _ in heard.series}
+    assert amounts == {"unit_bytes": 2.0**70, "unit_euros": 1.5, "unit_share": 0.5, "unit_years": 1.8e19}
+
+
+@pytest.mark.parametrize("number", [nan, inf, -inf, 1e101, pytest.param(10**400, id="large")])
+def test_what_can_not_be_told_is_refused_where_it_is_counted(number: float) -> None:
+    for use in (metrics.count, metrics.gauge, metrics.observe):
+        with pytest.raises(ValueError, match="is not a number from"):
+            use("unit_odd", number)
+    assert measured.drain() is None
+
+
+def test_a_time_of_day_is_no_duration() -> None:
+    with pytest.raises(ValueError, match="not a number from -1e\\+09 to 1e\\+09"):
+        metrics.observe("unit_day", 1_800_000_000.0)
 
 
 def test_there_is_an_end_to_the_labels_values_and_what_is_left_out_is_counted() -> None:

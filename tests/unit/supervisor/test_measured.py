@@ -64,3 +64,10 @@ def test_there_is_an_end_to_the_series() -> None:
 def test_a_kind_that_does_not_exist_is_refused() -> None:
     with pytest.raises(ValueError, match="weather"):
         Measured().heard(0, Counted([("weather", "x", [], 1.0, {})]))
+
+
+@pytest.mark.parametrize("amount", [float("inf"), float("nan")])
+@pytest.mark.parametrize("kind", ["counter", "gauge", "timer"])
+def test_an_amount_that_is_no_number_is_refused(kind: str, amount: float) -> None:
+    with pytest.raises(ValueError, match="is not an amount"):
+        Measured().heard(0, Counted([(kind, "x", [], amount, {})]))
