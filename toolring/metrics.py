@@ -12,7 +12,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from enum import StrEnum
 from functools import wraps
 from math import inf
@@ -120,8 +120,14 @@ def monitor_as(function: Callable[..., Any], name: str, labels: dict[str, str]) 
         @wraps(function)
         async def stream(*args: Any, **kwargs: Any) -> Any:
             with timed():
-                async for part in function(*args, **kwargs):
-                    yield part
+                async with aclosing(function(*args, **kwargs)) as parts:
+                    sent = None
+                    while True:
+                        try:
+                            part = await parts.asend(sent)
+                        except StopAsyncIteration:
+                            return
+                        sent = yield part
 
         return stream
     if inspect.isgeneratorfunction(function):
@@ -196,9 +202,12 @@ class Measured:
 
     def shape(self, kind: Kind, name: str, labels: tuple[str, ...]) -> None:
         """Raises ValueError if the name is something else already."""
-        known = self._shapes.setdefault(name, (kind, labels)) if len(self._shapes) < MOST_SERIES else (kind, labels)
-        if known != (kind, labels):
-            was, new = (f"a {one[0]} with {', '.join(one[1]) or 'no labels'}" for one in (known, (kind, labels)))
+        wanted = (kind, labels)
+        known = self._shapes.get(name)
+        if known is None:
+            known = self._shapes.setdefault(name, wanted) if len(self._shapes) < MOST_SERIES else wanted
+        if known != wanted:
+            was, new = (f"a {one[0]} with {', '.join(one[1]) or 'no labels'}" for one in (known, wanted))
             raise ValueError(f"metric {name!r} is {was}; it can't be {new} as well")
 
     def _room(self, key: Key) -> bool:
@@ -245,7 +254,7 @@ def _number(name: str, value: float, most: float) -> float:
 
 def _named(function: Callable[..., Any]) -> str:
     words = re.sub(r"[^a-z0-9]+", "_", getattr(function, "__name__", "").lower()).strip("_")
-    return words or "function"
+    return f"{words}_calls" if words.endswith(_TAKEN) else words or "function"
 
 
 _keys: dict[tuple[str, ...], tuple[str, ...]] = {}

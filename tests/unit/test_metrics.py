@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from decimal import Decimal
 from fractions import Fraction
 from math import inf, nan
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from toolring import metrics, monitor
-from toolring.metrics import MOST_CHARACTERS, MOST_SERIES, measured
+from toolring.metrics import MOST_CHARACTERS, MOST_SERIES, Kind, Measured, measured
 from toolring.protocol import Counted, decode_from_worker, encode
 
 
@@ -104,6 +104,37 @@ def test_each_kind_of_function_is_timed_and_its_errors_are_told_apart() -> None:
     assert plain.__doc__ == "Doc."
 
 
+def test_an_async_generator_is_closed_with_its_wrapper_and_hears_what_is_sent() -> None:
+    closed: list[str] = []
+
+    @monitor(name="unit_echo")
+    async def echo() -> AsyncGenerator[str, str]:
+        heard = "first"
+        try:
+            while True:
+                heard = yield heard
+        finally:
+            closed.append(heard)
+
+    async def use() -> None:
+        stream = echo()
+        assert await anext(stream) == "first"
+        assert await stream.asend("second") == "second"
+        await stream.aclose()
+        assert closed == ["second"]
+
+    asyncio.run(use())
+
+
+@pytest.mark.parametrize("name", ["word_count", "get_info", "elapsed_seconds"])
+def test_a_function_may_have_a_name_that_no_metric_may(name: str) -> None:
+    def function() -> None: ...
+
+    function.__name__ = name
+    monitor(function)()
+    assert list(told()) == [(f"{name}_calls", "")]
+
+
 @pytest.mark.parametrize("name", ["", "Upper", "1st", "with-dash", "a__b", "x_total", "y_seconds", "z" * 101])
 def test_a_name_that_can_not_be_one_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="can't name a metric"):
@@ -124,6 +155,15 @@ def test_a_name_is_one_thing_only() -> None:
         metrics.count("unit_thing", page="a")
     with pytest.raises(ValueError, match="only grows"):
         metrics.count("unit_thing", -1, site="a")
+
+
+def test_a_name_that_is_known_stays_one_thing_however_many_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes = Measured()
+    monkeypatch.setattr("toolring.metrics.MOST_SERIES", 1)
+    for name in ("first", "second"):
+        shapes.shape(Kind.COUNTER, name, ())
+    with pytest.raises(ValueError, match="is a counter with no labels"):
+        shapes.shape(Kind.GAUGE, "first", ())
 
 
 def test_numbers_of_any_type_can_be_told() -> None:
