@@ -133,9 +133,11 @@ def test_workers_that_die_are_told_of_without_any_configuration() -> None:
 
 def test_every_figure_is_read_of_a_real_node(tmp_path: Path) -> None:
     sense = {"workers_ready": "below = 0.9"}
+    window, minimum = "window = '1m'\n", "minimum = 1\n"
     rules = "".join(
-        f"[alerts.{name}]\nfigure = '{name}'\n{sense.get(name, 'above = 0')}\nminimum = 1\nwindow = '1m'\n"
-        for name in FIGURES
+        f"[alerts.{name}]\nfigure = '{name}'\n{sense.get(name, 'above = 0')}\n"
+        f"{window * figure.windowed}{minimum * figure.sampled}"
+        for name, figure in FIGURES.items()
     )
     gate = tmp_path / "gate"
     with place() as directory:

@@ -21,6 +21,8 @@ EACH: Final = "*"
 MOST_SUBJECTS: Final = 1_000
 """Of so many one rule remembers something at once."""
 WINDOWS: Final = ("1m", "5m")
+_WINDOW: Final = "5m"
+_MINIMUM: Final = 20
 SEVERITIES: Final = ("warning", "critical")
 
 
@@ -36,24 +38,27 @@ class Figure(NamedTuple):
     """Is it known only where figures are counted?"""
     windowed: bool = False
     """Is it of what happened in a window?"""
+    sampled: bool = False
+    """Does it tell nothing if there are few answers?"""
     most: float = inf
     """What it can't exceed."""
 
 
 _BY_BOTH: Final = (True, True, True, True)
+_SAMPLED: Final = (*_BY_BOTH, True)
 
 
 def _times() -> Iterator[tuple[str, Figure]]:
     for what in ("response", "queue", "run", "overhead"):
         for share in (50, 95, 99):
             text = f"The {what} that {share} of 100 jobs don't exceed."
-            yield f"{what}_p{share}", Figure("seconds", text, *_BY_BOTH)
+            yield f"{what}_p{share}", Figure("seconds", text, *_SAMPLED)
 
 
 FIGURES: Final[Mapping[str, Figure]] = {
-    "error_rate": Figure("share", "Calls that fail, without the callers' own mistakes.", *_BY_BOTH, most=1),
-    "retry_rate": Figure("share", "Runs that failed and were tried again, for each answer.", *_BY_BOTH),
-    "cache_hit_ratio": Figure("share", "Answers from a cache, of tools that are cached.", *_BY_BOTH, most=1),
+    "error_rate": Figure("share", "Calls that fail, without the callers' own mistakes.", *_SAMPLED, most=1),
+    "retry_rate": Figure("share", "Runs that failed and were tried again, for each answer.", *_SAMPLED),
+    "cache_hit_ratio": Figure("share", "Answers from a cache, of tools that are cached.", *_SAMPLED, most=1),
     "throughput": Figure("jobs/s", "Final answers.", *_BY_BOTH),
     **dict(_times()),
     "refusals": Figure("jobs/s", "Jobs that were refused at the door.", counted=True, windowed=True),
@@ -82,9 +87,9 @@ class AlertRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """or less than this."""
     holds: float = msgspec.field(default=0.0, name="for")
     """For so long it must be beyond the threshold, before the alert fires."""
-    window: str = "5m"
+    window: str = _WINDOW
     """What jobs are looked at, where it is of jobs."""
-    minimum: int = 20
+    minimum: int = _MINIMUM
     """Jobs that there must be in it for a share or a time to tell something."""
     ease: float = 0.1
     """It is well again if it is so far, as a share, within the threshold,"""
@@ -120,6 +125,10 @@ class AlertRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             raise ValueError(f"severity={self.severity!r} is none; there is {', '.join(SEVERITIES)}")
         if self.minimum < 1:
             raise ValueError(f"minimum={self.minimum!r} is not a number of jobs, from 1 on")
+        if self.window != _WINDOW and not figure.windowed:
+            raise ValueError(f"window= does nothing: {self.figure} is what it is at this moment")
+        if self.minimum != _MINIMUM and not figure.sampled:
+            raise ValueError(f"minimum= does nothing: {self.figure} is neither a share nor a time of answers")
         if not 0 <= self.ease < 1:
             raise ValueError(f"ease={self.ease!r} is not a share: 0 to less than 1")
         for name in ("resolve_after", "cooldown", "repeat"):

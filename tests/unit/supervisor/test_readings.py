@@ -31,7 +31,9 @@ def node() -> Iterator[Node]:
 
 def read(readings: Readings, node: Node, figure: str, **more: Any) -> Values:
     sense = {"below": 0.5} if figure == "workers_ready" else {"above": 0.5}
-    rule = AlertRule(**{"figure": figure, **sense, "minimum": 1, "window": "1m", **more})
+    window = {"window": "1m"} if FIGURES[figure].windowed else {}
+    minimum = {"minimum": 1} if FIGURES[figure].sampled else {}
+    rule = AlertRule(**{"figure": figure, **sense, **window, **minimum, **more})
     readings.look(node.now)
     steps = readings.of(rule, node.now)
     while True:
