@@ -204,6 +204,7 @@ TABLE: Final[dict[State, dict[Event, State]]] = {
 }
 """Anything may be seen in any state; what isn't here changes nothing."""
 FIRES: Final = frozenset({S.FIRING, S.EASING})
+WELL: Final = frozenset({S.OK, S.RESOLVED})
 
 
 class News(StrEnum):
@@ -239,10 +240,10 @@ class Alert:
     def fires(self) -> bool:
         return self.state in FIRES
 
-    @property
-    def idle(self) -> bool:
-        """There is nothing about it that must be remembered."""
-        return self.state is State.OK and self._told_at == -inf
+    def spent(self, now: float, there: bool) -> bool:
+        """There is nothing about it that must be remembered. Of a subject that is there it is, that it was resolved."""
+        well = self.state is State.OK or (self.state is State.RESOLVED and not there)
+        return well and now - self._told_at >= self.rule.cooldown
 
     def see(self, value: float | None, now: float) -> News | None:
         """Take in what the figure is now. None of a figure that tells nothing: there is nothing to complain of."""
@@ -311,15 +312,13 @@ class Board:
             what = alert.see(value, now)
             if what is not None:
                 news.append((subject, alert, what))
-            if alert.idle:
+            if alert.spent(now, subject in values):
                 del alerts[subject]
-            elif subject not in values and alert.state is State.RESOLVED:
-                del alerts[subject]  # it is gone, and nobody will ask
         return news
 
     def _made_room(self) -> bool:
         """Forget one that is well."""
-        well = next((subject for subject, alert in self.alerts.items() if alert.state is State.RESOLVED), None)
+        well = next((subject for subject, alert in self.alerts.items() if alert.state in WELL), None)
         if well is None:
             return False
         del self.alerts[well]

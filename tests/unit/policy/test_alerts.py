@@ -136,6 +136,29 @@ def test_each_subject_is_by_itself_and_only_those_are_remembered_with_something_
     assert list(board.alerts) == ["b"]
 
 
+@pytest.mark.parametrize("closed", [{"a": 0.0}, {}])
+def test_the_cooldown_outlasts_a_subject_that_comes_and_goes(closed: dict[str, float]) -> None:
+    board = Board("open", rule(figure="circuit_open", tool=EACH, above=0, holds=0, resolve_after=60, cooldown=300))
+    told = []
+    for now in range(0, 900, 5):
+        told += [(now, what) for _, _, what in board.see({"a": 1.0} if now % 80 < 10 else closed, now)]
+    assert [now for now, what in told if what is News.FIRING] == [0, 300, 600]
+    assert len(told) == 6
+    board.see({}, 1000)
+    assert board.alerts == {}, "nothing is remembered for ever"
+
+
+def test_what_was_told_once_and_is_well_is_forgotten_after_its_cooldown() -> None:
+    board = Board("open", rule(figure="circuit_open", tool=EACH, above=0, holds=10, resolve_after=0, cooldown=100))
+    for now, value in ((0, 1.0), (10, 1.0), (20, 0.0), (30, 1.0), (35, 0.0)):
+        board.see({"a": value}, now)
+    assert board.alerts["a"].state is State.OK, "it had not held"
+    board.see({}, 109)
+    assert "a" in board.alerts
+    board.see({}, 110)
+    assert "a" not in board.alerts
+
+
 def test_there_is_a_bound_and_it_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(alerts, "MOST_SUBJECTS", 2)
     board = Board("failing", rule(figure="error_rate", tool=EACH, above=0.5, holds=0, resolve_after=0))
