@@ -55,10 +55,11 @@ class Alerts:
             self._readings.look(now)
             for board in self._boards:
                 values = yield from self._readings.of(board.rule, now)
-                for subject, alert, news in board.see(values, now):
+                for subject, alert, news in (yield from board.see(values, now)):
                     event = told(board.name, subject, alert, news, now)
                     for tell in self._tell:
                         tell(event)
+                    yield
                 yield
         finally:
             self._looking = False

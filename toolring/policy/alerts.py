@@ -8,7 +8,7 @@ is limited by a cooldown, so that a figure that swings about the threshold tells
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from enum import Enum, StrEnum, auto
 from math import inf
 from typing import Final, NamedTuple
@@ -20,6 +20,8 @@ EACH: Final = "*"
 """Each tool, or group, by itself."""
 MOST_SUBJECTS: Final = 1_000
 """Of so many one rule remembers something at once."""
+STEP: Final = 250
+"""So many are looked at in one step."""
 WINDOWS: Final = ("1m", "5m")
 _WINDOW: Final = "5m"
 _MINIMUM: Final = 20
@@ -294,18 +296,24 @@ class Board:
         self.passed_over = 0
         """Times that a subject was beyond the threshold, and there was no room to remember it."""
 
-    def see(self, values: Mapping[str, float | None], now: float) -> list[tuple[str, Alert, News]]:
-        """Take in what there is now of each subject; one that is missing has nothing to tell. Gives what is news."""
+    def see(
+        self, values: Mapping[str, float | None], now: float
+    ) -> Generator[None, None, list[tuple[str, Alert, News]]]:
+        """Take in, in steps, what there is now of each subject; one that is missing has nothing to tell. Gives what is
+        news."""
         rule, alerts = self.rule, self.alerts
         self.values = values
         news = []
-        for subject in [*values, *(alerts.keys() - values.keys())]:
+        spare = self._spare()
+        for number, subject in enumerate([*values, *(alerts.keys() - values.keys())], 1):
+            if number % STEP == 0:
+                yield
             value = values.get(subject)
             alert = alerts.get(subject)
             if alert is None:
                 if value is None or not rule.beyond(value):
                     continue
-                if len(alerts) >= MOST_SUBJECTS and not self._made_room():
+                if len(alerts) >= MOST_SUBJECTS and next(spare, None) is None:
                     self.passed_over += 1
                     continue
                 alert = alerts[subject] = Alert(rule, now)
@@ -316,10 +324,8 @@ class Board:
                 del alerts[subject]
         return news
 
-    def _made_room(self) -> bool:
-        """Forget one that is well."""
-        well = next((subject for subject, alert in self.alerts.items() if alert.state in WELL), None)
-        if well is None:
-            return False
-        del self.alerts[well]
-        return True
+    def _spare(self) -> Iterator[str]:
+        """Forget those that are well, one at a time, to make room. Looks at each once."""
+        for subject, alert in list(self.alerts.items()):
+            if alert.state in WELL and self.alerts.pop(subject, None) is not None:
+                yield subject

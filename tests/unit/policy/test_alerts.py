@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -124,12 +125,21 @@ def test_every_state_and_event_of_the_table_is_known() -> None:
 # ---- many subjects
 
 
+def see(board: Board, values: Mapping[str, float | None], now: float) -> list[tuple[str, Alert, News]]:
+    steps = board.see(values, now)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as over:
+            return list(over.value)
+
+
 def test_each_subject_is_by_itself_and_only_those_are_remembered_with_something_to_remember() -> None:
     board = Board("failing", rule(figure="error_rate", tool=EACH, above=0.5, holds=0, resolve_after=0, cooldown=0))
-    news = board.see({"a": 0.9, "b": 0.1, "c": None}, 0)
+    news = see(board, {"a": 0.9, "b": 0.1, "c": None}, 0)
     assert [(subject, what) for subject, _, what in news] == [("a", News.FIRING)]
     assert list(board.alerts) == ["a"]
-    assert [(subject, what) for subject, _, what in board.see({"b": 0.7}, 1)] == [
+    assert [(subject, what) for subject, _, what in see(board, {"b": 0.7}, 1)] == [
         ("b", News.FIRING),
         ("a", News.RESOLVED),
     ]
@@ -141,32 +151,57 @@ def test_the_cooldown_outlasts_a_subject_that_comes_and_goes(closed: dict[str, f
     board = Board("open", rule(figure="circuit_open", tool=EACH, above=0, holds=0, resolve_after=60, cooldown=300))
     told = []
     for now in range(0, 900, 5):
-        told += [(now, what) for _, _, what in board.see({"a": 1.0} if now % 80 < 10 else closed, now)]
+        told += [(now, what) for _, _, what in see(board, {"a": 1.0} if now % 80 < 10 else closed, now)]
     assert [now for now, what in told if what is News.FIRING] == [0, 300, 600]
     assert len(told) == 6
-    board.see({}, 1000)
+    see(board, {}, 1000)
     assert board.alerts == {}, "nothing is remembered for ever"
 
 
 def test_what_was_told_once_and_is_well_is_forgotten_after_its_cooldown() -> None:
     board = Board("open", rule(figure="circuit_open", tool=EACH, above=0, holds=10, resolve_after=0, cooldown=100))
     for now, value in ((0, 1.0), (10, 1.0), (20, 0.0), (30, 1.0), (35, 0.0)):
-        board.see({"a": value}, now)
+        see(board, {"a": value}, now)
     assert board.alerts["a"].state is State.OK, "it had not held"
-    board.see({}, 109)
+    see(board, {}, 109)
     assert "a" in board.alerts
-    board.see({}, 110)
+    see(board, {}, 110)
     assert "a" not in board.alerts
 
 
 def test_there_is_a_bound_and_it_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(alerts, "MOST_SUBJECTS", 2)
     board = Board("failing", rule(figure="error_rate", tool=EACH, above=0.5, holds=0, resolve_after=0))
-    assert len(board.see({"a": 0.9, "b": 0.9, "c": 0.9}, 0)) == 2
+    assert len(see(board, {"a": 0.9, "b": 0.9, "c": 0.9}, 0)) == 2
     assert (len(board.alerts), board.passed_over) == (2, 1)
-    board.see({"a": 0.1, "b": 0.9, "c": 0.1}, 1)
-    assert [subject for subject, _, _ in board.see({"a": 0.1, "b": 0.9, "c": 0.9}, 2)] == ["c"], "one that is well goes"
+    see(board, {"a": 0.1, "b": 0.9, "c": 0.1}, 1)
+    news = see(board, {"a": 0.1, "b": 0.9, "c": 0.9}, 2)
+    assert [subject for subject, _, _ in news] == ["c"], "one that is well goes"
     assert set(board.alerts) == {"b", "c"}
+
+
+class Counting(dict[str, Alert]):
+    """Counts how often somebody goes through it."""
+
+    times = 0
+
+    def items(self) -> Any:
+        self.times += 1
+        return super().items()
+
+
+def test_many_more_than_there_is_room_for_are_looked_at_in_steps_and_each_once() -> None:
+    board = Board("failing", rule(figure="error_rate", tool=EACH, above=0.5, holds=0, resolve_after=0))
+    board.alerts = counting = Counting()
+    many = alerts.MOST_SUBJECTS * 3
+    assert sum(1 for _ in board.see({str(number): 0.9 for number in range(many)}, 0)) == many // alerts.STEP
+    assert (len(counting), board.passed_over) == (many // 3, many // 3 * 2)
+    assert counting.times <= 1
+    see(board, {str(number): 0.9 * (number % 2) for number in range(many // 3)}, 1)
+    counting.times = 0
+    news = see(board, {str(number): 0.9 * (number % 2) for number in range(many)}, 2)
+    assert len(news) == many // 6, "those that are well have gone"
+    assert counting.times <= 1
 
 
 # ---- rules
