@@ -28,6 +28,8 @@ class Measured:
     def __init__(self, most: int = MOST_SERIES) -> None:
         self._most = most
         self._shapes: dict[str, _Shape] = {}
+        self._before: set[str] = set()
+        """Names whose shape was told by code that another has taken over from."""
         self._values: dict[str, dict[tuple[str, ...], float | Histogram]] = {}
         self._size = 0
         self.left_out = 0
@@ -44,7 +46,7 @@ class Measured:
             values = tuple(value for _, value in labels)
             if kind is Kind.GAUGE:
                 shape, values = shape._replace(labels=(*shape.labels, "worker")), (*values, str(slot))
-            if self._shapes.setdefault(name, shape) != shape or not self._room(name, values):
+            if not self._fits(name, shape) or not self._room(name, shape, values):
                 self.left_out += sum(buckets.values()) or 1
             elif kind is Kind.TIMER:
                 self._time(name, values, Histogram(buckets, int(amount)))
@@ -54,11 +56,17 @@ class Measured:
     def forget_workers(self, slots: Iterable[int]) -> None:
         """There are only these slots any more: the others' gauges stand for nothing."""
         there = {str(slot) for slot in slots}
-        for name, shape in self._shapes.items():
-            values = self._values.get(name, {})
-            for key in [key for key in values if shape.kind is Kind.GAUGE and key[-1] not in there]:
+        for name in [name for name, shape in self._shapes.items() if shape.kind is Kind.GAUGE]:
+            values = self._values[name]
+            for key in [key for key in values if key[-1] not in there]:
                 del values[key]
                 self._size -= 1
+            if not values:
+                self._forget(name)
+
+    def turned_over(self) -> None:
+        """Other code serves from now on: to it, a name may be another kind, or have other labels."""
+        self._before = set(self._shapes)
 
     def families(self) -> list[tuple[Family, dict[tuple[str, ...], float | Histogram]]]:
         """For the page, and what each holds."""
@@ -80,11 +88,27 @@ class Measured:
         assert not isinstance(known, Histogram)
         self._values[name][values] = amount if kind is Kind.GAUGE else known + amount
 
-    def _room(self, name: str, values: tuple[str, ...]) -> bool:
-        known = self._values.setdefault(name, {})
-        if values in known:
+    def _fits(self, name: str, shape: _Shape) -> bool:
+        """Is the name nothing else already? What other code has made of it gives way."""
+        known = self._shapes.get(name, shape)
+        if known == shape:
+            return True
+        if name not in self._before:
+            return False
+        self._forget(name)
+        return True
+
+    def _forget(self, name: str) -> None:
+        self._before.discard(name)
+        del self._shapes[name]
+        self._size -= len(self._values.pop(name))
+
+    def _room(self, name: str, shape: _Shape, values: tuple[str, ...]) -> bool:
+        if values in self._values.get(name, ()):
             return True
         if self._size >= self._most:
             return False
         self._size += 1
+        self._shapes[name] = shape
+        self._values.setdefault(name, {})
         return True

@@ -99,6 +99,8 @@ def turn_over(core: Core, lineup: Lineup, specs: Sequence[ToolSpec], groups: lis
         note(entry, "moved")
         core.placing.enter(entry, entry.route)
     lineup.forget([group for group in before if group not in groups])
+    if core.figures is not None:
+        core.figures.measured.turned_over()
     return changes
 
 

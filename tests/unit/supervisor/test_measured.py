@@ -61,6 +61,40 @@ def test_there_is_an_end_to_the_series() -> None:
     assert measured.left_out == 2
 
 
+def test_names_take_no_room_beyond_it() -> None:
+    measured = Measured(most=3)
+    for number in range(5):
+        measured.heard(0, Counted([("counter", f"name_{number}", [], 1.0, {})]))
+    assert [family.name for family, _ in measured.families()] == [f"toolring_user_name_{n}" for n in range(3)]
+    measured.heard(0, Counted([("timer", "name_4", [], 9.0, {9: 1})]))
+    assert measured.left_out == 3
+
+
+def test_names_of_gauges_that_no_worker_has_any_more_make_room() -> None:
+    measured = Measured(most=1)
+    measured.heard(0, Counted([("gauge", "depth", [], 1.0, {})]))
+    measured.forget_workers([1])
+    assert measured.families() == []
+    measured.heard(1, Counted([("counter", "depth", SITE, 2.0, {})]))
+    assert shown(measured) == {("toolring_user_depth", "a"): 2.0}
+
+
+def test_to_other_code_a_name_may_be_something_else() -> None:
+    measured = Measured(most=3)
+    old, new = Counted([("counter", "pages", SITE, 1.0, {})]), Counted([("counter", "pages", [], 5.0, {})])
+    for told in (old, Counted([("counter", "words", [], 1.0, {})]), new):
+        measured.heard(0, told)
+    measured.turned_over()
+    measured.heard(0, old)  # the last of a worker that leaves
+    assert shown(measured) == {("toolring_user_pages", "a"): 2.0, ("toolring_user_words",): 1.0}
+    for told in (new, old, new):
+        measured.heard(1, told)
+    assert shown(measured) == {("toolring_user_pages",): 10.0, ("toolring_user_words",): 1.0}
+    assert measured.left_out == 2
+    measured.heard(1, Counted([("counter", "pages_2", [], 1.0, {})]))
+    assert len(shown(measured)) == 3, "what gave way takes no room"
+
+
 def test_a_kind_that_does_not_exist_is_refused() -> None:
     with pytest.raises(ValueError, match="weather"):
         Measured().heard(0, Counted([("weather", "x", [], 1.0, {})]))

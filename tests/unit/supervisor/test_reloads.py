@@ -15,6 +15,7 @@ from toolring.errors import Draining, LoadError, PluginError
 from toolring.policy.balance import Balancer, Members, RingOverflow
 from toolring.policy.breaker import Event, State
 from toolring.policy.groups import Group
+from toolring.protocol import Counted
 from toolring.spec import ToolSpec
 from toolring.supervisor.catalogue import ServedTool
 from toolring.supervisor.fleet import Fleet, Life
@@ -177,6 +178,15 @@ def test_counts_stay_and_what_is_declared_holds(node: Node, client: SimClient) -
     served = tool(node, "write")
     assert (served.answered, served.cost) == (answered, cost)
     assert (served.spec.timeout, served.repeatable) == (3.0, True)
+
+
+def test_what_tools_measure_may_change_its_form(node: Node) -> None:
+    figures = node.core.figures
+    assert figures is not None
+    figures.measured.heard(0, Counted([("counter", "pages", [("site", "a")], 1.0, {})]))
+    turn_over(node)
+    figures.measured.heard(0, Counted([("counter", "pages", [], 2.0, {})]))
+    assert [values for _, values in figures.measured.families()] == [{(): 2.0}]
 
 
 def test_a_limit_that_comes_or_changes_finds_what_runs(node: Node, client: SimClient) -> None:
