@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from toolring.address import host_and_port
 from toolring.errors import ConfigError
@@ -16,6 +16,12 @@ MOST_BYTES: Final = 1400
 _COUNTS: Final = ("jobs", "operations", "failed", "cached", "retried", "argument_bytes", "result_bytes")
 _SHARES: Final = ("mean", "p50", "p95", "p99")
 _ODD: Final = re.compile(r"[^A-Za-z0-9_-]")
+
+
+class _Line(NamedTuple):
+    text: str
+    stands: tuple[str, float] | None = None
+    """Of a count: its name, and at what it stands once this is sent."""
 
 
 class Statsd:
@@ -31,36 +37,34 @@ class Statsd:
         self._socket.setblocking(False)
         self._sent: dict[str, float] = {}
         """Counts as they stood when they were sent last."""
-        self._counts: dict[str, float] = {}
 
     def emit(self, figures: Mapping[str, Any]) -> None:
-        self._counts = dict(self._sent)
-        packet: list[bytes] = []
+        packet: list[_Line] = []
         size = 0
         for line in self._lines(figures):
-            data = line.encode()
-            if packet and size + len(data) + 1 > MOST_BYTES:
+            length = len(line.text) + 1
+            if packet and size + length > MOST_BYTES:
                 self._send(packet)
                 packet, size = [], 0
-            packet.append(data)
-            size += len(data) + 1
+            packet.append(line)
+            size += length
         if packet:
             self._send(packet)
-        self._sent = self._counts  # what could not be sent is sent the next time
 
     def close(self) -> None:
         self._socket.close()
 
-    def _send(self, packet: list[bytes]) -> None:
-        self._socket.sendto(b"\n".join(packet), self._address)
+    def _send(self, packet: list[_Line]) -> None:
+        self._socket.sendto("\n".join(line.text for line in packet).encode(), self._address)
+        self._sent.update(line.stands for line in packet if line.stands)  # what could not be sent is sent the next time
 
-    def _lines(self, figures: Mapping[str, Any]) -> Iterator[str]:
+    def _lines(self, figures: Mapping[str, Any]) -> Iterator[_Line]:
         jobs = figures.get("jobs", {})
         for name in ("waiting", "running"):
             if name in jobs:
-                yield f"toolring.{name}:{jobs[name]}|g"
-        yield f"toolring.clients:{figures.get('clients', 0)}|g"
-        yield f"toolring.workers:{sum(one.get('ready', 0) for one in figures.get('groups', {}).values())}|g"
+                yield _Line(f"toolring.{name}:{jobs[name]}|g")
+        yield _Line(f"toolring.clients:{figures.get('clients', 0)}|g")
+        yield _Line(f"toolring.workers:{sum(one.get('ready', 0) for one in figures.get('groups', {}).values())}|g")
         for code, count in jobs.get("refused", {}).items():
             yield from self._grown(f"toolring.refused.{_part(code)}", count)
         yield from self._grown("toolring.restarts", figures.get("restarts", 0))
@@ -74,14 +78,13 @@ class Statsd:
                 for share in _SHARES:
                     seconds = one.get(time, {}).get(share)
                     if seconds is not None:
-                        yield f"toolring.tool.{_part(tool)}.{time}.{share}:{seconds * 1e3:.6g}|g"
+                        yield _Line(f"toolring.tool.{_part(tool)}.{time}.{share}:{seconds * 1e3:.6g}|g")
 
-    def _grown(self, name: str, count: float) -> Iterator[str]:
+    def _grown(self, name: str, count: float) -> Iterator[_Line]:
         """What it grew by since the last time; nothing if it didn't."""
         more = count - self._sent.get(name, 0)
-        self._counts[name] = count
         if more > 0:
-            yield f"{name}:{more}|c"
+            yield _Line(f"{name}:{more}|c", (name, count))
 
 
 def _part(name: str) -> str:

@@ -13,15 +13,18 @@ from toolring.testing import FIGURES
 
 
 class Wire:
-    """In place of a socket."""
+    """In place of a socket. It breaks after ``room`` packets."""
 
     def __init__(self) -> None:
         self.packets: list[bytes] = []
         self.broken = False
+        self.room: int | None = None
 
     def sendto(self, data: bytes, _address: Any) -> None:
         if self.broken:
             raise ConnectionRefusedError
+        if self.room is not None and len(self.packets) >= self.room:
+            raise BlockingIOError
         self.packets.append(data)
 
     def lines(self) -> dict[str, str]:
@@ -72,6 +75,20 @@ def test_what_could_not_be_sent_is_counted_the_next_time(sink: Statsd, wire: Wir
     wire.broken = False
     sink.emit(FIGURES)
     assert wire.lines()["toolring.tool.echo.jobs"] == "3|c"
+
+
+def test_what_was_sent_before_it_broke_is_not_sent_again(sink: Statsd, wire: Wire) -> None:
+    many = {"counts": {f"tool_{number:03}": {"jobs": 100} for number in range(200)}}
+    wire.room = 2
+    with pytest.raises(BlockingIOError):
+        sink.emit(many)
+    first = wire.lines()
+    wire.room = None
+    sink.emit(many)
+    rest = wire.lines()
+    jobs = [f"toolring.tool.tool_{number:03}.jobs" for number in range(200)]
+    assert [[found[name] for found in (first, rest) if name in found] for name in jobs] == [["100|c"]] * 200
+    assert 0 < len(first) < 200
 
 
 def test_packets_are_small_and_names_have_no_meaning_to_the_server(sink: Statsd, wire: Wire) -> None:
