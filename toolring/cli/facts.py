@@ -261,6 +261,7 @@ def _listening(path: Path) -> str:
         if not stat.S_ISSOCK(path.lstat().st_mode):
             return "other"
         with socket.socket(socket.AF_UNIX) as asking:
+            asking.settimeout(1.0)
             asking.connect(str(path))
     except ConnectionRefusedError:
         return "stale"
