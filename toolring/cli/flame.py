@@ -13,6 +13,8 @@ from colorsys import hls_to_rgb
 from html import escape
 from typing import Final, NamedTuple
 
+from toolring.cli.output import harmless
+
 WIDTH: Final = 1200
 ROW: Final = 17
 TOP: Final = 46
@@ -95,12 +97,12 @@ def _bars(name: str, node: _Node, depth: int, start: float) -> Iterator[Bar]:
 
 def svg(stacks: Stacks, title: str) -> str:
     """A picture for a browser, which needs nothing from elsewhere."""
-    drawn = bars(stacks)
+    drawn = [bar._replace(name=harmless(bar.name)) for bar in bars(stacks)]  # XML knows no control characters
     whole = drawn[0].seconds or 1.0
     drawn = [bar for bar in drawn if bar.depth == 0 or bar.seconds / whole * WIDTH >= LEAST]
     height = TOP + (max(bar.depth for bar in drawn) + 1) * ROW + 28
     return _PAGE.format(
-        width=WIDTH, height=height, title=escape(title), bars="".join(_drawn(drawn, whole)), script=_SCRIPT
+        width=WIDTH, height=height, title=escape(harmless(title)), bars="".join(_drawn(drawn, whole)), script=_SCRIPT
     )
 
 

@@ -37,6 +37,12 @@ def test_a_picture_is_whole_and_needs_nothing_from_elsewhere() -> None:
     assert "{{" not in text
 
 
+def test_names_may_have_any_characters() -> None:
+    text = svg([(("main", "thread \x1b[1m\0\udcff"), 1.0)], "worker \x1b[1m")
+    titles = [one.text for one in ElementTree.fromstring(text.encode()).iter("{http://www.w3.org/2000/svg}title")]
+    assert titles[-1] == r"thread \x1b[1m\x00\udcff: 1.000 s, 100.0 %"
+
+
 def test_what_was_never_seen_is_a_picture_too() -> None:
     ElementTree.fromstring(svg([], "nothing"))
 
