@@ -26,6 +26,9 @@ ANSWER_SECONDS: Final = 10.0
 """the loop to answer it,"""
 LEAVE_SECONDS: Final = 30.0
 """and its client to take the answer."""
+LOOK_SECONDS: Final = 1.0
+"""So often it looks whose time is over; and for so long it lets nobody in once that has failed, as for want of
+descriptors."""
 PATHS: Final = ("/metrics", "/healthz", "/readyz")
 _TEXT: Final = "text/plain; charset=utf-8"
 _ALSO: Final[Mapping[int, str]] = {
@@ -115,6 +118,8 @@ class Web:
         self._replies: deque[tuple[_Connection, Reply]] = deque()
         self._connections: set[_Connection] = set()
         self._closing = False
+        self._rests_until: float | None = None
+        """It doesn't listen until then."""
         self._selector.register(self._socket, selectors.EVENT_READ, self._accept)
         self._selector.register(self._bell_read, selectors.EVENT_READ, self._answer)
         self._thread = threading.Thread(target=self._run, name=setting.partition(".")[0], daemon=True)
@@ -130,7 +135,8 @@ class Web:
     def _run(self) -> None:
         try:
             while not self._closing:
-                for key, _ in self._selector.select(1.0 if self._connections else None):
+                waits = self._connections or self._rests_until is not None
+                for key, _ in self._selector.select(LOOK_SECONDS if waits else None):
                     key.data()
                 self._see_off()
         finally:
@@ -150,8 +156,12 @@ class Web:
     def _accept(self) -> None:
         try:
             client, _ = self._socket.accept()
+        except (BlockingIOError, ConnectionError):
+            return  # it has left again
         except OSError:
-            return  # it has left again, or there are no descriptors left
+            self._selector.unregister(self._socket)  # who waits would make it readable all the while
+            self._rests_until = self._clock() + LOOK_SECONDS
+            return
         if len(self._connections) >= MOST_CONNECTIONS:
             client.close()
             return
@@ -251,8 +261,11 @@ class Web:
         self._drop(connection)
 
     def _see_off(self) -> None:
-        """Those whose time is over."""
+        """Those whose time is over; and listen again, if it is time."""
         now = self._clock()
+        if self._rests_until is not None and now >= self._rests_until:
+            self._rests_until = None
+            self._selector.register(self._socket, selectors.EVENT_READ, self._accept)
         for connection in [one for one in self._connections if now >= one.until]:
             if connection.asks:
                 text = f"the node has not answered within {ANSWER_SECONDS:g} s\n"
