@@ -114,7 +114,7 @@ class Spans:
         """A job was answered at once, with a result that the supervisor holds."""
         if _sampled(trace):
             name = f"{session.name}-{number}"
-            root = _hash(f"{name}/{now!r}")
+            root = _hash(f"{trace[:36]}/{name}/{now!r}")
             told = {**self._told(tool.name, name, session.caller, 0, True), "toolring.joined": False}
             self._put(trace, f"execute_tool {tool.name}", root, None, now, now, told, "", "server")
             self._put(trace, "cache", root ^ 1, root, now, now, {"toolring.cache.layer": 0}, "", "internal")
@@ -238,7 +238,7 @@ def _sent(entry: Entry) -> float:
 
 def _number(entry: Entry, part: str = "") -> int:
     """That of a part of the job, or its own. One that is sent again after its answer was lost has the same name."""
-    return _hash(f"{entry.name}/{(entry.first or entry).accepted!r}{part}")
+    return _hash(f"{entry.trace[:36]}/{entry.name}/{(entry.first or entry).accepted!r}{part}")
 
 
 def _hash(text: str) -> int:

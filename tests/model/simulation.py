@@ -602,7 +602,9 @@ class Node:
     def check_wanted(self, run: Run) -> None:
         """Nothing starts that its only caller was told had not been started in time."""
         entry = run.entry
-        if entry is None or entry.members is not None or (entry.record is not None and entry.record.waiting):
+        if entry is None or entry.members is not None:
+            return
+        if entry.record is not None and (entry.record.waiting or entry.record.keep):
             return
         for client in self.clients:
             for asked in client.asked.values():

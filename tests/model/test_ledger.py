@@ -20,7 +20,7 @@ from toolring.supervisor.ledger import FINAL, Entry, Event, IllegalEvent, Sessio
 S, E = State, Event
 ENDS = {E.FAIL: S.FAILED, E.CANCEL: S.CANCELLED, E.EXPIRE: S.EXPIRED}
 LEGAL = {
-    S.QUEUED: {E.DISPATCH: S.DISPATCHED, E.GATHER: S.BATCHED, **ENDS},
+    S.QUEUED: {E.DISPATCH: S.DISPATCHED, E.GATHER: S.BATCHED, E.LOSE: S.OUTCOME_UNKNOWN, **ENDS},
     S.DISPATCHED: {
         E.TAKE_BACK: S.QUEUED,
         E.REPEAT: S.QUEUED,
