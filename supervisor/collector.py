@@ -21,6 +21,7 @@ _SIMPLE: Final = {
     "toolring_jobs": "jobs",
     "toolring_operations": "operations",
     "toolring_job_retries": "retried",
+    "toolring_job_losses": "lost",
     "toolring_argument_bytes": "bytes_in",
     "toolring_result_bytes": "bytes_out",
 }

@@ -175,8 +175,11 @@ class Core:
         del session.jobs[entry.id]
         self.bytes -= len(entry.args)
         figures = self.figures
-        if figures is not None and session is not self.house and (event is not Event.SUCCEED or before is not _RAN):
-            figures.ended(entry, answer, now)  # else its worker's answer is counted with others
+        if figures is not None:
+            if before is State.QUEUED or before is State.BATCHED:
+                self._waited(figures, entry, now)
+            if session is not self.house and (event is not Event.SUCCEED or before is not _RAN):
+                figures.ended(entry, answer, now)  # else its worker's answer is counted with others
         if self.on_finished is not None and entry.first is None:
             self.on_finished(entry, answer)
         if self.spans is not None and entry.trace:
@@ -193,6 +196,12 @@ class Core:
             entry.first = None  # that holds this one by now; the garbage collector sees neither
         if self.history is not None:
             self.history.settled(entry, answer, now, house)
+
+    def _waited(self, figures: Figures, entry: Entry, now: float) -> None:
+        """What travelled with others and came to its end with them has been counted with them."""
+        carrier = entry.carrier
+        if entry.members is None and (carrier is None or entry in (carrier.members or ())):
+            figures.waited(entry, now)
 
     def attempt_over(self, entry: Entry, outcome: str, now: float) -> None:
         """One attempt has ended, and there will be another."""

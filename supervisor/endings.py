@@ -21,6 +21,10 @@ ZYGOTE_LOST: Final = "its zygote was lost"
 """Why a worker ended that died with all others of its code: no job of theirs is more to blame than the others."""
 
 
+LOST: Final = "LOST"
+"""In the place of an error's code: a run that had no answer, and was repeated."""
+
+
 class Grace(NamedTuple):
     """How a run that must end is ended, and with it its worker, if need be. Seconds."""
 
@@ -80,7 +84,7 @@ class Endings:
             self._leave_batch(entry, event, error, now)
             return
         if worker is not None and entry.worker is worker:  # else it was skipped, and waits again
-            self._drop(worker, entry, now)
+            self._drop(worker, entry, error.code, now)
             if entry.begun and event is Event.EXPIRE:
                 core.circuits.expired(entry, error, now)
         core.settle(entry, event, core.error_answer(entry, error), now)
@@ -96,15 +100,18 @@ class Endings:
         if not any(other.state is State.BATCHED for other in carrier.members or ()):
             self._stop(carrier, event, error, now)
 
-    def _drop(self, worker: Worker, entry: Entry, now: float) -> None:
+    def _drop(self, worker: Worker, entry: Entry, code: str, now: float) -> None:
         """Make sure that a worker doesn't start, or doesn't go on with, a job that it holds."""
         seq = worker.number_of(entry)
         worker.drop(seq)
         if not worker.many or not worker.at_work_on(seq):
             self.take_back(worker)
         if not worker.at_work_on(seq):
+            if self._core.figures is not None and entry.members is None:
+                self._core.figures.waited(entry, now)
             return
         entry.begun = True
+        self._cut(entry, worker, code, now)
         if worker.many:
             self._leave_behind(worker, seq, entry, now)
             self._core.says.append((worker, Halt([seq])))
@@ -117,6 +124,10 @@ class Endings:
             worker.load = max(worker.load, STUCK_COST)
         else:
             self.end(worker, seq, now, f"{spec.name} had to be ended")
+
+    def _cut(self, entry: Entry, worker: Worker, code: str, now: float, lost: bool = False) -> None:
+        if self._core.figures is not None:
+            self._core.figures.cut(entry, worker, code, lost, now)
 
     def _leave_behind(self, worker: Worker, seq: int, entry: Entry, now: float) -> None:
         """One of many is to be cancelled; its permits come back when it is over."""
@@ -158,12 +169,12 @@ class Endings:
         halted: list[int] = []
         for seq, entry in list(worker.line.items()):
             if _repeatable(entry):
+                self._cut(entry, worker, LOST, now)
                 worker.drop(seq)
                 self._leave_behind(worker, seq, entry, now)
                 entry.passed = 0
                 core.attempt_over(entry, "worker ended for another's sake", now)
-                entry.attempt += 1
-                entry.until = entry.deadline
+                _begins_again(entry, now)
                 again.append(entry)
                 halted.append(seq)
         if halted:
@@ -185,6 +196,7 @@ class Endings:
             if worker.begun(seq):  # else it runs elsewhere once this one is gone
                 worker.drop(seq)
                 entry.begun = True
+                self._cut(entry, worker, OutcomeUnknown.code, now)
                 worker.leftovers[seq] = Leftover.of(entry, None)
                 text = f"{entry.tool.name}: its worker had to be ended ({worker.reason}), and it may not be repeated"
                 unknown = OutcomeUnknown(text, worker=worker.pid, cause=worker.reason)
@@ -198,21 +210,23 @@ class Endings:
         back = [worker.drop(seq) for seq in list(worker.line) if seq > taken]
         core.placing.requeue(back, Event.TAKE_BACK)
 
-    def lost(self, worker: Worker, cause: str, facts: Mapping[str, Any], now: float) -> bool:
+    def lost(self, worker: Worker, cause: str, facts: Mapping[str, Any], now: float) -> list[Entry]:
         """A worker is gone. Its finished jobs are answered, the untouched ones run elsewhere, and the one that had
-        started is repeated, told as OUTCOME_UNKNOWN, or POISONED. True if it died while it ran a tool.
+        started is repeated, told as OUTCOME_UNKNOWN, or POISONED. Gives what it ran; of several, first what it was at.
         """
         core = self._core
         core.returns.harvest(worker, now, lost=True)
         at, _ = worker.lane.at()
         blamed = worker.lane.words[STEP] if worker.many else 0
-        any_begun = False
+        ran: list[Entry] = []
         again: list[Entry] = []
         untouched: list[Entry] = []
         doubt = False
         for seq, entry in list(worker.line.items()):
             touched, begun = seq <= at, worker.begun(seq)
-            any_begun = any_begun or begun
+            if begun:
+                ran.insert(0 if seq == blamed else len(ran), entry)
+                self._cut(entry, worker, LOST if _repeatable(entry) else OutcomeUnknown.code, now, lost=True)
             doubt = doubt or (begun and entry.invalidates)
             fault = (not blamed or blamed == seq) and worker.reason != ZYGOTE_LOST
             if touched and fault and worker.reason is None and (blamed or entry.alone or not worker.many):
@@ -231,7 +245,7 @@ class Endings:
         worker.line.clear()
         core.placing.requeue(untouched, Event.TAKE_BACK)
         core.placing.requeue(again, Event.REPEAT)
-        return any_begun
+        return ran
 
     def _survives(
         self, entry: Entry, worker: Worker, begun: bool, fault: bool, cause: str, facts: Mapping[str, Any], now: float
@@ -274,8 +288,7 @@ class Endings:
             return False
         if begun:
             core.attempt_over(entry, "worker lost", now)
-            entry.attempt += 1
-            entry.until = entry.deadline  # it has started once, which is all that is promised
+            _begins_again(entry, now)
         return True
 
     def leave(self, session: Session, now: float) -> None:
@@ -326,6 +339,12 @@ class Endings:
                         continue
                 stopped = Cancelled(f"{entry.tool.name}: the node was stopped", cause="shutdown")
                 core.settle(entry, Event.CANCEL, core.error_answer(entry, stopped), now)
+
+
+def _begins_again(entry: Entry, now: float) -> None:
+    entry.attempt += 1
+    entry.ready = now
+    entry.until = entry.deadline  # it has started once, which is all that is promised
 
 
 def _repeatable(entry: Entry) -> bool:

@@ -17,7 +17,7 @@ import msgspec
 from toolring.errors import ToolError
 from toolring.policy.series import Series, Tally
 from toolring.protocol import CACHED, ERROR, LAYER_SHIFT, Answer
-from toolring.supervisor.ledger import Entry
+from toolring.supervisor.ledger import Entry, State
 from toolring.supervisor.measured import Measured
 from toolring.supervisor.rows import FULL, Rows
 
@@ -98,17 +98,50 @@ class Figures:
 
     def ran(self, entry: Entry, worker: Worker, answer: Answer, now: float) -> None:
         """A worker has run something, for whomever, and however that came out."""
-        queue, away = int((entry.sent - entry.accepted) * 1e6), int((now - entry.sent) * 1e6)
-        by_tool, by_worker = self._of(entry.tool).at(now), self._by(worker).at(now)
-        for tally in (by_tool, by_worker):
-            tally.queue.record(queue)
-            tally.run.record(answer.run_us)
-            tally.overhead.record(away - answer.run_us)
-        by_worker.jobs += 1  # of its tool the answers are counted, of a worker its runs
-        by_worker.operations += entry.chunk or 1
+        away = int((now - entry.sent) * 1e6)
+        by_worker = self._run(entry, worker, answer.run_us, away - answer.run_us, now)
         by_worker.bytes_in += len(entry.args)
         by_worker.bytes_out += len(answer.value)
         _failed(by_worker, entry, answer)
+
+    def cut(self, entry: Entry, worker: Worker, code: str, lost: bool, now: float) -> None:
+        """A run did not come to its end: it was ended, or ``lost`` with its worker. It began, as far as is known, when
+        that had answered what it held before."""
+        began = entry.sent if worker.many else max(entry.sent, min(worker.progress, now))
+        run, overhead = int((now - began) * 1e6), int((began - entry.sent) * 1e6)
+        by_worker = self._run(entry, worker, run, overhead, now)
+        by_worker.errors[code] = by_worker.errors.get(code, 0) + (entry.chunk or 1)
+        if lost:
+            for tally in (by_worker, self._of(entry.tool).at(now)):
+                tally.lost += 1
+
+    def _run(self, entry: Entry, worker: Worker, run: int, overhead: int, now: float) -> Tally:
+        """One more run, of its tool and of its worker, with what those waited for whom it was. Microseconds."""
+        waited = [
+            int((entry.sent - one.waits_since) * 1e6)
+            for one in ([entry] if entry.members is None else entry.members)
+            if entry.members is None or one.state is State.BATCHED
+        ]
+        by_tool, by_worker = self._of(entry.tool).at(now), self._by(worker).at(now)
+        for tally in (by_tool, by_worker):
+            for micros in waited:
+                tally.queue.record(micros)
+            tally.run.record(run)
+            tally.overhead.record(overhead)
+        by_worker.jobs += 1  # of a tool the answers are counted, of a worker its runs
+        by_worker.operations += entry.chunk or 1
+        return by_worker
+
+    def waited(self, entry: Entry, now: float) -> None:
+        """A job ended before it was sent to a worker, or while it waited in vain."""
+        carrier = entry.carrier
+        end = carrier.sent if carrier is not None and carrier.state is State.DISPATCHED else now
+        self._of(entry.tool).at(now).queue.record(int((end - entry.waits_since) * 1e6))
+
+    def told(self, entry: Entry, worker: Worker, size: int, now: float) -> None:
+        """A part of a stream went to its caller."""
+        for series in (self._of(entry.tool), self._by(worker)):
+            series.at(now).bytes_out += size
 
     def ended(self, entry: Entry, answer: Answer, now: float) -> None:
         """A caller has its final answer, other than from the worker that ran just this job for it."""
@@ -119,7 +152,7 @@ class Figures:
         tally.bytes_out += len(answer.value)
         tally.response.record(int((now - entry.accepted) * 1e6))
         _failed(tally, entry, answer)
-        if answer.status != ERROR and answer.flags & CACHED:
+        if answer.flags & CACHED:
             _hit(tally, answer.flags)
 
     def retried(self, entry: Entry, now: float) -> None:

@@ -178,6 +178,8 @@ class Entry(msgspec.Struct, gc=False, eq=False):
     worker: Worker | None = None
     sent: float = 0.0
     """When it was last given to a worker."""
+    ready: float = 0.0
+    """Since when it may run again, of one that has begun before."""
     ended: float = 0.0
     """When it was answered, as long as anybody may want to know."""
     run_us: int = 0
@@ -229,6 +231,10 @@ class Entry(msgspec.Struct, gc=False, eq=False):
     def repeatable(self) -> bool:
         """May it run again although it had begun, if the next run is of other code, too?"""
         return self.tool.repeatable and (self.begun_as is None or self.begun_as.repeatable)
+
+    @property
+    def waits_since(self) -> float:
+        return self.ready or self.accepted
 
     @property
     def barred(self) -> bool:

@@ -78,7 +78,7 @@ class Returns:
                     if chunk and answer.failed:
                         _calls_failed(entry, answer.failed)
                     if figures is not None:
-                        if session is house or chunk:
+                        if session is house or chunk or entry.attempt > 1:
                             figures.ran(entry, worker, answer, now)
                             if session is not house:
                                 figures.ended(entry, answer, now)

@@ -67,6 +67,8 @@ class Streams:
             live.heard = now
             if part.number > PROGRESS:
                 live.parts += 1
+                if self._core.figures is not None:
+                    self._core.figures.told(entry, worker, len(part.value), now)
                 self._tell(entry, part)
             elif part.number == PROGRESS:
                 for caller in _callers(entry):

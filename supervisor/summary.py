@@ -104,6 +104,7 @@ def of_tally(tally: Tally, seconds: float, response: bool = True) -> dict[str, A
         "failed": tally.failed,
         "errors": dict(tally.errors),
         "retried": tally.retried,
+        "lost": tally.lost,
         "cached": tally.cached,
         "jobs_per_second": _rate(tally.jobs, seconds),
         "operations_per_second": _rate(tally.operations, seconds),

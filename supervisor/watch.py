@@ -283,16 +283,24 @@ class Watch:
             worker.reason = "its processor time is used up (cpu_seconds)"  # whoever ran just then is not to blame
         ending = worker.life is Life.ENDING
         known = worker.reason if worker.reason and (ending or status == -signal.SIGXCPU) else cause
-        began = self.endings.lost(worker, known, {"status": status}, now)
+        ran = self.endings.lost(worker, known, {"status": status}, now)
+        at_work = {"tool": ran[0].tool.name, "job": ran[0].name} if ran else {}
         outside = status in (-signal.SIGKILL, -signal.SIGTERM) and worker.life is not Life.STARTING
         slot = worker.slot
         succeeds = slot.successor is worker
-        young = worker.answered == 0 and not began and not outside and worker.life <= Life.READY and not succeeds
+        young = worker.answered == 0 and not ran and not outside and worker.life <= Life.READY and not succeeds
         self.exits += 1
         core.notes.append(
             (
                 "worker_exited",
-                {"worker": worker.pid, "slot": slot.index, "cause": cause, "reason": worker.reason, "young": young},
+                {
+                    "worker": worker.pid,
+                    "slot": slot.index,
+                    "cause": cause,
+                    "reason": worker.reason,
+                    "young": young,
+                    **at_work,
+                },
             )
         )
         if core.figures is not None:

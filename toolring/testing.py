@@ -390,9 +390,11 @@ class CacheStoreContract:
 _TIMES = {"count": 2, "mean": 0.0015, "p50": 0.001, "p95": 0.002, "p99": 0.002}
 _TALLY: dict[str, Any] = {
     "jobs": 3,
+    "operations": 4,
     "failed": 1,
     "errors": {"TOOL_ERROR": 1},
     "retried": 0,
+    "lost": 0,
     "cached": 0,
     "jobs_per_second": 0.05,
     "operations_per_second": 0.05,
@@ -437,6 +439,7 @@ FIGURES: dict[str, Any] = {
         "total": _TALLY,
         "tools": {"echo": {"group": "default", **_TALLY}},
         "left_out": 0,
+        "errors": [{"tool": "echo", "group": "default", "code": "TOOL_ERROR", "count": 1}],
         "groups": {"default": _TALLY},
         "workers": {"0": {key: value for key, value in _TALLY.items() if key != "response"}},
         "refused": {"BUSY": 2},

@@ -36,6 +36,7 @@ class Tally:
         "errors",
         "hits",
         "jobs",
+        "lost",
         "operations",
         "overhead",
         "queue",
@@ -53,6 +54,8 @@ class Tally:
         """Answers from a cache, by its layer: 0 the supervisor, 1 a worker's memory, then the stores."""
         self.retried = 0
         """Runs that failed and were followed by another."""
+        self.lost = 0
+        """Runs that ended with their worker."""
         self.bytes_in = 0
         self.bytes_out = 0
         self.errors: dict[str, int] = {}
@@ -60,9 +63,10 @@ class Tally:
         self.response = Histogram()
         """From acceptance to the answer."""
         self.queue = Histogram()
-        """From acceptance until it was sent to the worker that ran it."""
+        """Until it was sent to a worker, or ended before: from acceptance, or since it might run again."""
         self.run = Histogram()
-        """What the worker measured: arguments checked, tool called, result encoded."""
+        """What the worker measured: arguments checked, tool called, result encoded. Of a run that did not come to its
+        end, until that was noticed."""
         self.overhead = Histogram()
         """From being sent to the answer, less the run: on the way, and in the worker's line."""
 
@@ -70,6 +74,7 @@ class Tally:
         self.jobs += other.jobs
         self.operations += other.operations
         self.retried += other.retried
+        self.lost += other.lost
         self.bytes_in += other.bytes_in
         self.bytes_out += other.bytes_out
         for code, count in other.errors.items():

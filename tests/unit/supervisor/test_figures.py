@@ -7,11 +7,14 @@ from msgspec import Raw
 
 from tests.model.simulation import LIMITS, Node, SimClient, grouped_tools, tool
 from tests.unit.supervisor.steps import ask, codes, finish, start
+from toolring.policy.histogram import bucket_of
 from toolring.policy.series import Tally, Window
-from toolring.protocol import CACHED, ERROR, KEEP, Answer
+from toolring.protocol import CACHED, ERROR, KEEP, LAYER_SHIFT, NIL, Answer, encode
+from toolring.supervisor.accounts import Account
 from toolring.supervisor.catalogue import ServedTool
 from toolring.supervisor.figures import OTHER, WAIT_SECONDS, Figures, Of
 from toolring.supervisor.fleet import Worker
+from toolring.supervisor.ledger import Entry, Session
 from toolring.supervisor.rows import FULL, Rows
 
 OKAY = ("ok", 10, 0)
@@ -193,3 +196,95 @@ def test_an_error_that_cannot_be_read_has_the_code_of_a_tool_s(node: Node, clien
     entry = next(iter(client.session.jobs.values()))
     figures_of(node).ended(entry, Answer(1, ERROR, Raw(value)), node.now)
     assert counted(node, "read").errors == {"TOOL_ERROR": 1}
+
+
+# ---- what waits in vain, is ended, lost, or tried again
+
+
+def later(node: Node, seconds: float) -> None:
+    node.now += seconds
+    node.tick()
+    node.turn()
+
+
+def test_a_job_that_ends_before_it_is_sent_has_waited(node: Node, client: SimClient) -> None:
+    ask(client, *["few"] * 5, timeout=2.0)  # one at a time
+    later(node, 3.0)
+    tally = counted(node, "few")
+    assert tally.errors == {"EXPIRED": 5}
+    assert (tally.queue.n, tally.run.n) == (5, tally.overhead.n)
+    assert max(tally.queue.counts) >= bucket_of(3_000_000)
+
+
+def test_a_run_that_is_ended_lasted_until_then(node: Node, client: SimClient) -> None:
+    ask(client, "write", timeout=1.0)
+    start(node)
+    later(node, 2.0)
+    tally = counted(node, "write")
+    assert (tally.queue.n, tally.run.n, tally.overhead.n) == (1, 1, 1)
+    assert tally.run.mean == pytest.approx(2e6, rel=0.01)
+    assert tally.lost == 0
+    (by_worker,) = [one for series in figures_of(node).workers.values() if (one := series.since_start[1]).jobs]
+    assert by_worker.errors == {"EXPIRED": 1}
+
+
+@pytest.mark.parametrize(("name", "code"), [("read", "LOST"), ("write", "OUTCOME_UNKNOWN")])
+def test_a_run_that_is_lost_with_its_worker_is_one(node: Node, client: SimClient, name: str, code: str) -> None:
+    ask(client, name)
+    worker = start(node)
+    later(node, 1.5)
+    worker.die(-11)
+    node.hear_exit()
+    assert ("worker_exited", name) in [(what, facts.get("tool")) for what, facts in node.notes]
+    later(node, 1.0)
+    finish(node)
+    tally = counted(node, name)
+    assert (tally.jobs, tally.lost, tally.run.n) == (1, 1, 2 if name == "read" else 1)
+    assert max(tally.run.counts) == bucket_of(1_500_000)
+    assert max(tally.queue.counts) < bucket_of(1_200_000), "its second run waited since the first was lost"
+    errors = [series.window(Window.START, node.now)[0].errors for series in figures_of(node).workers.values()]
+    assert {code: 1} in errors
+
+
+def test_the_delay_before_another_try_is_no_time_in_the_queue(node: Node, client: SimClient) -> None:
+    ask(client, "again")
+    finish(node, "retry")
+    later(node, 5.0)
+    finish(node)
+    tally = counted(node, "again")
+    assert (tally.jobs, tally.retried, tally.run.n, tally.queue.n) == (1, 1, 2, 2)
+    assert max(tally.queue.counts) < bucket_of(1_000_000)
+    assert max(tally.response.counts) >= bucket_of(5_000_000)
+
+
+def test_what_goes_together_has_waited_each_for_itself(node: Node) -> None:
+    node = Node(served=grouped_tools() | {"bulk": tool("bulk", batch=3, batch_delay=0.5)})
+    for worker in node.workers.values():
+        worker.step()
+    ask(node.clients[0], "bulk")
+    later(node, 0.3)
+    ask(node.clients[0], "bulk")
+    later(node, 0.3)
+    finish(node)
+    tally = counted(node, "bulk")
+    assert (tally.queue.n, tally.run.n) == (2, 1)
+    assert sorted(tally.queue.counts) == [bucket_of(300_000), bucket_of(600_000)]
+    node.close()
+
+
+def test_an_error_from_the_cache_is_a_hit(node: Node) -> None:
+    entry = Entry(Session(b"s" * 16, b"", ""), 1, node.core.tools["read"], NIL, 9.0, 1.0, Account(""), 9.0)
+    figures_of(node).ended(entry, Answer(1, ERROR, Raw(encode({"code": "X"})), 5, CACHED | 1 << LAYER_SHIFT), 2.0)
+    tally = counted(node, "read")
+    assert (tally.cached, tally.errors) == (1, {"X": 1})
+
+
+def test_parts_of_a_stream_are_bytes_of_its_result(node: Node) -> None:
+    node = Node(served=grouped_tools())
+    for worker in node.workers.values():
+        worker.step()
+    served, worker = node.core.tools["flow"], node.core.fleet.ready[0]
+    entry = Entry(Session(b"s" * 16, b"", ""), 1, served, NIL, 9.0, 1.0, Account(""), 9.0)
+    figures_of(node).told(entry, worker, 500, 2.0)
+    assert counted(node, "flow").bytes_out == 500
+    node.close()
