@@ -25,7 +25,7 @@ from toolring.supervisor.dashboard.views import Views
 from toolring.supervisor.desk import Desk
 from toolring.supervisor.exposition import as_data
 from toolring.supervisor.loop import Loop
-from toolring.supervisor.metrics import exporters
+from toolring.supervisor.metrics import STUCK_SECONDS, exporters
 from toolring.supervisor.notifier import Notifier
 from toolring.supervisor.observer import Observer
 from toolring.supervisor.readings import Readings
@@ -47,7 +47,8 @@ class Outlook:
         core, watch, metrics = loop.core, loop.watch, config.metrics
         settings = SinkSettings(metrics.interval, metrics.file, metrics.statsd)
         offered = {name: partial(factory, settings) for name, factory in registry.metrics_sinks.items()}
-        self._sinks = exporters("metrics", metrics.sinks, offered, self._sink_failed)
+        patience = max(STUCK_SECONDS, 3 * metrics.interval)
+        self._sinks = exporters("metrics", metrics.sinks, offered, self._sink_failed, patience=patience)
         self._due = time.monotonic() + metrics.interval
         self._feeding = False
         """The last set of figures is still being made."""

@@ -42,6 +42,7 @@ class Feed:
         room = MOST - len(self.pending)
         self.dropped += max(0, len(spans) - room)
         self.pending += spans[:room]
+        self.exporter.look()
         if self.pending and self.exporter.idle:
             self.exporter.offer(tuple(self.pending))
             self.pending = []

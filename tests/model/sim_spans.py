@@ -21,6 +21,9 @@ class Kept:
         self.spans: list[Span] = []
         self.closed = False
 
+    def look(self) -> None:
+        """It is never stuck."""
+
     def offer(self, spans: Sequence[Span]) -> None:
         assert self.idle
         self.spans += spans

@@ -21,7 +21,7 @@ class Sink:
         self.gate.set()
         self.busy = threading.Event()
         self.closed = False
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
 
     def emit(self, figures: Mapping[str, Any]) -> None:
         self.busy.set()
@@ -192,6 +192,81 @@ def test_a_sink_that_fails_at_alerts_has_failed_and_one_that_takes_none_gets_non
     until(lambda: other.failed == 1)
     other.close()
     exporter.close()
+
+
+def test_alerts_get_through_where_figures_fail() -> None:
+    sink = AlertSink()
+    exporter = Exporter("mine", sink, lambda name, why: None, lambda: 100.0)
+    sink.emit = fail  # type: ignore[method-assign,assignment]
+    for number in range(BREAKER.minimum):
+        exporter.offer({"n": number})
+        until(lambda before=number: exporter.failed > before)  # type: ignore[misc]
+    assert exporter.state == "open"
+    exporter.alert(event("a"))
+    exporter.close()
+    assert sink.order == ["a"]
+    assert (exporter.sent, exporter.dropped) == (1, 0)
+
+
+def test_alerts_wait_while_those_before_them_fail() -> None:
+    now = 100.0
+    sink = AlertSink()
+    sink.error = OSError("no disk")
+    exporter = Exporter("mine", sink, lambda name, why: None, lambda: now)
+    for number in range(BREAKER.minimum):
+        exporter.alert(event(str(number)))
+        until(lambda before=number: exporter.failed > before)  # type: ignore[misc]
+    assert exporter.state == "open"
+    sink.error = None
+    for name in ("a", "b"):
+        exporter.alert(event(name))
+    until(lambda: exporter.idle)
+    exporter.offer({"n": 1})
+    until(lambda: exporter.sent == 1)
+    assert sink.order[BREAKER.minimum :] == [{"n": 1}]
+    now += BREAKER.wait
+    exporter.offer({"n": 2})
+    exporter.close()
+    assert sink.order[BREAKER.minimum :] == [{"n": 1}, "a", "b", {"n": 2}]
+    assert exporter.dropped == 0
+
+
+def fail(_: Mapping[str, Any]) -> None:
+    raise OSError("no disk")
+
+
+@pytest.mark.parametrize("error", [SystemExit(4), KeyboardInterrupt(), GeneratorExit()])
+def test_whatever_a_sink_raises_is_told_and_it_is_asked_again(
+    exporter: Exporter, sink: Sink, error: BaseException
+) -> None:
+    sink.error = error
+    exporter.offer({"n": 1})
+    until(lambda: exporter.failed == 1)
+    sink.error = None
+    exporter.offer({"n": 2})
+    exporter.close()
+    assert sink.got == [{"n": 2}]
+    assert errors == [("mine", f"{type(error).__name__}: {error}")]
+
+
+def test_a_sink_that_does_not_come_back_is_told_of_once(sink: Sink) -> None:
+    now = 100.0
+    told: list[str] = []
+    exporter = Exporter("mine", sink, lambda name, why: told.append(why), lambda: now, patience=30.0)
+    sink.gate.clear()
+    exporter.offer({"n": 1})
+    assert sink.busy.wait(5)
+    exporter.offer({"n": 2})
+    assert (exporter.state, told) == ("closed", [])
+    now += 31.0
+    for number in range(3, 6):
+        exporter.offer({"n": number})
+    assert exporter.state == "stuck"
+    assert told == ["it has been at one thing for more than 30 s; the rest is dropped"]
+    sink.gate.set()
+    until(lambda: len(sink.got) == 2)
+    exporter.close()
+    assert (exporter.state, len(told)) == ("closed", 1)
 
 
 def test_sinks_are_made_by_name() -> None:
