@@ -84,6 +84,7 @@ class Admin:
             "profile": lambda params, now: dict(
                 looks.profile(params.get("worker"), params.get("seconds"), params.get("rate"), now)
             ),
+            "unprofile": lambda params, now: dict(looks.unprofile(params.get("number"))),
             "look": lambda params, now: looks.report(params.get("number"), now),
         }
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from toolring import protocol
-from toolring.errors import InvalidArguments, WorkerSilent
-from toolring.lane import DUMP, LOOK, PROFILE, STACKS
+from toolring.errors import Busy, InvalidArguments, WorkerSilent
+from toolring.lane import AT, DUMP, LOOK, PROFILE, STACKS, STEP
 from toolring.looks import DUMP_FILE, MOST_BYTES, PROFILE_FILE, STACKS_FILE, get, path
 from toolring.supervisor.fleet import Fleet, Life, Worker
 
@@ -94,11 +94,22 @@ class Looks:
         for one in self._questions.values():
             if one.worker is worker and one.profile and now < one.due:
                 why = f"worker {worker.slot.index} is being profiled already, for {one.due - now:.1f} s more"
-                raise InvalidArguments(why, argument="worker")
+                raise Busy(why, worker=worker.pid, retry_after=round(one.due - now, 3))
         number = self._ask(Question(worker, now, now + seconds, True))
         worker.lane.words[PROFILE] = number << 32 | rate << 16 | round(seconds * 10)
         self._send(worker.pid, LOOK)
         return {"number": number, "worker": worker.slot.index, "pid": worker.pid}
+
+    def unprofile(self, number: Any) -> dict[str, int]:
+        """End a profile before its time: nobody wants to know any more."""
+        question = self._questions.get(number) if type(number) is int else None
+        if question is None or not question.profile:
+            raise InvalidArguments(f"no profile {number!r:.100} is being made", argument="number")
+        del self._questions[number]
+        words = question.worker.lane.words
+        if words[PROFILE] >> 32 == number:
+            words[PROFILE] = 0
+        return {"number": number}
 
     def report(self, number: Any, now: float) -> dict[str, Any]:
         """``pending``: nothing yet, or the answer to a question, which is given once. Raises WorkerSilent if there will
@@ -178,7 +189,7 @@ class Looks:
         if len(text) != question.size:
             question.size, question.still = len(text), now
         if text.endswith("\n") and now - question.still >= STILL_SECONDS:
-            return {"by": "c", "threads": threads_of(text), "tasks": None, "tool": ""}
+            return {"by": "c", "threads": threads_of(text), "tasks": None, "tool": _at_work(worker)}
         if now - question.forced > PATIENCE_SECONDS:
             raise WorkerSilent(f"{_name(worker)} takes no signal: it is deep in the kernel", worker=worker.pid)
         return None
@@ -204,6 +215,13 @@ def threads_of(text: str) -> list[dict[str, Any]]:
     if found and not found[0]["name"]:
         found[0]["name"] = "MainThread"
     return found
+
+
+def _at_work(worker: Worker) -> str:
+    """The tool whose code its main thread runs, as far as its lane tells."""
+    words = worker.lane.words
+    entry = worker.line.get(words[STEP] if worker.many else words[AT] >> 2)
+    return "" if entry is None else entry.tool.name
 
 
 def _name(worker: Worker) -> str:

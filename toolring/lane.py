@@ -20,7 +20,7 @@ word  written by  meaning
 9     supervisor  the sequence to interrupt
 10    supervisor  answers up to this sequence have arrived; of many at once, so many answers
 11    supervisor  the number of the last dump that is wanted
-12    supervisor  ``number << 32 | samples a second << 16 | tenths of a second`` of the last profile that is wanted
+12    supervisor  ``number << 32 | samples a second << 16 | tenths of a second`` of the profile that is wanted; 0: none
 13    supervisor  bytes that it has taken off the spool, in all
 ====  ==========  =======================================================================
 """

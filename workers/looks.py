@@ -55,14 +55,21 @@ class Looks:
                 "tool": self._tool(),
             }
             looks.put(self._dump, dump, protocol.encode(told))
-        if profile != self._seen[1]:
+        if profile and profile != self._seen[1]:
             self._seen[1] = profile
-            _thread.start_new_thread(self._sample, (profile >> 32, profile >> 16 & 0xFFFF, (profile & 0xFFFF) / 10))
+            _thread.start_new_thread(self._sample, (profile,))
 
-    def _sample(self, number: int, rate: int, seconds: float) -> None:
-        """In a thread that ends with it; not one of ``threading``'s, since to start these takes a lock."""
-        told: dict[str, Any] = Sampler(self._roots, self._tool).run(seconds, rate)
-        looks.put(self._profile, number, protocol.encode(told))
+    def _sample(self, profile: int) -> None:
+        """In a thread that ends with it; not one of ``threading``'s, since to start these takes a lock. Nobody is
+        answered whose word has left the lane: they have gone."""
+        number, rate, seconds = profile >> 32, profile >> 16 & 0xFFFF, (profile & 0xFFFF) / 10
+
+        def wanted() -> bool:
+            return self._words[PROFILE] == profile
+
+        told: dict[str, Any] = Sampler(self._roots, self._tool).run(seconds, rate, wanted)
+        if wanted():
+            looks.put(self._profile, number, protocol.encode(told))
 
 
 def _opened(path: Path, flags: int) -> int:

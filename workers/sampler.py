@@ -41,13 +41,13 @@ class Sampler:
         self._names: dict[int, str] = {}
         self.samples = 0
 
-    def run(self, seconds: float, rate: int) -> dict[str, Any]:
-        """Look for so long, so many times a second. Gives ``seconds``, ``samples`` and ``stacks``: each a list of names
-        from the outermost on, and the seconds that it was seen for."""
+    def run(self, seconds: float, rate: int, wanted: Callable[[], bool] = lambda: True) -> dict[str, Any]:
+        """Look for so long, so many times a second, while it is wanted. Gives ``seconds``, ``samples`` and ``stacks``:
+        each a list of names from the outermost on, and the seconds that it was seen for."""
         began = last = self._clock()
         step = 1 / rate
         due = began + step
-        while last < began + seconds:
+        while last < began + seconds and wanted():
             self._sleep(max(0.0, due - self._clock()))
             now = self._clock()
             self._look(now - last)

@@ -6,10 +6,12 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import psutil
 import pytest
 
 from tests.process import kit
@@ -42,8 +44,7 @@ def test_what_hangs_is_shown_and_hangs_on(client: Client, spot: Path, how: str, 
         where = next(frame for frame in main["frames"] if frame["function"] == "_hang")
         assert where["file"].endswith("faults.py")
         assert where["line"] > 0
-        if found["by"] == "python":
-            assert found["tool"] == "hang"
+        assert found["tool"] == "hang"
         assert handle.status() == "running"
     client.cancel(handle.id)
     handle.exception()
@@ -121,6 +122,30 @@ def test_of_one_that_waits_it_is_seen_that_it_waits(client: Client) -> None:
         "Poller.poll",
         "Messages.next",
     }
+
+
+def test_ctrl_c_ends_a_profile(node: Node, client: Client) -> None:
+    worker = psutil.Process(client.dump(0)["pid"])
+    threads = worker.num_threads()
+    words = [*kit.COMMAND, "profile", "0", "--seconds", "3600", "--output", "/dev/null"]
+    command = subprocess.Popen(words, env=kit.environment(TOOLRING_ADDRESS=node.address))
+    try:
+        eventually(lambda: worker.num_threads() > threads, "it is being made")
+        busy = failure(lambda: client.profile(0, 0.1))
+        assert (busy.code, busy.exit_status) == ("BUSY", 5)
+        command.send_signal(signal.SIGINT)
+        assert command.wait(kit.PATIENCE) == 130
+    finally:
+        command.kill()
+    eventually(lambda: worker.num_threads() == threads, "nobody looks any more")
+    assert client.profile(0, 0.1)["samples"] > 0
+
+
+def test_a_profile_that_can_not_be_written_is_not_made(node: Node, tmp_path: Path) -> None:
+    where = str(tmp_path / "none" / "x.svg")
+    done = run_cli("profile", "0", "--seconds", "3600", "--output", where, address=node.address)
+    assert done.returncode == 2
+    assert f"INVALID_ARGUMENTS: --output {where} can't be written: No such file" in done.stderr
 
 
 def test_code_that_holds_the_interpreter_gives_no_profile_but_a_dump(client: Client, spot: Path) -> None:

@@ -1,6 +1,6 @@
 """Show where a worker's time goes, by its number or its pid: look at its stacks a hundred times a second, for as long
 as --seconds says, and write a flame graph. Its tools run on meanwhile. The time is that of the clock: what waits is
-seen, too.
+seen, too. Ctrl-C ends it.
 
 The form of the file is told by its name: .svg for a browser, .json for speedscope, anything else has a line for each
 stack, with microseconds.
@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from toolring.cli.options import add_address
 from toolring.cli.output import harmless, table
+from toolring.errors import InvalidArguments
 
 TOP: Final = 10
 
@@ -31,6 +32,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from toolring.client.sync import Client
 
+    if options.output:
+        _writable(Path(options.output))
     with Client(options.address) as client:
         found = client.profile(options.worker, options.seconds, options.rate)
     where = options.output or ("" if options.json else f"profile-{found['pid']}.svg")
@@ -43,6 +46,19 @@ def run(options: argparse.Namespace) -> int:
     print(table(("% OF THE TIME", "ITSELF"), _top(found)))
     print(f"written: {where}")
     return 0
+
+
+def _writable(file: Path) -> None:
+    """Better known before it has taken its time. Raises InvalidArguments."""
+    there = file.exists()
+    try:
+        with file.open("a"):
+            pass
+        if not there:
+            file.unlink()
+    except OSError as error:
+        why = f"--output {harmless(str(file))} can't be written: {error.strerror}"
+        raise InvalidArguments(why, argument="output") from None
 
 
 def _written(found: dict[str, Any], where: str) -> str:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from typing import Any
+
+from toolring.errors import ToolringError
 
 
 class Operator(ABC):
@@ -108,15 +111,21 @@ class Operator(ABC):
         """What a worker does, by its number or its pid: ``threads``, each with its ``frames``, the innermost first, and
         ``tasks`` of an async one. ``by`` tells how it was known: ``python``, or ``c`` if that didn't answer at once.
         Raises WorkerSilent."""
-        return self._learn("dump", {"worker": worker}, 0.01)
+        return self._learn(self._ask("dump", {"worker": worker})["number"], 0.01)
 
     def profile(self, worker: int, seconds: float = 10.0, rate: int = 100) -> dict[str, Any]:
         """Where a worker's time goes: ``stacks``, each as names from the outermost on, and the seconds that it was seen
-        for. Its tools run on meanwhile. Raises WorkerSilent."""
-        return self._learn("profile", {"worker": worker, "seconds": seconds, "rate": rate}, 0.1)
+        for. Its tools run on meanwhile. Ctrl-C ends it. Raises WorkerSilent, or Busy while another profile of it is
+        made."""
+        number = self._ask("profile", {"worker": worker, "seconds": seconds, "rate": rate})["number"]
+        try:
+            return self._learn(number, 0.1)
+        except KeyboardInterrupt:
+            with suppress(ToolringError):
+                self._ask("unprofile", {"number": number})
+            raise
 
-    def _learn(self, what: str, params: dict[str, Any], pause: float) -> dict[str, Any]:
-        number = self._ask(what, params)["number"]
+    def _learn(self, number: int, pause: float) -> dict[str, Any]:
         while (found := self._ask("look", {"number": number}))["pending"]:
             time.sleep(pause)
         del found["pending"]
@@ -214,14 +223,19 @@ class AsyncOperator(ABC):
 
     async def dump(self, worker: int) -> dict[str, Any]:
         """What a worker does at this moment; see ``Client.dump``."""
-        return await self._learn("dump", {"worker": worker}, 0.01)
+        return await self._learn((await self._ask("dump", {"worker": worker}))["number"], 0.01)
 
     async def profile(self, worker: int, seconds: float = 10.0, rate: int = 100) -> dict[str, Any]:
         """Where a worker's time goes; see ``Client.profile``."""
-        return await self._learn("profile", {"worker": worker, "seconds": seconds, "rate": rate}, 0.1)
+        number = (await self._ask("profile", {"worker": worker, "seconds": seconds, "rate": rate}))["number"]
+        try:
+            return await self._learn(number, 0.1)
+        except asyncio.CancelledError:
+            with suppress(ToolringError):
+                await self._ask("unprofile", {"number": number})
+            raise
 
-    async def _learn(self, what: str, params: dict[str, Any], pause: float) -> dict[str, Any]:
-        number = (await self._ask(what, params))["number"]
+    async def _learn(self, number: int, pause: float) -> dict[str, Any]:
         while (found := await self._ask("look", {"number": number}))["pending"]:
             await asyncio.sleep(pause)
         del found["pending"]

@@ -11,7 +11,7 @@ import pytest
 
 from tests.model.simulation import Node
 from toolring import protocol
-from toolring.errors import InvalidArguments, WorkerSilent
+from toolring.errors import Busy, InvalidArguments, WorkerSilent
 from toolring.lane import DUMP, LOOK, PROFILE, STACKS
 from toolring.looks import DUMP_FILE, PROFILE_FILE, STACKS_FILE, path, put
 from toolring.supervisor.fleet import Worker
@@ -113,14 +113,26 @@ def test_one_that_is_stopped_or_gone_is_silent(world: World) -> None:
 def test_one_profile_at_a_time(world: World) -> None:
     number = world.looks.profile(world.number, 2.5, 50, 10.0)["number"]
     assert world.worker.lane.words[PROFILE] == number << 32 | 50 << 16 | 25
-    with pytest.raises(InvalidArguments, match=r"for 1\.5 s more"):
+    with pytest.raises(Busy, match=r"for 1\.5 s more") as busy:
         world.looks.profile(world.number, 1.0, 50, 11.0)
+    assert busy.value.facts["retry_after"] == 1.5
     assert world.looks.report(number, 12.4)["pending"]
     world.answer(PROFILE_FILE, number, {"seconds": 2.5, "samples": 100, "stacks": []})
     assert world.looks.report(number, 12.6)["samples"] == 100
     second = world.looks.profile(world.number, 1.0, 50, 13.0)["number"]
     with pytest.raises(WorkerSilent, match="toolring dump"):
         world.looks.report(second, 14.1 + PATIENCE_SECONDS)
+
+
+def test_a_profile_that_nobody_waits_for_ends(world: World) -> None:
+    first = world.looks.profile(world.number, 60.0, 50, 10.0)["number"]
+    assert world.looks.unprofile(first) == {"number": first}
+    assert world.worker.lane.words[PROFILE] == 0
+    second = world.looks.profile(world.number, 60.0, 50, 10.0)["number"]
+    for number in (first, world.looks.dump(world.number, 10.0)["number"], None):
+        with pytest.raises(InvalidArguments, match="no profile"):
+            world.looks.unprofile(number)
+    assert world.worker.lane.words[PROFILE] >> 32 == second
 
 
 def test_an_answer_that_can_not_be_read_is_none(world: World) -> None:

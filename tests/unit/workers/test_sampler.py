@@ -51,6 +51,12 @@ def test_a_look_that_was_held_up_counts_for_all_of_it() -> None:
     assert spent == {"holds": pytest.approx(5.1)}
 
 
+def test_it_ends_when_nobody_wants_it() -> None:
+    wanted = iter([True, True, False])
+    one = Sampler(frozenset(), lambda: "", Time().clock, lambda _seconds: None)
+    assert one.run(60.0, 10, lambda: next(wanted))["samples"] == 2
+
+
 def test_there_are_not_more_stacks_than_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sampler, "MOST_STACKS", 0)
     told, spent = run(Time(), 0.5)
