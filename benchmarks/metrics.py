@@ -32,6 +32,7 @@ from benchmarks.micro import Driver
 from benchmarks.processes import adopt_orphans, cpu_seconds, end_descendants
 from tests.process import kit
 from toolring import Client
+from toolring.calls import alone
 from toolring.policy.histogram import Histogram, bounds_of
 from toolring.policy.series import Series
 from toolring.protocol import PACK
@@ -39,6 +40,7 @@ from toolring.supervisor.collector import About, Collector
 from toolring.supervisor.exposition import _LE, Book, _buckets
 from toolring.supervisor.figures import Figures, Of
 from toolring.supervisor.reports import Reports
+from toolring.supervisor.services import Services
 from toolring.supervisor.usage import Traffic, Usage
 
 OBSERVATIONS = 50_000
@@ -174,7 +176,7 @@ def full(tools: int = TOOLS) -> Collector:
         tally.jobs = 200
         figures.tools[Of(f"tool_{number}", "default")] = series
     usage = Usage(lambda _pid: None, Traffic)
-    return Collector(About("0", 0.0, ()), driver.core, figures, usage, Reports(), lambda: 0, ())
+    return Collector(About("0", 0.0, ()), driver.core, figures, usage, Reports(), Services({}, alone()), lambda: 0, ())
 
 
 class ByLibrary:

@@ -44,7 +44,7 @@ class Admin:
         layers = ("supervisor", "memory", *loaded.config.cache.layers)
         self._core = core
         self._loaded = loaded
-        self._services = services
+        self.services = services
         self.memory = memory
         self.results = results
         self.present = present = Present(core, watch, node, about, layers, services, results)
@@ -139,7 +139,7 @@ class Admin:
 
     def _breakers(self, now: float) -> Told:
         of_tools = {tool.name: tool.circuit.figures(now) for tool in self.present.served()}
-        return {"breakers": {**of_tools, **self._services.breakers(self.present.reports.last.values())}}
+        return {"breakers": {**of_tools, **self.services.breakers(self.present.reports)}}
 
     def _memory(self, now: float) -> Told:
         memory = self.memory

@@ -15,6 +15,7 @@ from toolring.supervisor.families import BY_NAME, Family
 from toolring.supervisor.figures import Figures
 from toolring.supervisor.metrics import Exporter
 from toolring.supervisor.reports import Reports
+from toolring.supervisor.services import Services
 from toolring.supervisor.usage import Usage, Used
 
 _SIMPLE: Final = {
@@ -30,6 +31,13 @@ _POOL_COUNTS: Final = {
     "toolring_pool_created": "created",
     "toolring_pool_create_errors": "create_errors",
     "toolring_pool_timeouts": "timeouts",
+}
+_SERVICE_COUNTS: Final = {
+    "toolring_service_requests": "requests",
+    "toolring_service_errors": "failed",
+    "toolring_service_seconds": "seconds",
+    "toolring_service_refused": "refused",
+    "toolring_service_under_way": "under_way",
 }
 
 
@@ -65,6 +73,7 @@ class Collector:
         figures: Figures,
         usage: Usage,
         reports: Reports,
+        services: Services,
         renewals: Callable[[], int],
         exporters: Sequence[Exporter],
     ) -> None:
@@ -73,6 +82,7 @@ class Collector:
         self.figures = figures
         self.usage = usage
         self._reports = reports
+        self._services = services
         self._renewals = renewals
         self._exporters = exporters
         self.alerts: Alerts | None = None
@@ -86,6 +96,7 @@ class Collector:
         yield from self._of_workers(now)
         yield from self._of_caches()
         yield from self._of_pools()
+        yield from self._of_services()
         yield from self._of_machine()
         yield from self._of_tools_own()
 
@@ -215,6 +226,16 @@ class Collector:
                 family,
                 [Sample(key, (one,) if isinstance(one, Histogram) else one) for key, one in list(values.items())],
             )
+
+    def _of_services(self) -> Iterator[Samples]:
+        services = self._services.figures(self._reports)
+        endpoints = {(name, base): one for name, of in services.items() for base, one in of["endpoints"].items()}
+        for name, count in _SERVICE_COUNTS.items():
+            yield BY_NAME[name], [Sample(key, one[count]) for key, one in endpoints.items()]
+        for name, states in (("service_health", "health"), ("service_circuits", "circuit")):
+            held = [(key, one[states].items()) for key, one in endpoints.items()]
+            yield _family(name), [Sample((*key, state), count) for key, counts in held for state, count in counts]
+        yield _by("service_retries", {name: of["retried"] for name, of in services.items()})
 
     # ---- the machine
 

@@ -31,6 +31,7 @@ class Family(NamedTuple):
 _C, _G, _H = Kind.COUNTER, Kind.GAUGE, Kind.HISTOGRAM
 _TOOL: Final = ("tool", "group")
 _WORKER: Final = ("worker", "group")
+_ENDPOINT: Final = ("service", "endpoint")
 _PROCESS: Final = ("process",)
 
 FAMILIES: Final = tuple(
@@ -103,6 +104,20 @@ FAMILIES: Final = tuple(
         ("pool_created", _C, ("pool",), "Resources that were made."),
         ("pool_create_errors", _C, ("pool",), "Attempts to make one that failed."),
         ("pool_timeouts", _C, ("pool",), "Calls that got none in time."),
+        # of services
+        ("service_requests", _C, _ENDPOINT, "Requests to an endpoint."),
+        ("service_errors", _C, _ENDPOINT, "Of those, the ones that failed."),
+        ("service_seconds", _C, _ENDPOINT, "What they took, in all."),
+        ("service_refused", _C, _ENDPOINT, "Requests that the endpoint's circuit let not through."),
+        ("service_under_way", _G, _ENDPOINT, "Requests that have no answer yet."),
+        (
+            "service_health",
+            _G,
+            (*_ENDPOINT, "health"),
+            "Workers, each of which learns by itself, by what they hold of it.",
+        ),
+        ("service_circuits", _G, (*_ENDPOINT, "state"), "Workers by the state of their circuit for it."),
+        ("service_retries", _C, ("service",), "Requests that were sent again."),
         # of the machine
         ("process_cpu_seconds", _C, _PROCESS, "Processor time; a worker's slot adds up over those who had it."),
         ("process_read_bytes", _C, _PROCESS, "Read from disk."),

@@ -61,7 +61,7 @@ class Outlook:
             known = About(__version__, time.time(), ("supervisor", "memory", *config.cache.layers))
             renewed = partial(getattr, watch.renewals, "count")
             admin.collector = Collector(
-                known, core, core.figures, loop.usage, admin.present.reports, renewed, self._sinks
+                known, core, core.figures, loop.usage, admin.present.reports, admin.services, renewed, self._sinks
             )
         for sink in self._sinks:
             if sink.wants_families and admin.collector is None:

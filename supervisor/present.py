@@ -50,7 +50,7 @@ class Present:
             "tools": {tool.name: {**tool.figures(), "circuit": tool.circuit.state} for tool in self.served()},
             "cache": self._cache(),
             "results": self._results.figures(),
-            "services": self._services.figures(self.reports.last.values()),
+            "services": self._services.figures(self.reports),
             "resources": self.reports.resources(),
             "sinks": {
                 one.name: {"sent": one.sent, "dropped": one.dropped, "failed": one.failed, "state": one.state}

@@ -11,6 +11,8 @@ from toolring.workers.pools.figures import COUNTS
 
 _COUNTED: Final = (*COUNTS, "wait_seconds")
 """Of a pool: what adds up."""
+OF_ENDPOINTS: Final = ("requests", "failed", "seconds", "opened", "refused")
+"""Of a service's endpoint: the same."""
 
 
 class Reports:
@@ -22,6 +24,8 @@ class Reports:
         """By pool and count."""
         self.evictions = Grown()
         """By strategy."""
+        self.services = Grown()
+        """By service, endpoint and count; of a service as a whole the endpoint is empty."""
         self._waits: dict[str, float] = {}
         """The longest, by pool."""
 
@@ -35,11 +39,18 @@ class Reports:
         for strategy, cache in figures.get("cache", {}).items():
             self.evictions.saw(identity, (strategy,), cache.get("evictions", 0))
 
+        for name, service in figures.get("services", {}).items():
+            self.services.saw(identity, (name, "", "retried"), service["retried"])
+            for base, endpoint in service["endpoints"].items():
+                for count in OF_ENDPOINTS:
+                    self.services.saw(identity, (name, base, count), endpoint.get(count, 0))
+
     def forget(self, identity: bytes) -> None:
         """A worker has ended; what it has counted stays counted."""
         self.last.pop(identity, None)
         self.pools.forget(identity)
         self.evictions.forget(identity)
+        self.services.forget(identity)
 
     def resources(self) -> dict[str, dict[str, float]]:
         """Of the pools that anybody has now: what there is over all workers; what has been counted since the start."""

@@ -7,17 +7,17 @@ request.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from toolring.calls import Calls
 from toolring.errors import InvalidArguments
 from toolring.policy.breaker import ORDERS, TABLE, Event, State
 from toolring.policy.service import ServicePolicy
+from toolring.supervisor.reports import OF_ENDPOINTS, Reports
 
 _WORDS: Final = tuple(ORDERS)
 _WORST: Final = ("open", "half_open")
-_ADDED: Final = ("requests", "failed", "seconds", "under_way", "opened", "refused")
 _WINDOW: Final = ("calls", "failed", "slow")
 
 
@@ -33,25 +33,28 @@ class Services:
             for base in policy.bases:
                 self._numbers[f"{name}@{base}"] = len(self._numbers)
 
-    def figures(self, loads: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-        """Of each service, over all workers that have reported. ``health`` and ``circuit`` count workers, since each
-        learns by itself."""
-        reports = [load.get("services", {}) for load in loads]
+    def figures(self, reports: Reports) -> dict[str, Any]:
+        """Of each service what has been counted since the start, and what there is over all workers that have reported.
+        ``health`` and ``circuit`` count workers, since each learns by itself."""
+        told = [report.get("services", {}) for report in reports.last.values()]
+        counts = reports.services.sums
         found: dict[str, Any] = {}
         for name, policy in self._policies.items():
-            mine = [report[name] for report in reports if name in report]
+            mine = [report[name] for report in told if name in report]
             found[name] = {
                 "version": policy.version,
-                "retried": sum(one["retried"] for one in mine),
-                "endpoints": {base: self._endpoint(name, base, mine) for base in policy.bases},
+                "retried": counts.get((name, "", "retried"), 0),
+                "endpoints": {base: self._endpoint(name, base, mine, counts) for base in policy.bases},
             }
         return found
 
-    def _endpoint(self, name: str, base: str, reports: list[Mapping[str, Any]]) -> dict[str, Any]:
+    def _endpoint(
+        self, name: str, base: str, reports: list[Mapping[str, Any]], counts: Mapping[tuple[str, ...], float]
+    ) -> dict[str, Any]:
         mine = [report["endpoints"][base] for report in reports]
         number = self._numbers[f"{name}@{base}"]
         return {
-            **{key: round(sum(one.get(key, 0) for one in mine), 6) for key in _ADDED},
+            **{key: round(counts.get((name, base, key), 0), 6) for key in OF_ENDPOINTS},
             "under_way": self._calls.total(number),
             "window": {key: sum(one.get("window", {}).get(key, 0) for one in mine) for key in _WINDOW},
             "health": dict(Counter(one["health"] for one in mine)),
@@ -59,7 +62,7 @@ class Services:
             "order": _WORDS[self._calls.order(number)],
         }
 
-    def breakers(self, loads: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    def breakers(self, reports: Reports) -> dict[str, Any]:
         """The circuits of all endpoints, as those of tools are told. The state is the worst of any worker's."""
         return {
             f"{name}@{base}": {
@@ -71,7 +74,7 @@ class Services:
                 "refused": one["refused"],
                 "retry_after": None,
             }
-            for name, service in self.figures(loads).items()
+            for name, service in self.figures(reports).items()
             for base, one in service["endpoints"].items()
         }
 

@@ -28,7 +28,7 @@ RULES = CONFIGS / "prometheus" / "alerts.yml"
 DASHBOARD = json.loads((CONFIGS / "grafana" / "toolring.json").read_text())
 TOOLS = """
 import os
-from toolring import resource, tool
+from toolring import Service, resource, tool
 
 @resource(max=1, acquire_timeout=0.05)
 def thing():
@@ -54,6 +54,10 @@ def fails(x: int) -> int:
 def borrows(thing: int, x: int) -> int:
     return thing
 
+@tool(read_only=True)
+def asks(x: int, shop: Service) -> int:
+    return shop.get("/").status_code
+
 @tool
 def dies(x: int) -> int:
     os._exit(3)
@@ -66,6 +70,13 @@ workers = 2
 rate = 20.0
 burst = 1
 backlog = 1
+
+[services.shop]
+endpoints = ["http://127.0.0.1:9"]
+
+[tracing]
+sinks = ["otlp"]
+sample = 1.0
 
 [alerts.busy]
 figure = "throughput"
@@ -195,7 +206,7 @@ class Load:
             rounds = 0
             while not self._over.wait(0.02):
                 rounds += 1
-                names = ["plain", "cached", "breaks", "fails", "borrows"] + ["dies"] * (
+                names = ["plain", "cached", "breaks", "fails", "borrows", "asks"] + ["dies"] * (
                     number == 0 and rounds % 50 == 1
                 )
                 for handle in [client.submit(name, {"x": rounds % 10}) for name in names]:
@@ -215,7 +226,8 @@ def monitored() -> Iterator[Prometheus]:
     with place() as directory, place() as data:
         (directory / "tools.py").write_text(TOOLS)
         (directory / "toolring.toml").write_text(SETTINGS)
-        with running("tools", directory=directory, TOOLRING_METRICS_LISTEN="127.0.0.1:0") as node:
+        nowhere = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}
+        with running("tools", directory=directory, TOOLRING_METRICS_LISTEN="127.0.0.1:0", **nowhere) as node:
             load = Load(node)
             prometheus = None
             try:

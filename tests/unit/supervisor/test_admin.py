@@ -205,7 +205,14 @@ def test_a_fault_in_an_answer_is_told_and_logged_and_ends_nothing(node: Node, ad
 def test_only_a_window_is_one(node: Node, admin: Admin, window: Any) -> None:
     assert node.core.figures is not None
     admin.collector = Collector(
-        About("1", 1.0, ()), node.core, node.core.figures, Usage(lambda _: None, Traffic), Reports(), lambda: 0, ()
+        About("1", 1.0, ()),
+        node.core,
+        node.core.figures,
+        Usage(lambda _: None, Traffic),
+        Reports(),
+        Services({}, alone()),
+        lambda: 0,
+        (),
     )
     steps = admin.lengthy("metrics", {"window": window}, 1.0)
     assert steps is not None

@@ -5,11 +5,13 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.model.simulation import Node
+from toolring.calls import alone
 from toolring.supervisor.collector import About, Collector
 from toolring.supervisor.desk import Desk, prefers_open_metrics
 from toolring.supervisor.errands import Errands
 from toolring.supervisor.exposition import OPEN_METRICS, PLAIN
 from toolring.supervisor.reports import Reports
+from toolring.supervisor.services import Services
 from toolring.supervisor.usage import Traffic, Usage
 from toolring.supervisor.web import Asked, Reply
 
@@ -27,7 +29,9 @@ class Front:
         usage = Usage(lambda pid: None, Traffic)
         self.told: list[str] = []
         self.errands = Errands(self.told.append)
-        self.collector = Collector(About("1", 1.0, ()), core, core.figures, usage, Reports(), lambda: 0, ())
+        self.collector = Collector(
+            About("1", 1.0, ()), core, core.figures, usage, Reports(), Services({}, alone()), lambda: 0, ()
+        )
         self.desk = Desk(core, self.collector, self.errands)
 
     def ask(self, path: str, accept: str = "") -> list[Reply]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -10,20 +11,31 @@ from prometheus_client.parser import text_string_to_metric_families as parse_pla
 
 from tests.model.simulation import Node
 from tests.unit.supervisor.steps import ask, finish, look_round
+from toolring.calls import alone
 from toolring.plugins.specs import Buckets
 from toolring.policy.histogram import Histogram
+from toolring.policy.service import ServicePolicy
 from toolring.supervisor.collector import About, Collector, Sample
 from toolring.supervisor.exposition import BOUNDS, Book, as_data
 from toolring.supervisor.families import BY_NAME, FAMILIES, Family, Kind
 from toolring.supervisor.reports import Reports
+from toolring.supervisor.services import Services
 from toolring.supervisor.usage import Traffic, Usage, Used
 
-LOADS = {
+LOADS: dict[bytes, dict[str, Any]] = {
     b"0.1": {
         "cache": {"s3fifo": {"entries": 3, "bytes": 100, "evictions": 2}},
         "stores": {"sqlite": {"entries": 7, "bytes": 900}},
         "resources": {
             "db": {"active": 1, "idle": 2, "waiting": 0, "created": 3, "create_errors": 0, "timeouts": 1},
+        },
+        "services": {
+            "shop": {
+                "retried": 1,
+                "endpoints": {
+                    "http://a": {"requests": 5, "failed": 2, "seconds": 0.5, "health": "up", "state": "open"}
+                },
+            },
         },
     }
 }
@@ -48,7 +60,8 @@ def collector() -> Iterator[Collector]:
     reports = Reports()
     for identity, figures in LOADS.items():
         reports.heard(identity, figures)
-    made = Collector(about, node.core, node.core.figures, usage, reports, lambda: 3, ())
+    services = Services({"shop": ServicePolicy(endpoints=("http://a",))}, alone())
+    made = Collector(about, node.core, node.core.figures, usage, reports, services, lambda: 3, ())
     yield made
     node.close()
 
@@ -68,6 +81,8 @@ def test_both_formats_are_read_by_others_and_hold_the_same(collector: Collector)
     assert found[0] == found[1]
     assert found[0]["toolring_jobs_total", ("group", "default"), ("tool", "read")] == 2
     assert found[0]["toolring_pool_created_total", ("pool", "db")] == 3
+    assert found[0]["toolring_service_requests_total", ("endpoint", "http://a"), ("service", "shop")] == 5
+    assert found[0]["toolring_service_seconds_total", ("endpoint", "http://a"), ("service", "shop")] == 0.5
     assert found[0]["toolring_process_cpu_seconds_total", ("process", "0")] == 1.5
 
 

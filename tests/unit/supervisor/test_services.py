@@ -9,6 +9,7 @@ import pytest
 from toolring.calls import Calls, alone, size
 from toolring.errors import InvalidArguments
 from toolring.policy.service import EndpointBreaker, ServicePolicy
+from toolring.supervisor.reports import Reports
 from toolring.supervisor.services import Services
 
 POLICIES = {
@@ -29,40 +30,47 @@ def report(*endpoints: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def heard(reports: list[dict[str, Any]]) -> Reports:
+    found = Reports()
+    for number, one in enumerate(reports):
+        found.heard(bytes([number]), one)
+    return found
+
+
 def test_workers_are_added_up() -> None:
     calls = alone()
     calls.own(1, 5)
     loads = [report(endpoint(), endpoint()), report(endpoint(health="ejected", state="open"), endpoint()), {}]
-    shop = Services(POLICIES, calls).figures(loads)["shop"]
+    shop = Services(POLICIES, calls).figures(heard(loads))["shop"]
     assert (shop["version"], shop["retried"]) == ("2", 2)
     first, second = shop["endpoints"].values()
     assert (first["requests"], first["failed"], first["seconds"], first["under_way"]) == (8, 2, 1.0, 0)
     assert first["health"] == {"up": 1, "ejected": 1}
     assert first["circuit"] == {"closed": 1, "open": 1}
     assert second["under_way"] == 5, "of the whole node, as it is now"
-    assert Services(POLICIES, calls).figures([])["shop"]["endpoints"]["http://a"]["requests"] == 0
+    assert Services(POLICIES, calls).figures(Reports())["shop"]["endpoints"]["http://a"]["requests"] == 0
 
 
 def test_a_circuits_state_is_the_worst_of_any_workers_unless_it_was_told() -> None:
     services = Services(POLICIES, alone())
     loads = [report(endpoint(), endpoint(state="half_open")), report(endpoint(state="open"), endpoint())]
-    found = services.breakers(loads)
+    found = services.breakers(heard(loads))
     assert set(found) == {"shop@http://a", "shop@http://b", "bare@http://c"}
     assert [one["state"] for one in found.values()] == ["open", "half_open", "closed"]
     assert (found["shop@http://a"]["calls"], found["shop@http://a"]["refused"]) == (6, 4)
     for order, state in (("open", "forced_open"), ("close", "forced_closed"), ("watch", "metrics_only")):
         assert services.order("shop@http://a", order)["state"] == state
-        assert services.breakers(loads)["shop@http://a"]["state"] == state
+        assert services.breakers(heard(loads))["shop@http://a"]["state"] == state
     services.order("shop@http://a", "auto")
     late = [report(endpoint(state="forced_open"), endpoint())]
-    assert services.breakers(late)["shop@http://a"]["state"] == "closed", "that worker will hear of it"
+    assert services.breakers(heard(late))["shop@http://a"]["state"] == "closed", "that worker will hear of it"
 
 
 def test_a_circuit_that_only_counts_is_shown_as_such() -> None:
     policies = {"shop": ServicePolicy(endpoints=("http://a", "http://b"), breaker=EndpointBreaker(observe=True))}
     services = Services(policies, alone())
     loads = [report(endpoint(state="metrics_only"), endpoint(state="forced_open"))]
-    assert {one["state"] for one in services.breakers(loads).values()} == {"metrics_only"}
+    assert {one["state"] for one in services.breakers(heard(loads)).values()} == {"metrics_only"}
     assert services.order("shop@http://a", "open")["state"] == "forced_open"
     assert services.order("shop@http://a", "auto")["state"] == "metrics_only"
 

@@ -7,10 +7,12 @@ import pytest
 
 from tests.model.simulation import Node
 from tests.unit.supervisor.steps import ask, finish, look_round
+from toolring.calls import alone
 from toolring.policy.histogram import Histogram
 from toolring.policy.series import Window
 from toolring.supervisor.collector import About, Collector
 from toolring.supervisor.reports import Reports
+from toolring.supervisor.services import Services
 from toolring.supervisor.summary import in_window
 from toolring.supervisor.usage import Traffic, Usage, Used
 
@@ -38,7 +40,7 @@ def collector(node: Node) -> Collector:
     assert figures is not None
     usage = Usage(lambda pid: Used(1.5), Traffic)
     look_round(usage, {"supervisor": 1}, 5.0)
-    return Collector(About("1", 1.0, ()), node.core, figures, usage, Reports(), lambda: 0, ())
+    return Collector(About("1", 1.0, ()), node.core, figures, usage, Reports(), Services({}, alone()), lambda: 0, ())
 
 
 def test_totals_groups_and_workers_add_up_to_the_same(node: Node, collector: Collector) -> None:

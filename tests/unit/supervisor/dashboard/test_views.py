@@ -35,7 +35,9 @@ class Shown:
         assert core.figures is not None
         usage = Usage(lambda pid: Used(1.5, resident_bytes=7), Traffic)
         look_round(usage, {"0": 1}, 5.0)
-        collector = Collector(About("1", 1.0, ()), core, core.figures, usage, Reports(), lambda: 0, ())
+        collector = Collector(
+            About("1", 1.0, ()), core, core.figures, usage, Reports(), Services({}, alone()), lambda: 0, ()
+        )
         layers = ("supervisor", "memory")
         about = {"address": "ipc:///here"}
         present = Present(core, node.watch, "here", about, layers, Services({}, alone()), Results(None, "here", 600.0))
