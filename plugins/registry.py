@@ -129,7 +129,7 @@ def _register(manager: pluggy.PluginManager, plugin: Any, name: str, source: str
 def _call(implementation: Any) -> Any:
     try:
         return implementation.function()
-    except Exception as error:
+    except BaseException as error:
         where = f"plugin {implementation.plugin_name!r}: {implementation.function.__name__}"
         raise PluginError(f"{where} raised {_line(error)}") from error
 

@@ -196,7 +196,7 @@ def exporters(
             raise PluginError(f"no {kind} sink {name!r}; there is {', '.join(sorted(offered))}")
         try:
             sink = factory()
-        except Exception as error:
+        except BaseException as error:
             raise PluginError(f"the {kind} sink {name!r} can't be made: {type(error).__name__}: {error}") from error
         found.append(Exporter(name, sink, on_error, size=size, patience=patience))
     return found

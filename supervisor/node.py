@@ -7,6 +7,7 @@ import resource
 import signal
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from typing import Any, Final
 
@@ -42,6 +43,7 @@ from toolring.supervisor.results import Results
 from toolring.supervisor.services import Services
 from toolring.supervisor.sources import Sources
 from toolring.supervisor.spawner import resident, signal_to, stopped
+from toolring.supervisor.starting import hears_signals
 from toolring.supervisor.watch import Watch
 
 DESCRIPTORS: Final = 65_536
@@ -90,11 +92,20 @@ class Node:
         log = LogWriter(2, lambda count: logs.bound().warning("log_lines_dropped", count=count))
         logs.configure(config.log.format, config.log.level, log.write)
         try:
-            self._work(on_ready)
+            with ExitStack() as start:
+                start.enter_context(hears_signals(self._wake_write, partial(self._give_up, log)))
+                self._work(on_ready, start.close)
         finally:
             log.close()
 
-    def _work(self, on_ready: OnReady) -> None:
+    def _give_up(self, log: LogWriter) -> None:
+        """From another thread: a signal came, and the start hangs in the main one, so nobody else can end it."""
+        logs.bound().warning("start_given_up", reason="a signal came, and what a plugin does did not end")
+        self.ground.close()
+        log.close()
+        os._exit(0)
+
+    def _work(self, on_ready: OnReady, started: Callable[[], None]) -> None:
         config, ground = self.config, self.ground
         self._raise_descriptors()
         one_heap()  # before there are the threads of the sockets; the zygote was forked before
@@ -151,6 +162,7 @@ class Node:
                 observer.node_started(event)
                 failing = [group.name for group in fleet.groups if group.failing]
                 on_ready(address, len(core.fleet.ready), names, failing, about.get("dashboard", ""))
+            started()
             self._until_signal(loop, outlook)
             observer.node_stopping(event)
             self._drain(loop, core)

@@ -152,5 +152,5 @@ class Observer:
             return
         try:
             listeners(event)
-        except Exception as error:
+        except BaseException as error:  # sys.exit() in a plugin ends no node
             self.note("event_failed", {"kind": type(event).__name__, "reason": f"{type(error).__name__}: {error}"})

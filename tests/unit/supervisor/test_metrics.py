@@ -281,9 +281,10 @@ def test_an_unknown_sink_is_refused_by_name() -> None:
         exporters("metrics", ("three",), {"one": Sink, "two": Sink}, lambda name, why: None)
 
 
-def test_a_sink_that_can_not_be_made_is_refused_by_name() -> None:
+@pytest.mark.parametrize("error", [RuntimeError("no socket"), SystemExit("no socket")])
+def test_a_sink_that_can_not_be_made_is_refused_by_name(error: BaseException) -> None:
     def broken() -> Sink:
-        raise RuntimeError("no socket")
+        raise error
 
-    with pytest.raises(PluginError, match="'one' can't be made: RuntimeError: no socket"):
+    with pytest.raises(PluginError, match=f"'one' can't be made: {type(error).__name__}: no socket"):
         exporters("metrics", ("one",), {"one": broken}, lambda name, why: None)

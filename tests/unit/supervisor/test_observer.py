@@ -20,12 +20,12 @@ from toolring.supervisor.observer import BURST, LEVELS, Observer
 class Listener:
     def __init__(self) -> None:
         self.heard: list[Any] = []
-        self.broken = False
+        self.broken: BaseException | None = None
 
     @hookimpl
     def toolring_node_started(self, event: Any) -> None:
-        if self.broken:
-            raise ValueError("not today")
+        if self.broken is not None:
+            raise self.broken
         self.heard.append(event)
 
     @hookimpl
@@ -129,14 +129,17 @@ def test_a_finished_job_is_one_event(capsys: pytest.CaptureFixture[str]) -> None
     node.close()
 
 
-def test_a_listener_that_breaks_is_told_of_and_otherwise_ignored(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("error", [ValueError("not today"), SystemExit(4), KeyboardInterrupt()])
+def test_a_listener_that_breaks_is_told_of_and_otherwise_ignored(
+    error: BaseException, capsys: pytest.CaptureFixture[str]
+) -> None:
     listener = Listener()
-    listener.broken = True
+    listener.broken = error
     observer = Observer(registry(listener))
     observer.node_started(NodeEvent("ipc:///x", 1, ()))
     (line,) = lines(capsys)
-    assert (line["event"], line["reason"]) == ("event_failed", "ValueError: not today")
-    listener.broken = False
+    assert (line["event"], line["reason"]) == ("event_failed", f"{type(error).__name__}: {error}")
+    listener.broken = None
     observer.node_started(NodeEvent("ipc:///x", 1, ()))
     assert len(listener.heard) == 1
 
