@@ -98,3 +98,10 @@ def test_ctrl_c_prints_what_there_is(node: Node, tmp_path: Path) -> None:
 def test_what_can_not_be_done_is_refused_at_once(node: Node, words: tuple[str, ...], status: int, says: str) -> None:
     done = run_cli("bench", *words, address=node.address)
     assert (done.returncode, says in done.stderr) == (status, True), done.stderr
+
+
+def test_a_node_that_can_not_start_is_told_by_the_status_of_serve(tmp_path: Path) -> None:
+    done = run_cli("bench", "echo", "--serve", str(tmp_path / "nope.py"))
+    assert done.returncode == 3
+    assert "toolring: LOAD: " in done.stderr
+    assert "the node did not start" in done.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import textwrap
@@ -72,6 +73,44 @@ def test_a_tools_traceback_is_its_own(node: Node) -> None:
     assert done.stderr.splitlines()[0] == "toolring: TOOL_ERROR: fail: ValueError: oh no"
     assert "faults.py" in done.stderr
     assert "runner.py" not in done.stderr
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", ">&- 2>&- <&-"])
+def test_a_stream_may_be_closed(node: Node, closed: str) -> None:
+    command = f"{shlex.join([*kit.COMMAND, 'status', '--address', node.address])} {closed}"
+    done = subprocess.run(
+        ["sh", "-c", command], capture_output=True, check=False, timeout=kit.PATIENCE, env=kit.environment()
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        ("status", 0),
+        ("metrics --watch", 0),
+        ("top --json --interval 0.1", 0),
+        ("call echo x=1", 0),
+        ("call fail message=oh", 1),
+    ],
+)
+def test_who_reads_no_more_has_read_enough(node: Node, words: str, status: int) -> None:
+    reads, writes = os.pipe()
+    os.close(reads)
+    env = kit.environment(TOOLRING_ADDRESS=node.address)
+    try:
+        done = subprocess.run(
+            [*kit.COMMAND, *words.split()],
+            stdout=writes,
+            stderr=subprocess.PIPE,
+            check=False,
+            timeout=kit.PATIENCE,
+            env=env,
+        )
+    finally:
+        os.close(writes)
+    assert done.returncode == status, done.stderr
+    assert b"Broken" not in done.stderr
 
 
 def test_nobody_answers() -> None:

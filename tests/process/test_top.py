@@ -49,6 +49,10 @@ class Terminal:
             self._written += more
 
     @property
+    def raw(self) -> bytes:
+        return self._written
+
+    @property
     def text(self) -> str:
         return ESCAPES.sub(b"", self._written).decode(errors="replace")
 
@@ -135,6 +139,15 @@ def test_keys_in_a_terminal_recycle_a_worker(node: Node) -> None:
         top.shows(str(after[0]))
         top.press("q")
         assert top.process.wait(PATIENCE) == 0
+
+
+def test_ctrl_c_and_sigterm_leave_the_terminal_as_it_was(node: Node) -> None:
+    for end, status in ((lambda top: top.press("\x03"), 0), (lambda top: top.process.terminate(), 143)):
+        with terminal("top", "--interval", "0.2", "--address", node.address) as top:
+            top.shows("workers 2/2 ready")
+            end(top)
+            assert top.process.wait(PATIENCE) == status
+            assert top.raw.count(b"\x1b[?1049h") == top.raw.count(b"\x1b[?1049l") == 1
 
 
 def test_it_waits_for_a_node_that_is_drained_and_started_again() -> None:

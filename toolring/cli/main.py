@@ -70,6 +70,8 @@ exit status: 0 success, 1 the tool failed, 2 bad usage, arguments, tool or job, 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
+    _open_streams()
+    status = 0
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a result that was paid for is shown in any locale
@@ -81,12 +83,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         return report(error, as_json="--json" in words)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter complains at its end
-        return 1
+        return status  # who reads no more has read enough
     except OSError as error:
         print(f"toolring: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def _open_streams() -> None:
+    """Who has closed one of the standard streams wants nothing of it, and nothing else may get its number."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            opened = os.open(os.devnull, os.O_RDWR)
+            if opened != number:
+                os.dup2(opened, number)
+                os.close(opened)
+            setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w"))
 
 
 def _run(words: list[str]) -> int:

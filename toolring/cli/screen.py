@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, ClassVar, Final, Protocol
@@ -45,7 +47,7 @@ x                recycle the chosen worker: a fresh one takes its
                  place, no call is lost
 d                drain the node: it finishes what it has and ends
 p                pause: nothing is asked
-q                quit, or back from here
+q, Ctrl-C        quit; q: or back from here
 
 /S, ERR/S and CPU are of the last interval, P50, P95, P99 (in ms)
 and BUSY of the last minute. P50 and so on are from acceptance to
@@ -137,6 +139,7 @@ class Screen(App[int]):
         Binding("p", "pause", "pause"),
         Binding("question_mark", "help", "help", key_display="?"),
         Binding("q", "quit", "quit"),
+        Binding("ctrl+c", "quit", "quit", show=False, priority=True),
     ]
 
     def __init__(self, sources: Sequence[Source], interval: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -168,6 +171,7 @@ class Screen(App[int]):
         yield Footer()
 
     async def on_mount(self) -> None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.exit, 128 + signal.SIGTERM)
         self._table.focus()
         self._draw()
         self.set_interval(self._interval, self._look)

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from toolring.errors import Unreachable
+from toolring.errors import ConfigError, Unreachable
 
 
 @contextmanager
@@ -21,7 +21,9 @@ def started(words: Sequence[str], settings: Mapping[str, str]) -> Iterator[subpr
     try:
         assert node.stdout is not None
         ready, _, _ = select.select([node.stdout], [], [], 60)
-        if not ready or not node.stdout.readline():
+        if ready and not node.stdout.readline() and node.wait(30) == ConfigError.exit_status:
+            raise ConfigError("the node did not start: what it says of that stands above")
+        if not ready or node.returncode is not None:
             raise Unreachable("the node did not start")
         yield node
     finally:
