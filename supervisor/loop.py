@@ -314,7 +314,7 @@ class Loop:
                     self._hear_of_figures(worker, message.figures, now)
                 elif type(message) is Counted:
                     if core.figures is not None:
-                        core.figures.measured.heard(worker.slot.index, message)
+                        core.figures.measured.heard(worker.slot.index, message, worker.generation)
                 else:
                     self._life_of(worker, message, now)
             except (ValueError, RecursionError, ProtocolError, IllegalChange) as error:

@@ -31,12 +31,14 @@ class Measured:
         self._before: set[str] = set()
         """Names whose shape was told by code that another has taken over from."""
         self._values: dict[str, dict[tuple[str, ...], float | Histogram]] = {}
+        self._tellers: dict[tuple[str, tuple[str, ...]], int] = {}
+        """Which generation of a slot's workers has told of a gauge, by its name and labels."""
         self._size = 0
         self.left_out = 0
         """Observations for which there were too many names and labels, or that were something else elsewhere."""
 
-    def heard(self, slot: int, told: Counted) -> None:
-        """What a worker tells. Raises ValueError for what no worker of ours would."""
+    def heard(self, slot: int, told: Counted, generation: int = 0) -> None:
+        """What a worker tells; of a gauge its slot's latest. Raises ValueError for what no worker of ours would."""
         self.left_out += told.left_out
         for kind_name, name, labels, amount, buckets in told.series:
             kind = Kind(kind_name)
@@ -46,23 +48,34 @@ class Measured:
             values = tuple(value for _, value in labels)
             if kind is Kind.GAUGE:
                 shape, values = shape._replace(labels=(*shape.labels, "worker")), (*values, str(slot))
+                if self._tellers.get((name, values), 0) > generation:
+                    continue
             if not self._fits(name, shape) or not self._room(name, shape, values):
                 self.left_out += sum(buckets.values()) or 1
             elif kind is Kind.TIMER:
                 self._time(name, values, Histogram(buckets, int(amount)))
             else:
                 self._count(name, values, amount, kind)
+                if kind is Kind.GAUGE:
+                    self._tellers[name, values] = generation
+
+    def gone(self, slot: int, generation: int) -> None:
+        """A worker has ended: its gauges stand for nothing any more."""
+        told = [key for key, by in self._tellers.items() if key[1][-1] == str(slot) and by == generation]
+        for name, values in told:
+            self._leaves(name, values)
 
     def forget_workers(self, slots: Iterable[int]) -> None:
         """There are only these slots any more: the others' gauges stand for nothing."""
         there = {str(slot) for slot in slots}
-        for name in [name for name, shape in self._shapes.items() if shape.kind is Kind.GAUGE]:
-            values = self._values[name]
-            for key in [key for key in values if key[-1] not in there]:
-                del values[key]
-                self._size -= 1
-            if not values:
-                self._forget(name)
+        for name, values in [key for key in self._tellers if key[1][-1] not in there]:
+            self._leaves(name, values)
+
+    def _leaves(self, name: str, values: tuple[str, ...]) -> None:
+        del self._values[name][values], self._tellers[name, values]
+        self._size -= 1
+        if not self._values[name]:
+            self._forget(name)
 
     def turned_over(self) -> None:
         """Other code serves from now on: to it, a name may be another kind, or have other labels."""
@@ -101,7 +114,10 @@ class Measured:
     def _forget(self, name: str) -> None:
         self._before.discard(name)
         del self._shapes[name]
-        self._size -= len(self._values.pop(name))
+        gone = self._values.pop(name)
+        self._size -= len(gone)
+        for values in gone:
+            self._tellers.pop((name, values), None)
 
     def _room(self, name: str, shape: _Shape, values: tuple[str, ...]) -> bool:
         if values in self._values.get(name, ()):

@@ -305,6 +305,7 @@ class Watch:
         )
         if core.figures is not None:
             core.figures.exited(worker, cause)
+            core.figures.measured.gone(slot.index, worker.generation)
         if self.on_exit is not None:
             self.on_exit(worker, cause)
         core.fleet.change(worker, Change.EXIT, now, self.restarts.died(worker, cause, now) if young else 0.0)

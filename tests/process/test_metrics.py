@@ -316,6 +316,9 @@ def test_what_tools_count_and_time_themselves_adds_up_over_workers_that_come_and
             client.call("parse", {"text": "a"})
             client.recycle()  # whoever has counted that tells of it before it ends
             eventually(lambda: values(node).get(words) == 6, "nothing is lost with a worker that leaves")
+            eventually(
+                lambda: "toolring_user_longest" not in {key[0] for key in values(node)}, "its gauge goes with it"
+            )
             shown = run_cli("metrics", address=node.address).stdout
             assert re.search(r"^words +kind=a +6", shown, re.M), shown
 

@@ -44,6 +44,23 @@ def test_counts_and_times_of_all_workers_add_up_and_gauges_stand_by_worker() -> 
     assert shown(measured)["toolring_user_pages", "a"] == 4.0
 
 
+def test_a_gauge_goes_with_the_process_that_told_of_it() -> None:
+    measured = Measured()
+    old, new = (Counted([("gauge", "depth", [], value, {}), ("counter", "pages", [], 1.0, {})]) for value in (5.0, 7.0))
+    measured.heard(0, old, 1)
+    measured.heard(1, old, 1)
+    measured.heard(0, new, 2)
+    measured.heard(0, old, 1)
+    assert shown(measured)["toolring_user_depth", "0"] == 7.0, "its successor has told already"
+    measured.gone(0, 1)
+    assert shown(measured)["toolring_user_depth", "0"] == 7.0
+    measured.gone(0, 2)
+    measured.gone(1, 1)
+    assert shown(measured) == {("toolring_user_pages",): 4.0}
+    measured.heard(2, Counted([("counter", "depth", [], 1.0, {})]))
+    assert measured.left_out == 0, "nobody holds the name any more"
+
+
 def test_a_name_that_is_something_else_elsewhere_is_left_out_and_counted() -> None:
     measured = Measured()
     measured.heard(0, Counted([("counter", "pages", SITE, 1.0, {})]))
