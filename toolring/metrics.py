@@ -36,6 +36,7 @@ MOST_SECONDS: Final = 1e9
 """More is no duration: a time of day, or another unit."""
 _NAME: Final = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 _TAKEN: Final = ("_total", "_count", "_sum", "_bucket", "_seconds", "_created", "_info")
+_TAKEN_LABELS: Final = ("le", "quantile", "worker")
 _LABEL: Final = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
 
@@ -71,7 +72,7 @@ def gauge(name: str, value: float, **labels: object) -> None:
 def observe(name: str, seconds: float, **labels: object) -> None:
     """Record how long something took. Raises ValueError for seconds that are no duration, or a name or label that can't
     be one."""
-    number = _number(name, seconds, MOST_SECONDS)
+    number = _number(name, seconds, MOST_SECONDS, least=0.0)
     _measured.time(_key(Kind.TIMER, name, labels), int(number * 1e6))
 
 
@@ -102,6 +103,8 @@ def monitor(function: Callable[..., Any] | None = None, /, *, name: str = "", **
 
 
 def monitor_as(function: Callable[..., Any], name: str, labels: dict[str, str]) -> Callable[..., Any]:
+    if "error" in labels:
+        raise ValueError(f"metric {name!r}: error can't be its label; monitor sets it itself")
     _key(Kind.TIMER, name, {**labels, "error": ""})  # what is wrong with it is wrong at once
 
     @contextmanager
@@ -236,19 +239,26 @@ def _check(name: str, labels: dict[str, Any]) -> None:
     if not isinstance(name, str) or not _NAME.fullmatch(name) or len(name) > MOST_CHARACTERS or name.endswith(_TAKEN):
         what = f"lower-case words with _ between, no more than {MOST_CHARACTERS} characters"
         raise ValueError(f"{name!r} can't name a metric; {what}, and not ending in {', '.join(_TAKEN)}")
-    wrong = [label for label in labels if not _LABEL.fullmatch(label) or label in ("le", "worker", "quantile")]
-    if wrong or len(labels) > MOST_LABELS:
-        raise ValueError(f"metric {name!r}: {wrong or list(labels)} can't be its labels; there may be {MOST_LABELS}")
+    taken = [label for label in labels if label in _TAKEN_LABELS]
+    if taken:
+        raise ValueError(f"metric {name!r}: {', '.join(taken)} can't be its labels; toolring and Prometheus set them")
+    wrong = [label for label in labels if not _LABEL.fullmatch(label)]
+    if wrong:
+        what = "a letter, then letters, digits and _, all lower case, no more than 32"
+        raise ValueError(f"metric {name!r}: {', '.join(map(repr, wrong))} can't be its labels; {what}")
+    if len(labels) > MOST_LABELS:
+        raise ValueError(f"metric {name!r}: {', '.join(labels)} can't be its labels; there may be {MOST_LABELS}")
 
 
-def _number(name: str, value: float, most: float) -> float:
+def _number(name: str, value: float, most: float, least: float | None = None) -> float:
     """Of any type of number. What can't be told to the supervisor is refused here, where its tool hears of it."""
     try:
         number = float(value)
     except OverflowError:
         number = inf
-    if not -most <= number <= most:
-        raise ValueError(f"metric {name!r}: {number!r} is not a number from -{most:g} to {most:g}")
+    least = -most if least is None else least
+    if not least <= number <= most:
+        raise ValueError(f"metric {name!r}: {number!r} is not a number from {least:g} to {most:g}")
     return number
 
 

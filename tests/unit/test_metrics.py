@@ -147,6 +147,18 @@ def test_labels_that_can_not_be_some_are_refused(labels: dict[str, Any]) -> None
         metrics.count("unit_labels", **labels)
 
 
+@pytest.mark.parametrize("label", ["error", "worker"])
+def test_labels_that_are_set_already_are_refused_by_name_where_a_function_is_decorated(label: str) -> None:
+    with pytest.raises(ValueError, match=f"'plain': {label} can't be its label"):
+        monitor(**{label: "x"})(plain)
+
+
+def test_no_time_is_negative() -> None:
+    with pytest.raises(ValueError, match=r"-1\.0 is not a number from 0 to 1e\+09"):
+        metrics.observe("unit_back", -1)
+    assert measured.drain() is None
+
+
 def test_a_name_is_one_thing_only() -> None:
     metrics.count("unit_thing", site="a")
     with pytest.raises(ValueError, match="is a counter with site"):
@@ -191,7 +203,7 @@ def test_what_can_not_be_told_is_refused_where_it_is_counted(number: float) -> N
 
 
 def test_a_time_of_day_is_no_duration() -> None:
-    with pytest.raises(ValueError, match="not a number from -1e\\+09 to 1e\\+09"):
+    with pytest.raises(ValueError, match="not a number from 0 to 1e\\+09"):
         metrics.observe("unit_day", 1_800_000_000.0)
 
 
