@@ -226,8 +226,13 @@ def monitored() -> Iterator[Prometheus]:
     with place() as directory, place() as data:
         (directory / "tools.py").write_text(TOOLS)
         (directory / "toolring.toml").write_text(SETTINGS)
-        nowhere = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}
-        with running("tools", directory=directory, TOOLRING_METRICS_LISTEN="127.0.0.1:0", **nowhere) as node:
+        nowhere = "http://127.0.0.1:9"
+        with running(
+            "tools",
+            directory=directory,
+            TOOLRING_METRICS_LISTEN="127.0.0.1:0",
+            OTEL_EXPORTER_OTLP_ENDPOINT=nowhere,
+        ) as node:
             load = Load(node)
             prometheus = None
             try:
