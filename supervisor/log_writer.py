@@ -1,8 +1,11 @@
-"""Writes the supervisor's log in a thread of its own: whoever reads standard error may stall, and jobs go on."""
+"""Writes the supervisor's log: at once as long as that can't block, else in a thread of its own. Whoever reads standard
+error may stall, and jobs go on.
+"""
 
 from __future__ import annotations
 
 import os
+import stat
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -18,6 +21,7 @@ class LogWriter:
 
     def __init__(self, descriptor: int, dropped: Callable[[int], None]) -> None:
         self._descriptor = descriptor
+        self._at_once = _never_waiting(descriptor)
         self._tell_dropped = dropped
         self._lines: deque[bytes] = deque()
         self._bytes = self._dropped = 0
@@ -30,6 +34,10 @@ class LogWriter:
         """From any thread, at any time."""
         data = line.encode(errors="backslashreplace")
         with self._changed:
+            if not self._bytes and self._at_once is not None:
+                data = _rest(self._at_once, data)
+            if not data:
+                return
             if self._bytes + len(data) > MOST_BYTES:
                 self._dropped += 1
                 return
@@ -43,6 +51,9 @@ class LogWriter:
             self._closing = True
             self._changed.notify()
         self._thread.join(patience)
+        if self._at_once not in (None, self._descriptor) and not self._thread.is_alive():
+            os.close(self._at_once)
+            self._at_once = None
 
     def _run(self) -> None:
         while True:
@@ -60,9 +71,27 @@ class LogWriter:
                 self._tell_dropped(dropped)
 
     def _put(self, data: bytes) -> None:
-        """Not by ``sys.stderr``: that would be locked while this waits, also for the interpreter's end."""
-        try:
-            while data:
-                data = data[os.write(self._descriptor, data) :]
-        except OSError:
-            pass  # nobody reads it any more: no reason to end
+        while data:
+            data = _rest(self._descriptor, data)
+
+
+def _rest(descriptor: int, data: bytes) -> bytes:
+    """What is left after a write. Not by ``sys.stderr``: that would be locked while it waits, also for the
+    interpreter's end."""
+    try:
+        return data[os.write(descriptor, data) :]
+    except BlockingIOError:
+        return data
+    except OSError:
+        return b""  # nobody reads it any more: no reason to end
+
+
+def _never_waiting(descriptor: int) -> int | None:
+    """One to the same file, pipe or terminal by which a write doesn't wait; None: there is none. Others share the one
+    that is given, and may want to wait."""
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    try:
+        return os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:
+        return None

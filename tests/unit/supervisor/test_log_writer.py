@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -70,6 +71,16 @@ def test_while_nobody_reads_lines_wait_then_are_dropped_and_counted(pipe: Pipe) 
     assert kept + pipe.dropped[0] == 2 * fits
     assert fits <= kept < 2 * fits
     assert seen[0].endswith(b"after\n")
+
+
+def test_a_line_is_there_at_once_if_there_is_room(pipe: Pipe, tmp_path: Path) -> None:
+    pipe.log.write("now\n")
+    assert os.read(pipe.reads, 100) == b"now\n"
+    with (tmp_path / "log").open("wb") as file:
+        log = LogWriter(file.fileno(), pipe._told)
+        log.write("x" * 100_000 + "\n")
+        assert (tmp_path / "log").stat().st_size == 100_001
+        log.close()
 
 
 def test_a_reader_that_stalls_holds_up_no_end(pipe: Pipe) -> None:
