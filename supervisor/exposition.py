@@ -13,7 +13,7 @@ from operator import is_
 from typing import Final, NamedTuple
 
 from toolring.plugins.specs import Buckets, MetricFamily
-from toolring.policy.histogram import Histogram, bounds_of
+from toolring.policy.histogram import Coarse, Histogram
 from toolring.supervisor.collector import Sample, Samples
 from toolring.supervisor.families import Family, Kind
 
@@ -28,23 +28,7 @@ STEP: Final = 20
 
 _NOTHING: Final = [0] * (len(BOUNDS) + 1)
 _LE: Final = (*(repr(bound) for bound in BOUNDS), "+Inf")
-_MICROS: Final = tuple(round(bound * 1e6) for bound in BOUNDS)
-_FURTHEST: Final = 1 << 12
-"""No time ends up in a bucket beyond: that would be longer than the age of the universe."""
-
-
-def _places() -> list[int]:
-    """For each fine bucket the number of the coarse one that it belongs to."""
-    found, place = [], 0
-    for bucket in range(_FURTHEST):
-        last = bounds_of(bucket)[1]
-        while place < len(_MICROS) and last > _MICROS[place]:
-            place += 1
-        found.append(place)
-    return found
-
-
-_PLACES: Final = _places()
+_COARSE: Final = Coarse(tuple(round(bound * 1e6) for bound in BOUNDS))
 
 
 class Book:
@@ -75,7 +59,7 @@ class Book:
         for labels, parts in samples:
             if not isinstance(parts, tuple):
                 raise TypeError(f"{name}: a histogram is wanted, not {parts!r}")
-            marks = [_marks(part) if part.marks is None else part.marks for part in parts if part.counts]
+            marks = _marks(parts)
             before = self._written.get((name, labels))
             if before is None or not before.tells(marks):
                 step += 9
@@ -117,7 +101,7 @@ def as_data(families: Iterable[Samples]) -> Generator[None, None, list[MetricFam
 
 
 def _buckets(parts: tuple[Histogram, ...]) -> Buckets:
-    marks = [_marks(part) if part.marks is None else part.marks for part in parts if part.counts]
+    marks = _marks(parts)
     return Buckets(BOUNDS, tuple(_together(marks)), sum(part.total for part in parts) / 1e6)
 
 
@@ -152,17 +136,20 @@ def _lines(name: str, inner: str, parts: Iterable[Histogram], marks: list[list[i
     return f"{buckets}{name}_count{of} {running[-1]}\n{name}_sum{of} {seconds}\n"
 
 
+def _marks(parts: Iterable[Histogram]) -> list[list[int]]:
+    """Counts by bucket of the page, of each part. Most have not changed since the last page."""
+    found = []
+    for part in parts:
+        if part.counts:
+            if part.marks is None:
+                part.marks = _COARSE.counts(part)
+            found.append(part.marks)
+    return found
+
+
 def _together(marks: list[list[int]]) -> list[int]:
     """Counts by bucket of the page, of all parts."""
     return list(map(sum, zip(*marks, strict=True))) if len(marks) > 1 else marks[0] if marks else _NOTHING
-
-
-def _marks(part: Histogram) -> list[int]:
-    found = part.marks = [0] * len(_LE)
-    places = _PLACES
-    for bucket, often in part.counts.items():
-        found[places[bucket]] += often
-    return found
 
 
 @lru_cache(8192)

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from itertools import pairwise
 from typing import Any, Final
 
 import msgspec
 
-from toolring.policy.histogram import Histogram
+from toolring.policy.histogram import Coarse, Histogram
 from toolring.policy.series import SLICE_SECONDS, Tally
 from toolring.supervisor.core import Core
 from toolring.supervisor.figures import Figures
@@ -31,7 +30,7 @@ MOST_PROCESSES: Final = 32
 """The largest, each by its name; the others are added up."""
 OTHERS: Final = "(others)"
 SHARES: Final = (0.5, 0.95, 0.99)
-_MICROS: Final = tuple(round(bound * 1e6) for bound in BOUNDS)
+_ROWS: Final = Coarse(tuple(round(bound * 1e6) for bound in BOUNDS))
 _KNOWN_SLICES: Final = 11
 """Slices that are over and can still be read."""
 _STEP: Final = 64
@@ -132,8 +131,5 @@ def _join(whole: Tally, tally: Tally) -> None:
 
 def _times(times: Histogram) -> dict[str, Any]:
     """Quantiles in seconds, and how many fell into each row of the heat map."""
-    n = times.n
-    below = [0, *times.below(_MICROS), n]
     p50, p95, p99 = (None if one is None else one / 1e6 for one in times.quantiles(SHARES))
-    buckets = [high - low for low, high in pairwise(below)] if n else []
-    return {"p50": p50, "p95": p95, "p99": p99, "buckets": buckets}
+    return {"p50": p50, "p95": p95, "p99": p99, "buckets": _ROWS.counts(times) if times.counts else []}

@@ -14,6 +14,8 @@ from typing import Final
 _BITS: Final = 7
 _LINEAR: Final = 1 << _BITS
 _HALF: Final = _BITS - 1
+_FURTHEST: Final = 1 << 12
+"""No time ends up in a bucket beyond: that would be longer than the age of the universe."""
 
 
 def bucket_of(micros: int) -> int:
@@ -103,17 +105,24 @@ class Histogram:
             found.append((first + last) / 2)
         return found
 
-    def below(self, bounds: Sequence[int]) -> list[int]:
-        """How many lie in buckets that end at or below each of these (microseconds, ascending): cumulative."""
-        found = [0] * (len(bounds) + 1)
-        at = 0
-        for bucket, often in sorted(self.counts.items()):
+
+class Coarse:
+    """Few wide buckets, up to each of some bounds (microseconds, ascending) and beyond the last. What a histogram holds
+    counts below a bound if all of its bucket lies there."""
+
+    def __init__(self, bounds: Sequence[int]) -> None:
+        self.size = len(bounds) + 1
+        self._places: list[int] = []
+        place = 0
+        for bucket in range(_FURTHEST):
             last = bounds_of(bucket)[1]
-            while at < len(bounds) and last > bounds[at]:
-                at += 1
-            found[at] += often
-        running = 0
-        for place, often in enumerate(found):
-            running += often
-            found[place] = running
-        return found[:-1]
+            while place < len(bounds) and last > bounds[place]:
+                place += 1
+            self._places.append(place)
+
+    def counts(self, times: Histogram) -> list[int]:
+        """How many lie in each."""
+        found, places = [0] * self.size, self._places
+        for bucket, often in times.counts.items():
+            found[places[bucket]] += often
+        return found
