@@ -17,6 +17,7 @@ Needs hypothesis, which toolring itself does not install: ``pip install pytest h
 from __future__ import annotations
 
 import copy
+import dataclasses
 import inspect
 import math
 import random
@@ -26,7 +27,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
-from toolring.plugins.specs import CacheStore, CacheStrategy, MetricsSink, SinkSettings, Stored, StoreSettings
+from toolring.plugins.specs import (
+    AlertEvent,
+    Buckets,
+    CacheStore,
+    CacheStrategy,
+    MetricFamily,
+    MetricsSink,
+    SinkSettings,
+    Stored,
+    StoreSettings,
+)
 from toolring.policy.balance import REQUESTS, SECONDS, Balancer, Members
 from toolring.policy.ring import hash64
 from toolring.workers.cache.base import OVERHEAD, Cache
@@ -37,7 +48,14 @@ try:
 except ImportError as error:  # pragma: no cover - whoever tests toolring has it
     raise ImportError("toolring.testing needs hypothesis: pip install pytest hypothesis") from error
 
-__all__ = ["FIGURES", "BalancerContract", "CacheStoreContract", "CacheStrategyContract", "MetricsSinkContract"]
+__all__ = [
+    "FAMILIES",
+    "FIGURES",
+    "BalancerContract",
+    "CacheStoreContract",
+    "CacheStrategyContract",
+    "MetricsSinkContract",
+]
 
 _NOTHING: Any = object()
 _KEYS = [b"a", b"b", b"c", b"dd", b"eee", b"ffff"]
@@ -451,6 +469,37 @@ FIGURES: dict[str, Any] = {
 }
 """A sink is given such figures, and more."""
 
+_OF_TOOLS = ("tool", "group")
+_ECHO = ("echo", "default")
+FAMILIES: tuple[MetricFamily, ...] = (
+    MetricFamily("toolring_start_time_seconds", "gauge", "seconds", "When it started.", (), [((), 1.7e9)]),
+    MetricFamily("toolring_workers", "gauge", "", "Workers.", ("group", "state"), [(("default", "ready"), 1)]),
+    MetricFamily("toolring_jobs", "counter", "", "Final answers.", _OF_TOOLS, [(_ECHO, 3)]),
+    MetricFamily(
+        "toolring_job_errors", "counter", "", "Failures.", (*_OF_TOOLS, "code"), [((*_ECHO, "TOOL_ERROR"), 1)]
+    ),
+    MetricFamily(
+        "toolring_job_run_seconds",
+        "histogram",
+        "seconds",
+        "Runs.",
+        _OF_TOOLS,
+        [(_ECHO, Buckets([0.001, 0.01, 1.0], [0, 2, 1, 0], 0.25))],
+    ),
+    MetricFamily("toolring_pool_resources", "gauge", "", "Resources.", ("pool", "state"), []),
+)
+"""One that asks for ``families`` is given such in the figures, and more."""
+
+_ODD_NAMES: tuple[str, ...] = ("with space", "a.b/c:d|e#f", "naïve-é", "x" * 200, "{}", '"')
+
+
+def _done(given: Any, what: str) -> None:
+    """It has run when it has returned: nobody awaits it, or iterates over it."""
+    if inspect.iscoroutine(given):
+        given.close()
+    lazy = inspect.isawaitable(given) or inspect.isgenerator(given) or inspect.isasyncgen(given)
+    assert not lazy, f"{what} has not run: it must be a plain function, since nobody awaits it"
+
 
 class MetricsSinkContract:
     """What a node asks of a metrics sink. ``factory`` takes the SinkSettings, as ``toolring_metrics_sinks`` offers it;
@@ -470,38 +519,55 @@ class MetricsSinkContract:
             try:
                 yield sink
             finally:
-                sink.close()
+                _done(sink.close(), "close()")  # type: ignore[func-returns-value]
+
+    @staticmethod
+    def _figures(sink: MetricsSink) -> dict[str, Any]:
+        """For this sink alone, whatever it does to them."""
+        figures = copy.deepcopy(FIGURES)
+        if getattr(sink, "families", False):
+            figures["families"] = copy.deepcopy(FAMILIES)
+        return figures
+
+    @staticmethod
+    def _emit(sink: MetricsSink, figures: dict[str, Any]) -> None:
+        _done(sink.emit(figures), "emit()")  # type: ignore[func-returns-value]
 
     def test_it_takes_figures_again_and_again_and_changes_nothing_in_them(self) -> None:
         with self._sink() as sink:
             for number in range(3):
-                figures = copy.deepcopy(FIGURES)
-                figures["uptime"] = before = 61.25 + number
-                sink.emit(figures)
-                assert figures == {**FIGURES, "uptime": before}, "other sinks get the same figures"
+                figures, before = self._figures(sink), self._figures(sink)
+                figures["uptime"] = before["uptime"] = 61.25 + number
+                self._emit(sink, figures)
+                assert figures == before, "other sinks get the same figures"
 
     def test_it_takes_figures_of_a_node_that_has_done_nothing_and_counts_nothing(self) -> None:
-        figures = {key: value for key, value in FIGURES.items() if key not in ("metrics", "counts")}
-        figures.update(workers=[], groups={}, tools={}, sinks={})
         with self._sink() as sink:
-            sink.emit(figures)
+            figures = {key: value for key, value in self._figures(sink).items() if key not in ("metrics", "counts")}
+            figures.update(workers=[], groups={}, tools={}, sinks={})
+            if "families" in figures:
+                figures["families"] = [dataclasses.replace(family, samples=[]) for family in FAMILIES]
+            self._emit(sink, figures)
 
     def test_it_takes_any_name_and_figures_that_it_does_not_know(self) -> None:
-        names = ["with space", "a.b/c:d|e#f", "naïve-é", "x" * 200, "{}", '"']
-        figures = copy.deepcopy(FIGURES)
-        figures["something_new"] = {"deep": [1, None, {"er": 2.5}]}
-        for name in names:
-            figures["counts"][name] = figures["counts"]["echo"]
-            figures["metrics"]["tools"][name] = figures["metrics"]["tools"]["echo"]
         with self._sink() as sink:
-            sink.emit(figures)
+            figures = self._figures(sink)
+            figures["something_new"] = {"deep": [1, None, {"er": 2.5}]}
+            for name in _ODD_NAMES:
+                figures["counts"][name] = figures["counts"]["echo"]
+                figures["metrics"]["tools"][name] = figures["metrics"]["tools"]["echo"]
+            if "families" in figures:
+                samples = [((name, "default"), 1) for name in _ODD_NAMES]
+                new = MetricFamily("toolring_something_new", "counter", "", "New.", _OF_TOOLS, samples)
+                figures["families"] = [*figures["families"], new]
+            self._emit(sink, figures)
 
     def test_it_may_be_used_in_another_thread_than_it_was_made_in(self) -> None:
         failed: list[BaseException] = []
 
         def use() -> None:
             try:
-                sink.emit(FIGURES)
+                self._emit(sink, self._figures(sink))
             except BaseException as error:
                 failed.append(error)
 
@@ -510,4 +576,17 @@ class MetricsSinkContract:
             thread.start()
             thread.join(10)
             assert not thread.is_alive(), "emit() hangs"
-        assert failed == []
+        if failed:
+            raise failed[0]
+
+    def test_it_takes_alerts_if_it_has_a_method_for_them(self) -> None:
+        with self._sink() as sink:
+            alert = getattr(sink, "alert", None)
+            if alert is None:
+                return
+            firing = AlertEvent(
+                "tool_failing", "firing", "warning", "error_rate", "echo", "", 0.75, "above", 0.5, 60.0, "it fails"
+            )
+            gone = dataclasses.replace(firing, state="resolved", tool="", value=None, text="")
+            for event in (firing, gone):
+                _done(alert(event), "alert()")
