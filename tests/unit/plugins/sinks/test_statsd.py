@@ -99,6 +99,40 @@ def test_packets_are_small_and_names_have_no_meaning_to_the_server(sink: Statsd,
     assert "toolring.tool.a_b_c_d_7.jobs" in wire.lines()
 
 
+def test_times_of_a_tool_that_has_become_idle_fall_to_zero(sink: Statsd, wire: Wire) -> None:
+    name = "toolring.tool.echo.response.p95"
+    sink.emit(FIGURES)
+    assert wire.lines()[name] == "2|g"
+    idle = copy.deepcopy(FIGURES)
+    idle["metrics"]["tools"] = {}
+    told = []
+    for _ in range(5):
+        sink.emit(idle)
+        told.append(wire.lines().get(name))
+    assert told == ["0|g", "0|g", "0|g", None, None], "more than once, since a packet may get lost"
+    sink.emit(FIGURES)
+    assert wire.lines()[name] == "2|g"
+    wire.broken = True
+    with pytest.raises(ConnectionRefusedError):
+        sink.emit(idle)
+    wire.broken = False
+    sink.emit(idle)
+    assert wire.lines()[name] == "0|g"
+
+
+def test_tools_whose_names_are_one_to_the_server_are_counted_together(sink: Statsd, wire: Wire) -> None:
+    figures = copy.deepcopy(FIGURES)
+    slow = copy.deepcopy(FIGURES["metrics"]["tools"]["echo"])
+    slow["response"]["p95"] = 0.5
+    figures["metrics"]["tools"] = {"a.b": slow, "a_b": FIGURES["metrics"]["tools"]["echo"]}
+    for jobs, grown in (((5, 3), "8|c"), ((6, 5), "3|c")):
+        figures["counts"] = {name: {"jobs": count} for name, count in zip(("a.b", "a_b"), jobs, strict=True)}
+        sink.emit(figures)
+        lines = wire.lines()
+        assert lines["toolring.tool.a_b.jobs"] == grown
+        assert lines["toolring.tool.a_b.response.p95"] == "500|g"
+
+
 def test_without_a_server_it_says_which_setting_is_missing() -> None:
     with pytest.raises(ConfigError, match=r"metrics\.statsd"):
         Statsd(SinkSettings(1.0, "", ""))
