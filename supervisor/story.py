@@ -17,6 +17,8 @@ from toolring.supervisor.ledger import Entry, State
 from toolring.supervisor.waiting import place
 
 Event = dict[str, Any]
+MOST_MESSAGE: Final = 200
+"""Characters of an error in a list."""
 _LAYER_BITS: Final = 0xFF
 
 
@@ -64,6 +66,8 @@ def row(one: Entry | Held, now: float) -> dict[str, Any]:
             "caller": one.session.caller if account is None else account.name,
             "state": "done",
             "code": "",
+            "type": "",
+            "message": "",
             "attempt": 1,
             "seconds": 0.0,
             "run": None,
@@ -71,13 +75,15 @@ def row(one: Entry | Held, now: float) -> dict[str, Any]:
             "worker": None,
         }
     runs = _runner(one)
-    error = error_of(one)
+    error = error_of(one) or {}
     return {
         "job": one.name,
         "tool": one.tool.name,
         "caller": one.account.name,
         "state": _state(one, runs),
-        "code": "" if error is None else error.get("code", ""),
+        "code": error.get("code", ""),
+        "type": str(error.get("type", ""))[:MOST_MESSAGE],
+        "message": str(error.get("message", ""))[:MOST_MESSAGE],
         "attempt": runs.attempt,
         "seconds": round(one.ended - one.accepted, 6),
         "run": round(runs.run_us * 1e-6, 6) if runs.run_us else None,

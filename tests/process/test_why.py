@@ -86,6 +86,7 @@ def test_a_failure_is_kept_with_its_traceback(client: Client) -> None:
     assert "ValueError: as told" in story["error"]["traceback"]
     first = client.jobs(failed=True, limit=1)["jobs"][0]
     assert (first["job"], first["code"], first["tool"]) == (job, "TOOL_ERROR", "fail")
+    assert (first["type"], first["message"]) == ("ValueError", "fail: ValueError: as told")
 
 
 def test_a_lost_worker_and_the_attempt_after_it(client: Client, spot: Path) -> None:
@@ -119,6 +120,7 @@ def test_a_deadline_and_who_cancelled(client: Client, spot: Path) -> None:
     story = client.why(error.facts["job"])
     assert story["state"] == "expired"
     assert what(story) == ["accepted", "sent", "interrupted", "answered"]
+    assert client.jobs(failed=True, limit=1)["jobs"][0]["message"].endswith("while it ran")
     handle = client.submit("gate", {"path": str(spot) + "2"})
     running(client, Path(f"{spot}2"))
     client.cancel(handle.id)
@@ -197,6 +199,7 @@ def test_the_commands_show_it(node: Node, client: Client) -> None:
     assert json.loads(run_cli("why", job, "--json", address=node.address).stdout)["job"] == job
     table = run_cli("jobs", "--failed", "--limit", "1", address=node.address).stdout.splitlines()
     assert table[1].split()[:4] == [job, "fail", "-", "TOOL_ERROR"]
+    assert table[1].endswith("ValueError: shown")
     assert "TOTAL S" in run_cli("jobs", "--slow", address=node.address).stdout
     wrong = run_cli("why", "x-1", address=node.address)
     assert (wrong.returncode, "UNKNOWN_JOB" in wrong.stderr) == (2, True)

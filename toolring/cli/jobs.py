@@ -2,17 +2,21 @@
 for the answer of another, which has the same arguments or the same key.
 
 With --failed those that failed lately, the latest first; with --slow the slowest of all that are kept, or, with both,
-of those that failed. toolring why tells more of each.
+of those that failed. The message of a failure tells the exception's type, or whether a job whose deadline passed ran or
+waited. toolring why tells more of each.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from typing import Any
+from typing import Any, Final
 
 from toolring.cli.options import add_address
 from toolring.cli.output import harmless, table
+
+MOST_MESSAGE: Final = 80
+"""Characters in a table."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,6 +55,7 @@ def _in_hand(jobs: list[dict[str, Any]]) -> str:
 
 
 def _over(jobs: list[dict[str, Any]]) -> str:
+    failed = any(one["message"] for one in jobs)
     rows = [
         (
             one["job"],
@@ -62,10 +67,18 @@ def _over(jobs: list[dict[str, Any]]) -> str:
             one["run"],
             one["ago"],
             _pid(one),
+            *((_message(one),) if failed else ()),
         )
         for one in jobs
     ]
-    return table(("JOB", "TOOL", "CALLER", "ENDED", "ATTEMPT", "TOTAL S", "RUN S", "AGO S", "WORKER PID"), rows)
+    heads = ("JOB", "TOOL", "CALLER", "ENDED", "ATTEMPT", "TOTAL S", "RUN S", "AGO S", "WORKER PID")
+    return table((*heads, "MESSAGE") if failed else heads, rows)
+
+
+def _message(job: dict[str, Any]) -> str:
+    """Where it begins, without its tool, which stands there already; a tool's own begins with the exception's type."""
+    text = harmless(" ".join(job["message"].removeprefix(f"{job['tool']}: ").split()))
+    return text if len(text) <= MOST_MESSAGE else f"{text[: MOST_MESSAGE - 1]}…"
 
 
 def _pid(job: dict[str, object]) -> str:

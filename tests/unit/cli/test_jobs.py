@@ -92,14 +92,24 @@ def test_those_that_are_over_have_another_table(capsys: pytest.CaptureFixture[st
     over = {"tool": "echo", "caller": "", "attempt": 2, "seconds": 1.5, "run": None, "ago": 3.0, "worker": 77}
     Stub.told = {
         "jobs": [
-            {**over, "job": "ab-1", "state": "failed", "code": "TOOL_ERROR"},
-            {**over, "job": "ab-2", "state": "done", "code": ""},
+            {
+                **over,
+                "job": "ab-1",
+                "state": "failed",
+                "code": "TOOL_ERROR",
+                "type": "ValueError",
+                "message": f"echo: ValueError: oh\nno{100 * 'o'}",
+            },
+            {**over, "job": "ab-2", "state": "done", "code": "", "type": "", "message": ""},
         ],
         "total": 3,
     }
     assert main(["jobs", "echo", "--failed", "--slow", "--limit", "2"]) == 0
     assert Stub.asked == ["echo", 2, "failed", "slow"]
     _, first, second, more = capsys.readouterr().out.splitlines()
-    assert first.split() == ["ab-1", "echo", "-", "TOOL_ERROR", "2", "1.500", "-", "3.000", "77"]
+    assert first.split() == [
+        *("ab-1", "echo", "-", "TOOL_ERROR", "2", "1.500", "-", "3.000", "77"),
+        *("ValueError:", "oh", f"no{62 * 'o'}…"),
+    ]
     assert second.split()[3] == "done"
     assert more == "and 1 more"
