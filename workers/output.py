@@ -1,8 +1,8 @@
 """What a tool writes becomes part of its job's record: standard output and error, warnings, logging.
 
-``sys.stdout`` and ``sys.stderr`` of a worker are streams that look whose code writes: that of a job goes line by line
-into the spool, anything else to where it went before. A line that is in the spool survives the worker. What is written
-to the descriptors themselves, by code in C or by child processes, is not seen here.
+``sys.stdout`` and ``sys.stderr`` of a worker are streams that look whose code writes: that of a job goes line by line,
+and when it is flushed, into the spool, anything else to where it went before. A line that is in the spool survives the
+worker. What is written to the descriptors themselves, by code in C or by child processes, is not seen here.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _COST: Final = 32
 class _Written:
     """What one attempt has written so far."""
 
-    __slots__ = ("dropped", "left", "parts")
+    __slots__ = ("begun", "dropped", "left", "parts")
 
     def __init__(self, left: int) -> None:
         self.left = left
@@ -41,6 +41,8 @@ class _Written:
         """Records for which there was no room."""
         self.parts: dict[str, str] = {}
         """Lines that have no end yet, by stream."""
+        self.begun: set[str] = set()
+        """Streams of which the start of such a line is told already."""
 
 
 class Output:
@@ -102,8 +104,22 @@ class Output:
                 whole.append(rest)
                 rest = ""
             written.parts[stream] = rest
+            if whole and stream in written.begun:
+                written.begun.remove(stream)
+                if not whole[0]:
+                    del whole[0]  # it was but the end
             for line in whole:
                 self._line(seq, written, stream, "", line)
+
+    def flush(self, job: JobAtHand, stream: str) -> None:
+        """What has no end yet goes out as it is: who flushes wants it seen."""
+        with self._lock:
+            seq = self._number(job)
+            written = self.open.get(seq)
+            if written is not None and (rest := written.parts.get(stream)):
+                written.parts[stream] = ""
+                written.begun.add(stream)
+                self._line(seq, written, stream, "", rest)
 
     def tell(self, job: JobAtHand, stream: str, level: str, text: str) -> None:
         """One thing that is whole."""
@@ -169,6 +185,9 @@ class Stream(io.TextIOBase):
         return True
 
     def flush(self) -> None:
+        job = self._output.mine()
+        if job is not None:
+            self._output.flush(job, self._name)
         self._plain.flush()
 
     def fileno(self) -> int:

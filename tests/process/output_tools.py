@@ -58,6 +58,13 @@ def waits(path: str) -> None:
 
 
 @tool(read_only=True)
+def hangs(path: str) -> None:
+    sys.stdout.write("50% done")
+    sys.stdout.flush()
+    waits(path)
+
+
+@tool(read_only=True)
 def threads(text: str) -> None:
     thread = threading.Thread(target=print, args=(f"from a thread: {text}",))
     thread.start()

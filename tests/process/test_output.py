@@ -94,6 +94,11 @@ def test_it_is_seen_while_the_tool_runs(client: Client, spot: Path) -> None:
     handle.result()
 
 
+def test_what_was_flushed_is_told_of_a_job_that_is_ended(client: Client, spot: Path) -> None:
+    error = failure(lambda: client.call("hangs", {"path": str(spot)}, timeout=0.2))
+    assert written(client, error.facts["job"]) == [("stdout", "50% done"), ("stdout", "it has begun")]
+
+
 def test_a_thread_writes_for_the_job_at_hand(client: Client) -> None:
     assert written(client, done(client, "threads", text="x")) == [("stdout", "from a thread: x")]
 

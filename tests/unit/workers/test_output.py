@@ -80,6 +80,19 @@ def test_lines_go_out_when_they_end(world: World) -> None:
     assert world.plain.getvalue() == ""
 
 
+def test_what_is_flushed_goes_out_without_an_end(world: World) -> None:
+    at_hand.job = Job()
+    world.out.flush()
+    print("50%", end="", file=world.out, flush=True)
+    world.out.flush()
+    assert world.lines() == ["50%"]
+    print(file=world.out)
+    print("a", end="", file=world.out, flush=True)
+    print("b", end="", file=world.out, flush=True)
+    print("c\n\nd", file=world.out)
+    assert world.lines() == ["a", "b", "c", "", "d"]
+
+
 def test_an_answer_of_one_that_wrote_nothing_says_nothing(world: World) -> None:
     answer = Answer(6, OK, protocol.NIL)
     world.output.ended(answer)
