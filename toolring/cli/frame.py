@@ -147,7 +147,7 @@ def _workers(told: Told, last: Told | None, cpu: Mapping[str, float | None]) -> 
                 "for": one.get("for"),
                 "line": one.get("jobs"),
                 "rate": minute.get("jobs_per_second") if rate is None and last is None and not leaves else rate,
-                "busy": None if leaves else _busy(run, told.metrics.get("seconds")),
+                "busy": None if leaves else _busy(run, one.get("for", 0.0), told.metrics.get("seconds")),
                 "cpu": None if leaves else cpu.get(name),
                 "memory": one.get("memory", {}).get("rss"),
                 "age": one.get("age"),
@@ -160,9 +160,13 @@ def _workers(told: Told, last: Told | None, cpu: Mapping[str, float | None]) -> 
     return rows
 
 
-def _busy(run: Mapping[str, Any], seconds: float | None) -> float | None:
-    """The share of the minute that it spent in tools; more than 1 where one runs many at once."""
-    return run["count"] * run["mean"] / seconds if seconds and run.get("count") else None
+def _busy(run: Mapping[str, Any], present: float, seconds: float | None) -> float | None:
+    """The share of the minute that it spent in tools, in the run that goes on, too; more than 1 where one runs many at
+    once, or a run that is over was longer."""
+    if not seconds:
+        return None
+    over = run["count"] * run["mean"] if run.get("count") else 0.0
+    return (over + min(present, seconds)) / seconds
 
 
 def _tools(told: Told, last: Told | None) -> list[Row]:
