@@ -15,18 +15,15 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from toolring import logs
-from toolring.address import host_and_port, is_loopback
-from toolring.errors import AddressError, ConfigError
-from toolring.policy.alerts import EACH, FIGURES, AlertRule
+from toolring.config_checks import check
+from toolring.errors import ConfigError
+from toolring.policy.alerts import EACH, AlertRule
 from toolring.policy.alerts import NAME as ALERT_NAME
 from toolring.policy.memory import MemoryPolicy
-from toolring.policy.service import MOST_ENDPOINTS, NAME, ServicePolicy
+from toolring.policy.service import NAME, ServicePolicy
 from toolring.process import ProcessLimits
 
 FILE: Final = "toolring.toml"
-MOST_WORKERS: Final = 1024
-LEAST_TOKEN: Final = 16
 SECRET: Final = frozenset({"dashboard.token"})
 """Settings whose values are shown to nobody."""
 PREFIX: Final = "TOOLRING_"
@@ -404,7 +401,7 @@ def load(
             values[name] = value
             sources[name] = "flag"
     config = _build(values, sources)
-    _check(config, sources)
+    check(config, flat(config), sources)
     return Loaded(config, sources)
 
 
@@ -570,10 +567,6 @@ def _build(values: Mapping[str, Any], sources: Mapping[str, str]) -> Config:
     return msgspec.convert(tree, Config)
 
 
-_OF_PROCESSES: Final = tuple(f".{name}" for name in ProcessLimits._fields)
-"""Checked as a whole."""
-
-
 def _service(name: str, said: Mapping[str, Any], sources: Mapping[str, str]) -> ServicePolicy:
     key = f"services.{name}"
     source = next(source for known, source in sources.items() if known.startswith(f"{key}."))
@@ -600,90 +593,3 @@ def _whole(key: str, kind: Callable[..., Any], said: Mapping[str, Any], sources:
     except ValueError as error:
         known = [source for name, source in sources.items() if name.startswith(f"{key}.") and source != "default"]
         raise ConfigError(f"{known[0] if known else 'default'}: {key}: {error}", key=key) from None
-
-
-def _check_dashboard(config: Config, sources: Mapping[str, str]) -> None:
-    listen, token = config.dashboard.listen, config.dashboard.token
-    key, bad = "dashboard.token", ""
-    if token and not (len(token) >= LEAST_TOKEN and token.isascii() and token.isprintable() and " " not in token):
-        bad = f"a token has at least {LEAST_TOKEN} characters, all ASCII and no space; try: openssl rand -hex 16"
-    elif listen and not token and not is_loopback(host_and_port(listen)[0]):
-        key = "dashboard.listen"
-        bad = f"{listen!r} is not on loopback: set a dashboard.token (TOOLRING_DASHBOARD_TOKEN), or use 127.0.0.1"
-    elif listen and not config.metrics.figures:
-        key, bad = "dashboard.listen", "it shows what is counted, and metrics.figures is false"
-    elif listen and listen == config.metrics.listen and host_and_port(listen)[1]:
-        key, bad = "dashboard.listen", f"{listen!r} is that of metrics.listen; each needs a port of its own"
-    if bad:
-        raise ConfigError(f"{sources[key]}: {key}: {bad}", key=key)
-
-
-def _check(config: Config, sources: Mapping[str, str]) -> None:
-    least: dict[str, float] = {
-        "node.workers": 0,
-        "cache.max_entries": 1,
-        "cache.max_bytes": 1,
-        "cache.hot_bytes": 0,
-        "cache.early": 0,
-        "results.store_over": 0,
-        "results.preview": 0,
-        "jobs.keep": 0,
-        "jobs.failures": 0,
-        "restarts.intensity": 0,
-        "timeouts.cooperate": 0,
-        "timeouts.shield": 0,
-        "timeouts.neighbours": 0,
-        "tracing.sample": 0,
-    }
-    for name, value in flat(config).items():
-        if name.startswith(("tools.", "services.", "resources.", "memory.", "alerts.")):
-            continue  # each is checked as a whole
-        bad = ""
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            named = name.startswith(("callers.", "groups.")) and not name.endswith(".weight")
-            floor = 0 if named else least.get(name)
-            if named and name.endswith(_OF_PROCESSES):
-                continue
-            if floor is None and not 0 < value < float("inf"):
-                bad = "must be greater than 0"
-            elif floor is not None and not floor <= value < float("inf"):
-                bad = f"must be at least {floor:g}"
-            elif name == "tracing.sample" and value > 1:
-                bad = "is a share: at most 1"
-        choices = {
-            "node.start_method": ("auto", "fork", "spawn"),
-            "log.format": logs.FORMATS,
-            "log.level": logs.LEVELS,
-        }.get(name)
-        if choices and value not in choices:
-            bad = f"must be one of {', '.join(choices)}"
-        if bad:
-            raise ConfigError(f"{sources[name]}: {name} = {value!r} {bad}", key=name)
-    for section_of, name in (("metrics", "listen"), ("metrics", "statsd"), ("dashboard", "listen")):
-        key = f"{section_of}.{name}"
-        try:
-            host_and_port(getattr(getattr(config, section_of), name) or "127.0.0.1:0")
-        except AddressError as error:
-            raise ConfigError(f"{sources[key]}: {key}: {error}", key=key) from None
-    for name, rule in config.alerts.items():
-        if FIGURES[rule.figure].counted and not config.metrics.figures:
-            text = f"alerts.{name}: {rule.figure} is not known, since metrics.figures is false"
-            raise ConfigError(f"{sources[f'alerts.{name}.figure']}: {text}", key=f"alerts.{name}.figure")
-    _check_dashboard(config, sources)
-    for group, section in config.groups.items():
-        if wrong := section.process.wrong():
-            key = f"groups.{group}.{wrong.split()[0].rstrip(':')}"
-            raise ConfigError(f"{sources.get(key, 'the file')}: groups.{group}: {wrong}", key=key)
-    for caller, account in config.callers.items():
-        if account.burst and not account.rate:
-            name = f"callers.{caller}.burst"
-            text = f"{sources[name]}: {name} = {account.burst}: burst= does nothing without rate="
-            raise ConfigError(text, key=name)
-    count = sum(len(service.endpoints) for service in config.services.values())
-    if count > MOST_ENDPOINTS:
-        raise ConfigError(f"services: {count} endpoints in all; a node may have {MOST_ENDPOINTS}", key="services")
-    sizes = {"node.workers": config.node.workers}
-    sizes.update({f"groups.{name}.workers": section.workers for name, section in config.groups.items()})
-    for name, workers in sizes.items():
-        if workers > MOST_WORKERS:
-            raise ConfigError(f"{sources[name]}: {name} = {workers} must be at most {MOST_WORKERS}", key=name)

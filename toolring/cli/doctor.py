@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Final
 
 from toolring.cli.options import add_config, effective
 from toolring.cli.output import harmless, paint, table
-from toolring.config import MOST_WORKERS, Config, Node
+from toolring.config import Config, Node
+from toolring.config_checks import MOST_WORKERS
 from toolring.errors import ConfigError
 
 if TYPE_CHECKING:
