@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from typing import Any
 
 from toolring.errors import PluginError
 from toolring.plugins.caches.adaptive import Adaptive
@@ -90,17 +91,8 @@ def toolring_balancers() -> Mapping[str, Callable[[Members], Balancer]]:
 
 
 @hookimpl
-def toolring_span_sinks() -> Mapping[str, Callable[[], SpanSink]]:
-    return {"otlp": _otlp_spans}
-
-
-def _otlp_spans() -> SpanSink:
-    """Imported by the supervisor of a node that exports traces only."""
-    try:
-        sink: SpanSink = import_module("toolring.plugins.sinks.otlp").OtlpSpans()
-    except ImportError as error:
-        raise PluginError(f"a package is missing: {error}; pip install 'toolring[otel]'") from None
-    return sink
+def toolring_span_sinks() -> Mapping[str, Callable[[SinkSettings], SpanSink]]:
+    return {"otlp": Sink("toolring.plugins.sinks.otlp", "OtlpSpans", extra="otel")}
 
 
 @hookimpl
@@ -115,17 +107,16 @@ def toolring_metrics_sinks() -> Mapping[str, Callable[[SinkSettings], MetricsSin
 
 @dataclass(frozen=True)
 class Sink:
-    """The factory of a metrics sink that is imported by the supervisor that wants it, and by no worker."""
+    """The factory of a sink that is imported by the supervisor that wants it, and by no worker."""
 
     module: str
     name: str
     extra: str = ""
 
-    def __call__(self, settings: SinkSettings) -> MetricsSink:
+    def __call__(self, settings: SinkSettings) -> Any:
         try:
             module = import_module(self.module)
         except ImportError as error:
             hint = f"; pip install 'toolring[{self.extra}]'" if self.extra else ""
             raise PluginError(f"a package is missing: {error}{hint}") from None
-        sink: MetricsSink = getattr(module, self.name)(settings)
-        return sink
+        return getattr(module, self.name)(settings)

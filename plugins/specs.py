@@ -84,7 +84,7 @@ class StoreSettings:
 
 @dataclass(frozen=True, slots=True)
 class SinkSettings:
-    """What a metrics sink is made with: ``[metrics]`` of the configuration."""
+    """What a sink is made with: ``[metrics]`` of the configuration, and whose it is."""
 
     interval: float
     """Seconds between two sets of figures."""
@@ -92,6 +92,8 @@ class SinkSettings:
     """For one that writes a file; empty: none is named."""
     statsd: str
     """HOST:PORT of a StatsD server; empty: none is named."""
+    node: str = ""
+    """The node's id, new with each start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,8 +257,9 @@ def toolring_metrics_sinks() -> Mapping[str, Callable[[SinkSettings], MetricsSin
 
 
 @hookspec
-def toolring_span_sinks() -> Mapping[str, Callable[[], SpanSink]]:  # type: ignore[empty-body]
-    """Span sinks by name. Those named in ``[tracing] sinks`` are made, in the supervisor."""
+def toolring_span_sinks() -> Mapping[str, Callable[[SinkSettings], SpanSink]]:  # type: ignore[empty-body]
+    """Span sinks by name: factories that take the settings. Those named in ``[tracing] sinks`` are made, in the
+    supervisor."""
 
 
 @hookspec

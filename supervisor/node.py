@@ -153,7 +153,7 @@ class Node:
             core, watch, ground.zygotes, sources, admin, observer, ground.node, self._wake_read, config.node.watch
         )
         admin.drain = self._begin_to_drain
-        outlook = Outlook(config, registry, observer, loop, admin)
+        outlook = Outlook(config, registry, observer, loop, admin, ground.node)
         try:
             address = loop.bind(ground.address, ground.back)
             about["address"] = address

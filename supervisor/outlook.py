@@ -39,14 +39,19 @@ class Outlook:
     """That of one node. Raises PluginError for a sink that is unknown or can't be made, and ConfigError for one that
     would have nothing to send."""
 
-    def __init__(self, config: Config, registry: Registry, observer: Observer, loop: Loop, admin: Admin) -> None:
+    def __init__(
+        self, config: Config, registry: Registry, observer: Observer, loop: Loop, admin: Admin, node: str
+    ) -> None:
         self._config = config
         self._observer = observer
         self._loop = loop
         self._admin = admin
         core, watch, metrics = loop.core, loop.watch, config.metrics
-        settings = SinkSettings(metrics.interval, metrics.file, metrics.statsd)
-        offered = {name: partial(factory, settings) for name, factory in registry.metrics_sinks.items()}
+        settings = SinkSettings(metrics.interval, metrics.file, metrics.statsd, node)
+        offered, spans = (
+            {name: partial(factory, settings) for name, factory in sinks.items()}
+            for sinks in (registry.metrics_sinks, registry.span_sinks)
+        )
         patience = max(STUCK_SECONDS, 3 * metrics.interval)
         self._sinks = exporters("metrics", metrics.sinks, offered, self._sink_failed, patience=patience)
         self._due = time.monotonic() + metrics.interval
@@ -54,7 +59,7 @@ class Outlook:
         """The last set of figures is still being made."""
         admin.present.exporters = self._sinks
         if config.tracing.sinks:
-            traced = exporters("span", config.tracing.sinks, registry.span_sinks, self._sink_failed, len)
+            traced = exporters("span", config.tracing.sinks, spans, self._sink_failed, len)
             core.spans = Spans(traced, config.tracing.sample)
         if core.figures is not None:
             loop.usage = Usage(used_by, traffic)

@@ -6,32 +6,37 @@ uses OpenTelemetry: OTEL_EXPORTER_OTLP_ENDPOINT (http://localhost:4318), OTEL_SE
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExportResult
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
 
-from toolring.plugins.specs import Span
+from toolring.plugins.sinks import otel
+from toolring.plugins.specs import SinkSettings, Span
 
 _KINDS = {"server": SpanKind.SERVER, "internal": SpanKind.INTERNAL}
 _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 
 
 class OtlpSpans:
-    """Sends spans as they come. Raises RuntimeError for what could not be delivered; they are lost then."""
+    """Sends spans as they come. Raises RuntimeError for what could not be delivered; they are lost then.
 
-    def __init__(self) -> None:
-        named = {} if os.environ.get("OTEL_SERVICE_NAME") else {SERVICE_NAME: "toolring"}
-        self._resource = Resource.create(named)
+    Making one raises ConfigError for an environment that nobody here can follow.
+    """
+
+    def __init__(self, settings: SinkSettings) -> None:
+        otel.check("TRACES")
+        self._disabled = otel.disabled()
+        self._resource = otel.resource(settings.node)
         self._scope = InstrumentationScope("toolring")
         self._exporter = OTLPSpanExporter()
 
     def emit(self, spans: Sequence[Span]) -> None:
+        if self._disabled:
+            return
         if self._exporter.export([self._told(span) for span in spans]) is not SpanExportResult.SUCCESS:
             raise RuntimeError(f"{len(spans)} spans could not be delivered")
 

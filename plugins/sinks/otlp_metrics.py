@@ -6,7 +6,6 @@ and so on, is said in the environment, as for spans (otlp.py).
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -25,9 +24,9 @@ from opentelemetry.sdk.metrics.export import (
     ScopeMetrics,
     Sum,
 )
-from opentelemetry.sdk.resources import SERVICE_INSTANCE_ID, SERVICE_NAME, Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
+from toolring.plugins.sinks import otel
 from toolring.plugins.specs import Buckets, MetricFamily, SinkSettings
 
 CUMULATIVE: Final = AggregationTemporality.CUMULATIVE
@@ -38,20 +37,26 @@ _UNKNOWN: Final[Any] = None
 
 
 class OtlpMetrics:
-    """Sends all metrics each interval. Raises RuntimeError for what could not be delivered; the next set has it all."""
+    """Sends all metrics each interval. Raises RuntimeError for what could not be delivered; the next set has it all.
+
+    Making one raises ConfigError for an environment that nobody here can follow.
+    """
 
     families = True
 
     def __init__(self, settings: SinkSettings) -> None:
+        otel.check("METRICS")
+        self._disabled = otel.disabled()
+        self._resource = otel.resource(settings.node)
         self._scope = InstrumentationScope("toolring")
         self._exporter = OTLPMetricExporter()
 
     def emit(self, figures: Mapping[str, Any]) -> None:
         families: Sequence[MetricFamily] = figures.get("families", ())
-        if not families:
-            return  # the node counts nothing
+        if self._disabled or not families:
+            return  # or the node counts nothing
         metrics = told(families, time.time_ns())
-        resource = ResourceMetrics(_resource(figures), [ScopeMetrics(self._scope, metrics, "")], "")
+        resource = ResourceMetrics(self._resource, [ScopeMetrics(self._scope, metrics, "")], "")
         if self._exporter.export(MetricsData([resource])) is not MetricExportResult.SUCCESS:
             raise RuntimeError(f"{len(metrics)} metrics could not be delivered")
 
@@ -97,9 +102,3 @@ def _histogram(attributes: dict[str, str], value: Buckets, start: int, now: int)
         min=_UNKNOWN,
         max=_UNKNOWN,
     )
-
-
-def _resource(figures: Mapping[str, Any]) -> Resource:
-    """Who tells: the service's name as the environment says it, and the node, so that several are told apart."""
-    named = {} if os.environ.get("OTEL_SERVICE_NAME") else {SERVICE_NAME: "toolring"}
-    return Resource.create({**named, SERVICE_INSTANCE_ID: str(figures.get("node", ""))})

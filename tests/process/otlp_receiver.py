@@ -21,6 +21,8 @@ class Collector:
         self.spans: list[Any] = []
         self.metrics: list[dict[str, Any]] = []
         """Of each request: the metrics that it had, by name."""
+        self.resources: list[dict[str, str]] = []
+        """Of what toolring told, in the order in which it came."""
         self.instances: set[str] = set()
         self.services: set[str] = set()
         self.broken = False
@@ -57,21 +59,23 @@ class Collector:
         for resource in request.resource_spans:
             for scope in resource.scope_spans:
                 if scope.scope.name == "toolring":
-                    self.services.update(
-                        one.value.string_value for one in resource.resource.attributes if one.key == "service.name"
-                    )
+                    self._take_resource(resource.resource)
                 self.spans += scope.spans
 
     def take_metrics(self, body: bytes) -> None:
         request = ExportMetricsServiceRequest()
         request.ParseFromString(body)
         for resource in request.resource_metrics:
-            told = {one.key: one.value.string_value for one in resource.resource.attributes}
-            self.services.add(told["service.name"])
-            self.instances.add(told["service.instance.id"])
+            self._take_resource(resource.resource)
             for scope in resource.scope_metrics:
                 assert scope.scope.name == "toolring"
                 self.metrics.append({metric.name: metric for metric in scope.metrics})
+
+    def _take_resource(self, resource: Any) -> None:
+        told = {one.key: one.value.string_value for one in resource.attributes}
+        self.resources.append(told)
+        self.services.add(told["service.name"])
+        self.instances.add(told["service.instance.id"])
 
     def named(self, name: str) -> list[Any]:
         return [span for span in self.spans if span.name == name]

@@ -85,6 +85,7 @@ def test_a_trace_from_caller_to_tool(collector: Collector) -> None:
             assert inner.end_time_unix_nano <= outer.end_time_unix_nano
         assert [run.status.message for run in runs] == ["RETRY", ""]
         assert collector.services == {"toolring"}
+        assert collector.instances == {served.status()["node"]}
     provider.shutdown()
 
 
