@@ -114,6 +114,7 @@ class Node:
         one_heap()  # before there are the threads of the sockets; the zygote was forked before
         registry = load_plugins(config.plugins.load, config.plugins.allow, config.plugins.block)
         observer = Observer(registry)
+        observer.hear_libraries()
         zygote = ground.zygotes[1]
         specs = [msgspec.convert(data, ToolSpec) for data in zygote.loaded(lambda: bool(self._signals))]
         if not specs:

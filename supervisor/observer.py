@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import time
+import traceback
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -32,6 +34,7 @@ LEVELS: Final = {
     "group_recovered": "info",
     "group_scaled": "info",
     "job_failed": "warning",
+    "logged": "warning",
     "memory_alert": "warning",
     "memory_too_small": "warning",
     "node_draining": "info",
@@ -60,11 +63,31 @@ def level_of(name: str, facts: dict[str, Any]) -> str:
     """What some facts make of a name: an exit that was wanted, a circuit that lets nothing through any more."""
     if name == "worker_exited" and (facts.get("reason") or facts.get("cause") == "exited with status 0"):
         return "info"
+    if name == "logged" and facts.get("severity") in ("error", "critical"):
+        return "error"
     if name == "alert_firing" and facts.get("severity") == "critical":
         return "error"
     if name == "circuit_changed" and facts.get("state") in ("open", "forced_open"):
         return "warning"
     return LEVELS.get(name, "warning")
+
+
+class Logged(logging.Handler):
+    """Makes lines of the log out of what libraries say by ``logging``, from any thread."""
+
+    def __init__(self, note: Callable[[str, dict[str, Any]], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._note = note
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            text = record.getMessage()
+        except Exception as error:
+            text = f"{record.msg!r:.500} ({type(error).__name__}: {error})"
+        facts = {"logger": record.name, "text": text, "severity": record.levelname.lower()}
+        if record.exc_info is not None and record.exc_info[1] is not None:
+            facts["exception"] = "".join(traceback.format_exception(record.exc_info[1]))
+        self._note("logged", facts)
 
 
 class Observer:
@@ -103,6 +126,11 @@ class Observer:
             return 0 if count < burst else None
         self._counts[name] = (second, 1)
         return max(0, count - burst)
+
+    def hear_libraries(self) -> None:
+        """From now on, what they log or warn of are lines of the log, too."""
+        logging.getLogger().addHandler(Logged(self.note))
+        logging.captureWarnings(True)
 
     def node_started(self, event: NodeEvent) -> None:
         self._tell(self._node_started, event)

@@ -5,7 +5,11 @@ The environment says it, as OpenTelemetry's specification has it. What can't be 
 
 from __future__ import annotations
 
+import logging
 import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -14,6 +18,8 @@ from opentelemetry.sdk.resources import SERVICE_INSTANCE_ID, SERVICE_NAME, OTELR
 from toolring.errors import ConfigError
 
 PROTOCOL: Final = "http/protobuf"
+MOST_REASON: Final = 400
+"""Characters of why something could not be delivered."""
 
 
 def resource(node: str) -> Resource:
@@ -36,6 +42,36 @@ def check(signal: str) -> None:
     parts = urlsplit(endpoint)
     if endpoint and not (parts.scheme in ("http", "https") and parts.hostname):
         raise ConfigError(f"{name}={endpoint}: it must be a URL, such as http://localhost:4318", key=name)
+
+
+class Reasons(logging.Handler):
+    """What an exporter logs while this thread uses it: it says there alone why it failed."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._thread = threading.get_ident()
+        self._texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.thread == self._thread:
+            self._texts = [*self._texts[-1:], record.getMessage()]
+
+    def __str__(self) -> str:
+        """The last ones; an exporter that gives up has said before what went wrong."""
+        return "; ".join(self._texts)[:MOST_REASON] or "the exporter doesn't say why"
+
+
+@contextmanager
+def reasons(exporter: type) -> Iterator[Reasons]:
+    """What it logs is held back from the log, since it comes with what the sink raises."""
+    log, heard = logging.getLogger(exporter.__module__), Reasons()
+    propagated, log.propagate = log.propagate, False
+    log.addHandler(heard)
+    try:
+        yield heard
+    finally:
+        log.removeHandler(heard)
+        log.propagate = propagated
 
 
 def _said(signal: str, what: str) -> tuple[str, str]:

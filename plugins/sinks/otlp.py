@@ -37,8 +37,10 @@ class OtlpSpans:
     def emit(self, spans: Sequence[Span]) -> None:
         if self._disabled:
             return
-        if self._exporter.export([self._told(span) for span in spans]) is not SpanExportResult.SUCCESS:
-            raise RuntimeError(f"{len(spans)} spans could not be delivered")
+        with otel.reasons(OTLPSpanExporter) as why:
+            done = self._exporter.export([self._told(span) for span in spans])
+        if done is not SpanExportResult.SUCCESS:
+            raise RuntimeError(f"{len(spans)} spans could not be delivered: {why}")
 
     def close(self) -> None:
         self._exporter.shutdown()  # type: ignore[no-untyped-call]

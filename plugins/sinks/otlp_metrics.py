@@ -57,8 +57,10 @@ class OtlpMetrics:
             return  # or the node counts nothing
         metrics = told(families, time.time_ns())
         resource = ResourceMetrics(self._resource, [ScopeMetrics(self._scope, metrics, "")], "")
-        if self._exporter.export(MetricsData([resource])) is not MetricExportResult.SUCCESS:
-            raise RuntimeError(f"{len(metrics)} metrics could not be delivered")
+        with otel.reasons(OTLPMetricExporter) as why:
+            done = self._exporter.export(MetricsData([resource]))
+        if done is not MetricExportResult.SUCCESS:
+            raise RuntimeError(f"{len(metrics)} metrics could not be delivered: {why}")
 
     def close(self) -> None:
         self._exporter.shutdown()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
-from tests.process.kit import eventually, place, run_cli, running
+from tests.process.kit import eventually, lines, place, run_cli, running
 from tests.process.otlp_receiver import Collector
 
 TOOLS = """
@@ -106,6 +107,8 @@ def test_a_collector_that_refuses_costs_no_call_and_is_told(collector: Collector
     with node('[tracing]\nsinks = ["otlp"]\nsample = 1.0\n') as served, served.client() as client:
         assert [client.call("plain") for _ in range(20)] == ["ok"] * 20
         eventually(lambda: "sink_failed" in served.log)
+        failed = [line for line in map(json.loads, lines(served.err)) if line["event"] == "sink_failed"]
+        assert "400" in failed[0]["reason"], "it says why; all lines are JSON"
         eventually(lambda: served.status()["tracing"]["otlp"]["failed"] >= 1)
         collector.broken = False
         client.call("plain")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse
 
-from tests.process.kit import FAULTS, Node, eventually, failure, place, run_cli, running
+from tests.process.kit import FAULTS, Node, eventually, failure, lines, place, run_cli, running
 from tests.process.otlp_receiver import Collector
 from tests.process.test_metrics import fetch, url
 from toolring.errors import ToolError
@@ -97,7 +98,8 @@ def test_a_collector_that_refuses_costs_no_call_and_gets_all_of_it_later(collect
     with node() as served, served.client() as client:
         assert [client.call("square", {"x": 2}) for _ in range(20)] == [4] * 20
         eventually(lambda: served.status()["sinks"]["otlp"]["failed"] >= 1)
-        assert "sink_failed" in served.log
+        failed = [line for line in map(json.loads, lines(served.err)) if line["event"] == "sink_failed"]
+        assert "400" in failed[0]["reason"], "it says why; all lines are JSON"
         collector.broken = False
         eventually(lambda: collector.metrics, "what comes later arrives, at the latest after half a minute", 60)
         assert of_tool(collector.metrics[-1]["toolring_jobs"], "square").as_int == 20

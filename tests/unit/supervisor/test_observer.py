@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from toolring import hookimpl, logs, supervisor
 from toolring.plugins import builtin, specs
 from toolring.plugins.registry import Registry
 from toolring.plugins.specs import JobEvent, NodeEvent
-from toolring.supervisor.observer import BURST, LEVELS, Observer
+from toolring.supervisor.observer import BURST, LEVELS, Logged, Observer
 
 
 class Listener:
@@ -107,6 +108,29 @@ def test_no_fault_floods_the_log(capsys: pytest.CaptureFixture[str]) -> None:
     assert line["suppressed"] == 500
     observer.note("job_failed", {})
     assert "suppressed" not in lines(capsys)[0]
+
+
+def test_what_libraries_log_are_lines_too(capsys: pytest.CaptureFixture[str]) -> None:
+    log = logging.getLogger("some.library")
+    handler = Logged(Observer(registry()).note)
+    log.addHandler(handler)
+    log.propagate = False
+    try:
+        log.info("nobody asked")
+        log.warning("retrying in %.1f s", 1.5)
+        log.warning("%d of", "nonsense")
+        try:
+            raise ValueError("no disk")
+        except ValueError:
+            log.exception("it broke")
+    finally:
+        log.removeHandler(handler)
+    first, odd, last = lines(capsys)
+    assert (first["event"], first["level"], first["logger"]) == ("logged", "warning", "some.library")
+    assert first["text"] == "retrying in 1.5 s"
+    assert "%d of" in odd["text"]
+    assert (last["level"], last["text"]) == ("error", "it broke")
+    assert last["exception"].endswith("ValueError: no disk\n")
 
 
 def test_nobody_listens_so_nothing_is_bound() -> None:

@@ -63,6 +63,18 @@ def test_nothing_is_sent_where_opentelemetry_is_disabled(collector: Collector, m
     assert collector.resources == []
 
 
+def test_it_says_why_something_could_not_be_delivered(collector: Collector, caplog: pytest.LogCaptureFixture) -> None:
+    collector.broken = True
+    spans, metrics = OtlpSpans(SETTINGS), OtlpMetrics(SETTINGS)
+    with pytest.raises(RuntimeError, match=r"1 spans could not be delivered: Failed to export.*400"):
+        spans.emit([SPAN])
+    with pytest.raises(RuntimeError, match=r"5 metrics could not be delivered: Failed to export.*400"):
+        metrics.emit(figures())
+    assert caplog.records == [], "it isn't told twice"
+    spans.close()
+    metrics.close()
+
+
 @pytest.mark.parametrize(("sink", "signal"), [(OtlpSpans, "TRACES"), (OtlpMetrics, "METRICS")])
 @pytest.mark.parametrize(
     ("what", "value", "says"),
