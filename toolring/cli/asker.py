@@ -15,6 +15,8 @@ PATIENCE: Final = 2.0
 MINUTE_SECONDS: Final = (1.9, 4.0)
 """The figures of the last minute cost the node most, about a tenth of a millisecond a tool, so they are asked for less
 often: of few tools every two seconds, as often as it looks at its processes; of many, every four."""
+FULL: Final = 0.8
+"""So much of an interval makes a rate."""
 SECONDS_A_TOOL: Final = 0.02
 MOST_TOOLS: Final = 200
 """So many tools have their times told of, the busiest."""
@@ -23,11 +25,11 @@ MOST_TOOLS: Final = 200
 class Asker:
     """One node. A frame is made of its status, the last minute's figures and, if wanted, its queue."""
 
-    def __init__(self, address: str | None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, address: str | None, clock: Callable[[], float] = time.monotonic, interval: float = 0.0) -> None:
         self._client = AsyncClient(address, caller="top", connect_timeout=PATIENCE)
         self.address = self._client.address
         self._clock = clock
-        self._camera = Camera(self.address)
+        self._camera = Camera(self.address, FULL * interval)
         self._counts = True
         """Whether the node has figures to tell."""
         self._minute: dict[str, Any] = {}

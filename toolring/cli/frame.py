@@ -52,17 +52,24 @@ class Meter:
 class Camera:
     """Makes frames of one node. It keeps what rates are made of: the last answers, and the processor time before."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, least: float = 0.0) -> None:
+        """Rates are over ``least`` seconds or more: what is asked for out of turn tells of the interval before, too."""
         self.address = address
+        self._least = least
         self._last: Told | None = None
+        self._base: Told | None = None
+        """What rates are measured from."""
         self._cpu: dict[str, Meter] = {}
 
     def frame(self, told: Told) -> dict[str, Any]:
         """The node's own row in ``node``, then a list of rows for each section. Rates are those since the last frame,
         those of the first of the last minute."""
-        last, self._last = self._last, told
-        if last is not None and (last.status["node"] != told.status["node"] or told.at <= last.at):
-            last, self._cpu = None, {}
+        last = self._last
+        if last is not None and (last.status["node"] != told.status["node"] or told.at < last.at):
+            last, self._base, self._cpu = None, None, {}
+        if last is None or (told.at > last.at and told.at - last.at >= self._least):
+            self._base, self._last = last, told
+        last = self._base
         cpu = self._processors(told)
         tools = _tools(told, last)
         return {

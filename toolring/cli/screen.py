@@ -155,6 +155,8 @@ class Screen(App[int]):
         self._paused = False
         self._columns: tuple[Column, ...] = ()
         self._heads: list[str] = []
+        self._width = 0
+        """That of the screen, when the table was made."""
         self._shown: list[list[str]] = []
         """The cells that are on the screen, without their style."""
         self._rows: list[Row] = []
@@ -185,6 +187,10 @@ class Screen(App[int]):
     def _table(self) -> DataTable[Text]:
         found: DataTable[Text] = self.screen_stack[0].query_one(DataTable)
         return found
+
+    def on_resize(self) -> None:
+        """Names may take more room, or less, once it is known how much there is."""
+        self.call_later(self._draw)
 
     # ---- asking
 
@@ -238,7 +244,8 @@ class Screen(App[int]):
     def _many(self) -> Text:
         """A row for each node; the one that is looked at is marked."""
         rows = [{"address": node.source.address, "state": "lost"} if node.lost else node.row() for node in self._seen]
-        lines = [[column.head for column in NODES], *(cells(NODES, row) for row in rows)]
+        width = self.size.width
+        lines = [[column.head for column in NODES], *(cells(NODES, row, width) for row in rows)]
         widths = [max(len(line[place]) for line in lines) for place in range(len(NODES))]
         text = Text(no_wrap=True, overflow="ellipsis")
         for number, line in enumerate(lines):
@@ -276,9 +283,10 @@ class Screen(App[int]):
         table = self._table
         marked = self._marked(view)
         heads = [_head(column, order) for column in columns]
-        lines = [cells(columns, row) for row in rows]
-        if (columns, heads) != (self._columns, self._heads):
+        lines = [cells(columns, row, self.size.width) for row in rows]
+        if (columns, heads, self.size.width) != (self._columns, self._heads, self._width):
             table.clear(columns=True)
+            table.fixed_columns = view.fixed
             for column, head in zip(columns, heads, strict=True):
                 table.add_column(Text(head, "bold", justify="right" if column.right else "left"), key=column.key)
             self._shown = []
@@ -296,7 +304,7 @@ class Screen(App[int]):
                     wider = len(line[at]) > len(self._shown[place][at])
                     table.update_cell_at(Coordinate(place, at), _cell(column, line[at], row), update_width=wider)
             self._shown[place] = line
-        self._columns, self._heads, self._rows = columns, heads, rows
+        self._columns, self._heads, self._rows, self._width = columns, heads, rows, self.size.width
         self._mark(view, marked)
 
     def _marked(self, view: View) -> tuple[Any, ...] | None:

@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
     from toolring.cli.asker import Asker
 
     if options.once or options.json:
-        return asyncio.run(_printed([Asker(address) for address in addresses], options))
+        return asyncio.run(_printed([Asker(address, interval=options.interval) for address in addresses], options))
     if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
         raise InvalidArguments("there is no terminal: use --once or --json", argument="once")
     try:
@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
         if (error.name or "").partition(".")[0] not in ("textual", "rich"):
             raise
         raise ConfigError("toolring top needs textual: pip install 'toolring[top]'; --once and --json don't") from error
-    return Screen([Asker(address) for address in addresses], options.interval).run() or 0
+    return Screen([Asker(address, interval=options.interval) for address in addresses], options.interval).run() or 0
 
 
 async def _printed(askers: list[Asker], options: argparse.Namespace) -> int:

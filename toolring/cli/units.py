@@ -8,15 +8,16 @@ from typing import Any, Final
 from toolring.cli.output import harmless
 
 LONGEST_NAME: Final = 28
-"""Of a name in a table; longer ones lose their middle."""
+"""Of a name on a narrow screen; longer ones lose their middle."""
 
 
-def written(value: Any, kind: str) -> str:
-    """A figure as people read it, a dash where there is none."""
+def written(value: Any, kind: str, longest: int | None = None) -> str:
+    """A figure as people read it, a dash where there is none. ``longest``: the most characters of a text."""
     if value is None or value == "":
         return "-"
     if kind == "text":
-        return shortened(harmless(str(value)))
+        text = harmless(str(value))
+        return text if longest is None else shortened(text, longest)
     return _WRITERS[kind](value)
 
 
@@ -26,6 +27,12 @@ def shortened(name: str, width: int = LONGEST_NAME) -> str:
         return name
     kept = width - 1
     return f"{name[: kept - kept // 2]}…{name[-(kept // 2) :]}"
+
+
+def with_unit(seconds: float | None) -> str:
+    """For those that stand alone: 34.5ms, 1.20s."""
+    text = written(seconds, "ms")
+    return f"{text}ms" if text[-1].isdigit() else text
 
 
 def _count(value: float) -> str:

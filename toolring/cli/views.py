@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from toolring.cli.frame import Row
 from toolring.cli.output import harmless
-from toolring.cli.units import written
+from toolring.cli.units import LONGEST_NAME, with_unit, written
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,8 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """``named``: the columns that say which row it is, and that the filter looks at."""
+    """``named``: the columns that say which row it is, and that the filter looks at; ``fixed``: so many stay where they
+    are when one looks further to the right."""
 
     title: str
     columns: tuple[Column, ...]
@@ -35,6 +36,7 @@ class View:
     sort: str
     down: bool
     empty: str
+    fixed: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,7 @@ _ms, _rate, _whole, _span, _share, _bytes = "ms", "rate", "whole", "span", "shar
 NODES: Final = (
     Column("NODE", "address"),
     Column("STATE", "state"),
+    Column("ALERTS", "firing", _whole),
     Column("READY", "ready", _whole),
     Column("OF", "workers", _whole),
     Column("/S", "rate", _rate),
@@ -128,6 +131,7 @@ VIEWS: Final = {
         "count",
         True,
         "nothing waits",
+        2,
     ),
     "caches": View(
         "Caches",
@@ -148,6 +152,7 @@ VIEWS: Final = {
         "what",
         True,
         "no tool is cached",
+        2,
     ),
 }
 
@@ -207,8 +212,10 @@ def chosen(rows: Iterable[Row], view: View, words: str) -> list[Row]:
     return found
 
 
-def cells(columns: Sequence[Column], row: Mapping[str, Any]) -> list[str]:
-    return [written(row.get(column.key), column.kind) for column in columns]
+def cells(columns: Sequence[Column], row: Mapping[str, Any], width: int | None = None) -> list[str]:
+    """As text; on a screen of that width no name takes more than its part: the first half of it, others a quarter."""
+    parts = (None, None) if width is None else (max(LONGEST_NAME, width // 2), max(LONGEST_NAME, width // 4))
+    return [written(row.get(column.key), column.kind, parts[place > 0]) for place, column in enumerate(columns)]
 
 
 def columns_of(view: View, rows: Sequence[Row]) -> tuple[Column, ...]:
@@ -223,8 +230,8 @@ def default_order(view: View) -> Order:
 def headline(node: Mapping[str, Any]) -> list[list[tuple[str, str]]]:
     """The lines about one node: pieces of text, each with its tone."""
 
-    def piece(label: str, key: str, kind: str, after: str = "") -> tuple[str, str]:
-        return f"{label} {written(node.get(key), kind)}{after}", tone(key, node.get(key))
+    def piece(label: str, key: str, kind: str) -> tuple[str, str]:
+        return f"{label} {written(node.get(key), kind)}", tone(key, node.get(key))
 
     state = (str(node["state"]), tone("state", node["state"]))
     up, pid = f"up {written(node['uptime'], _span)}", f"pid {node['pid']}"
@@ -236,9 +243,7 @@ def headline(node: Mapping[str, Any]) -> list[list[tuple[str, str]]]:
         [
             (f"jobs {written(node['rate'], _rate)}/s", ""),
             (f"errors {written(node['errors'], _rate)}/s", tone("errors", node["errors"])),
-            piece("p50", "p50", _ms),
-            piece("p95", "p95", _ms),
-            piece("p99", "p99", _ms, " ms"),
+            *((f"{share} {with_unit(node.get(share))}", "") for share in ("p50", "p95", "p99")),
         ],
         [
             (workers, WARN if short else ""),
@@ -251,8 +256,8 @@ def headline(node: Mapping[str, Any]) -> list[list[tuple[str, str]]]:
     ]
     if node.get("refused"):
         lines[1].append((f"refused {written(node['refused'], _rate)}/s", BAD))
-    if node.get("firing"):
-        lines[0].append((f"{node['firing']} alerts fire", BAD))
+    if firing := node.get("firing"):
+        lines[0].insert(0, (f"{firing} alert{' fires' if firing == 1 else 's fire'}", BAD))
     return lines
 
 

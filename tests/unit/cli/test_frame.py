@@ -31,6 +31,19 @@ def test_rates_of_the_first_frame_are_those_of_the_minute(camera: Camera) -> Non
     assert found["node"]["over"] == 60.0
 
 
+def test_what_is_asked_for_out_of_turn_counts_with_the_interval_before() -> None:
+    camera = Camera("x", 0.8)
+    rates = []
+    for at, answered in ((9.0, 90), (9.1, 92), (10.0, 100), (10.1, 130), (10.2, 130), (11.0, 140)):
+        found = camera.frame(told(at, {"a": tool(answered)}, minute({"a": 0.02})))
+        rates.append((found["tools"][0]["rate"], found["node"]["over"]))
+    minutes = (2.0, 60.0)
+    assert rates[:2] == [minutes, minutes]
+    assert [one for pair in rates[2:] for one in pair] == pytest.approx(
+        [10.0, 1.0, 40 / 1.1, 1.1, 40 / 1.2, 1.2, 40.0, 1.0]
+    )
+
+
 def test_another_node_at_the_same_address_begins_anew(camera: Camera) -> None:
     camera.frame(told(10.0, {"a": tool(100)}))
     found = camera.frame(told(11.0, {"a": tool(3)}, minute({"a": 0.02}), node="n2"))

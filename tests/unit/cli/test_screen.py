@@ -152,6 +152,24 @@ def test_tools_are_sorted_by_any_column_either_way(node: Made) -> None:
     drive(act, node)
 
 
+def test_what_names_a_row_stays_where_it_is_and_has_room(node: Made) -> None:
+    name = "x" * 60
+    node.tools[name] = tool(1)
+
+    async def act(screen: Screen, pilot: Pilot[int]) -> None:
+        await press(screen, pilot, "2")
+        assert table(screen).fixed_columns == 1
+        assert sorted(column(screen))[-1] == f"{20 * 'x'}…{19 * 'x'}"
+        await press(screen, pilot, "4")
+        assert table(screen).fixed_columns == 2
+        await press(screen, pilot, "2")
+        await pilot.resize_terminal(160, 30)
+        await settled(screen, pilot)
+        assert sorted(column(screen))[-1] == name
+
+    drive(act, node)
+
+
 def test_a_click_on_a_head_sorts_by_it(node: Made) -> None:
     async def act(screen: Screen, pilot: Pilot[int]) -> None:
         await press(screen, pilot, "2")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from toolring.cli.units import LONGEST_NAME, shortened, written
+from toolring.cli.units import LONGEST_NAME, shortened, with_unit, written
 
 
 @pytest.mark.parametrize(
@@ -48,6 +48,15 @@ from toolring.cli.units import LONGEST_NAME, shortened, written
 )
 def test_figures(kind: str, value: Any, text: str) -> None:
     assert written(value, kind) == text
+
+
+def test_a_time_that_stands_alone_has_its_unit() -> None:
+    assert [with_unit(one) for one in (None, 0, 0.0345, 1.2, 3600)] == ["-", "0ms", "34.5ms", "1.20s", "1h00m"]
+
+
+def test_a_text_may_have_to_fit() -> None:
+    assert written("a" * 40 + "b" * 40, "text", 11) == "aaaaa…bbbbb"
+    assert written("a" * 80, "text") == "a" * 80
 
 
 def test_a_long_name_loses_its_middle() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.unit.cli.told import minute, told, tool, worker
 from toolring.cli.frame import SECTIONS, Camera
-from toolring.cli.views import NODES, VIEWS, Order, chosen, columns_of, headline, listed, ordered, shown, tone
+from toolring.cli.views import NODES, VIEWS, Order, cells, chosen, columns_of, headline, listed, ordered, shown, tone
 
 ROWS: list[dict[str, Any]] = [{"tool": "b", "rate": 1.0}, {"tool": "A", "rate": None}, {"tool": "c", "rate": 30.0}]
 
@@ -63,7 +63,7 @@ def test_a_frame_as_text() -> None:
     text = shown(frame)
     head, workers, tools, *rest = text.split("\n\n")
     assert head.splitlines()[0] == "ipc:///here  healthy  up 1m01s  pid 7  code 1  clients 1"
-    assert head.splitlines()[1] == "jobs 2.00/s  errors 0.10/s  p50 10.0  p95 20.0  p99 30.0 ms"
+    assert head.splitlines()[1] == "jobs 2.00/s  errors 0.10/s  p50 10.0ms  p95 20.0ms  p99 30.0ms"
     assert head.splitlines()[2].startswith("workers 2/2 ready  waiting 0")
     assert workers.splitlines()[0].split()[:3] == ["#", "PID", "STATE"]
     assert [line.split()[:3] for line in tools.splitlines()[1:]] == [["b", "2.00", "0.10"], ["a", "0", "0"]]
@@ -84,3 +84,12 @@ def test_what_somebody_should_look_at_stands_out() -> None:
     pieces = dict(piece for line in headline(frame["node"]) for piece in line)
     assert pieces["workers 1/2 ready"] == "warn"
     assert pieces["2 alerts fire"] == "bad"
+    assert headline({**frame["node"], "firing": 1})[0][0] == ("1 alert fires", "bad")
+
+
+def test_long_names_are_told_apart() -> None:
+    names = [f"tool_number_{n}_with_quite_a_long_name" for n in range(180, 190)]
+    frame = Camera("x").frame(told(1.0, {name: tool(1) for name in names}))
+    assert all(name in shown(frame) for name in names)
+    assert len({cells(VIEWS["tools"].columns, row, 80)[0] for row in frame["tools"]}) == 10
+    assert len(cells(VIEWS["tools"].columns, {"tool": "x" * 300, "circuit": "y" * 300}, 80)[0]) == 40
