@@ -109,7 +109,7 @@ class Spans:
         elif before is not State.JOINED:
             self._waited(entry, since, now, code)
         if entry.first is None:
-            self._job(entry, answer, before is State.JOINED, code, now)
+            self._job(entry, answer, before is State.JOINED and not _began(entry), code, now)
 
     def held(self, session: Session, number: int, tool: ServedTool, trace: str, now: float) -> None:
         """A job was answered at once, with a result that the supervisor holds."""
@@ -171,10 +171,12 @@ class Spans:
 
     def _ran(self, entry: Entry, answer: Answer | None, code: str, now: float) -> None:
         name, told = "run", {"toolring.attempt": entry.attempt}
-        if entry.worker is not None:
-            told["toolring.worker.slot"], told["process.pid"] = entry.worker.slot.index, entry.worker.pid
+        worker = entry.worker if entry.carrier is None else entry.carrier.worker
+        if worker is not None:
+            told["toolring.worker.slot"], told["process.pid"] = worker.slot.index, worker.pid
         if answer is not None:
-            told["toolring.run_us"] = answer.run_us
+            if answer.run_us:  # else it was ended, and nobody measured it
+                told["toolring.run_us"] = answer.run_us
             if answer.flags & CACHED:
                 name, told["toolring.cache.layer"] = "cache", answer.flags >> LAYER_SHIFT
         self._add(entry, name, _run(entry), _sent(entry), now, told, code)
@@ -231,6 +233,14 @@ def _sampled(trace: str) -> bool:
 
 def _run(entry: Entry) -> int:
     return _number(entry, f"/r{entry.attempt}")
+
+
+def _began(entry: Entry) -> bool:
+    """Is what it waited for its own run, which others may have joined?"""
+    runs = entry.carrier
+    if runs is None and entry.record is not None:  # it has left before that was over
+        runs = entry.record.entry
+    return runs is not None and runs.first is entry
 
 
 def _sent(entry: Entry) -> float:

@@ -125,7 +125,7 @@ def test_who_waits_for_anothers_run_has_no_run_of_its_own(node: Node, client: Si
     ask(client, "cached")
     told = spans(node, kept)
     jobs = told["execute_tool cached"]
-    assert [span.attributes.get("toolring.joined") for span in jobs] == [True, True, False]
+    assert [span.attributes.get("toolring.joined") for span in jobs] == [False, True, False], "the first began it"
     (run,) = told["run"]
     assert run.parent == jobs[0].number, "of the first who asked"
     (found,) = told["cache"]
@@ -140,6 +140,26 @@ def test_those_that_run_together_each_have_their_own(node: Node, client: SimClie
     told = spans(node, kept)
     assert [len(told[name]) for name in ("execute_tool bulk", "queue", "run")] == [3, 3, 3]
     assert {span.parent for span in told["run"]} == {span.number for span in told["execute_tool bulk"]}
+    workers = {(worker.slot.index, worker.pid) for worker in node.core.fleet.workers.values()}
+    (ran,) = {(run.attributes["toolring.worker.slot"], run.attributes["process.pid"]) for run in told["run"]}
+    assert ran in workers
+
+
+def test_who_leaves_what_it_began_has_joined_nobody(node: Node, client: SimClient, kept: Kept) -> None:
+    ask(client, "cached", "cached")
+    client.cancel(1)
+    finish(node)
+    first, second = spans(node, kept)["execute_tool cached"]
+    assert (first.error, first.attributes["toolring.joined"]) == ("CANCELLED", False)
+    assert (second.error, second.attributes["toolring.joined"]) == ("", True)
+
+
+def test_a_run_that_was_ended_has_no_time_of_its_own(node: Node, client: SimClient, kept: Kept) -> None:
+    ask(client, "write")
+    start(node).die(-9)
+    node.hear_exit()
+    (run,) = spans(node, kept)["run"]
+    assert "toolring.run_us" not in run.attributes
 
 
 def test_its_worker_gets_the_run_for_a_parent(node: Node, client: SimClient, kept: Kept) -> None:
