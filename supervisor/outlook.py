@@ -85,7 +85,8 @@ class Outlook:
         if collector is not None:
             collector.alerts = loop.alerts
         if config.metrics.listen:
-            web = Web("metrics.listen", host_and_port(config.metrics.listen), Monitored(), wake)
+            address = host_and_port(config.metrics.listen)
+            web = Web("metrics.listen", address, Monitored(address[0]), wake)
             loop.webs.append((web, Desk(loop.core, collector, loop.errands)))
             about["metrics"] = web.url
         if config.dashboard.listen and collector is not None:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from http import HTTPStatus
 from typing import Final, NamedTuple, Protocol
 
+from toolring.address import is_loopback
 from toolring.errors import AddressError
 
 MOST_CONNECTIONS: Final = 32
@@ -81,12 +82,21 @@ class Answers(Protocol):
 
 
 class Monitored:
-    """The site for monitors: the loop answers everything."""
+    """The site for monitors: the loop answers everything. Who listens on loopback is asked by no other name: a page of
+    another site might have bound its own to this address, and read the answers (DNS rebinding)."""
 
     paths = PATHS
     headers: Mapping[str, str] = {}
 
+    def __init__(self, host: str) -> None:
+        """``host``: where it listens."""
+        self._guarded = is_loopback(host)
+
     def answer(self, request: Request) -> Reply | None:
+        host = request.headers.get("host")  # a browser sends one
+        if self._guarded and host is not None and not is_loopback(name_of(host.lower())):
+            text = b"this is asked as 127.0.0.1 or localhost; to be asked by another name, listen on another address\n"
+            return Reply(HTTPStatus.MISDIRECTED_REQUEST, _TEXT, [text])
         return None
 
 
@@ -113,6 +123,8 @@ class Web:
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         self._selector = selectors.DefaultSelector()
         self._bell_read, self._bell_write = os.pipe()
+        self._bell = threading.Lock()
+        """It is rung by others, and must not be closed by its thread meanwhile."""
         os.set_blocking(self._bell_read, False)
         os.set_blocking(self._bell_write, False)
         self._replies: deque[tuple[_Connection, Reply]] = deque()
@@ -144,14 +156,19 @@ class Web:
                 self._drop(connection)
             self._selector.close()
             self._socket.close()
-            os.close(self._bell_read)
-            os.close(self._bell_write)
+            with self._bell:
+                os.close(self._bell_read)
+                os.close(self._bell_write)
+                self._bell_write = -1  # its number may be another's from now on
 
     def _ring(self) -> None:
-        try:
-            os.write(self._bell_write, b"\0")
-        except OSError:
-            pass  # it rings already, or is gone
+        with self._bell:
+            if self._bell_write < 0:
+                return
+            try:
+                os.write(self._bell_write, b"\0")
+            except BlockingIOError:
+                pass  # it rings already
 
     def _accept(self) -> None:
         try:
@@ -313,6 +330,15 @@ def _listening(setting: str, host: str, port: int) -> socket.socket:
     except OSError as error:
         raise AddressError(f"{setting}: can't listen on {host}:{port}: {error.strerror}") from None
     return listens
+
+
+def name_of(host: str) -> str:
+    """A Host header without its port; empty if that is not what it looks like."""
+    if host.startswith("["):
+        name, end, port = host[1:].partition("]")
+        return name if end and (not port or (port[0] == ":" and port[1:].isdigit())) else ""
+    name, colon, port = host.partition(":")
+    return name if not colon or port.isdigit() else ""
 
 
 def _headers(lines: Sequence[str]) -> dict[str, str]:

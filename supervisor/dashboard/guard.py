@@ -16,7 +16,7 @@ from typing import Final
 
 import msgspec
 
-from toolring.supervisor.web import Reply, Request
+from toolring.supervisor.web import Reply, Request, name_of
 
 STATIC: Final = Path(__file__).parent / "static"
 API: Final = ("/api/node", "/api/timeline", "/api/tools", "/api/ring", "/api/jobs", "/api/job")
@@ -72,21 +72,12 @@ class Guard:
 
     def _known(self, host: str) -> bool:
         """A tunnel may end at any port, so only the name counts."""
-        name = _name_of(host.lower())
+        name = name_of(host.lower())
         return name in self._names or (self._any_number and _is_number(name))
 
     def _knows(self, authorization: str) -> bool:
         kind, _, token = authorization.partition(" ")
         return kind.lower() == "bearer" and hmac.compare_digest(token.strip().encode(), self._token)
-
-
-def _name_of(host: str) -> str:
-    """Without its port; empty if that is not what it looks like."""
-    if host.startswith("["):
-        name, end, port = host[1:].partition("]")
-        return name if end and (not port or (port[0] == ":" and port[1:].isdigit())) else ""
-    name, colon, port = host.partition(":")
-    return name if not colon or port.isdigit() else ""
 
 
 def _is_number(name: str) -> bool:
