@@ -419,7 +419,8 @@ def flat(config: Config) -> dict[str, Any]:
 
 
 def forget_secrets(environment: MutableMapping[str, str]) -> None:
-    """Take variables with secrets away, once they are read: they aren't for the tools."""
+    """Take variables with secrets away, once they are read: they aren't for the tools. The kernel still shows them, to
+    the same user, in /proc/PID/environ."""
     for name in SECRET:
         environment.pop(PREFIX + name.upper().replace(".", "_"), None)
 
