@@ -232,7 +232,13 @@ def _key(kind: Kind, name: str, labels: dict[str, Any]) -> Key:
         if len(_keys) < MOST_SERIES:
             _keys[kind, name, *labels] = names
         known = names
-    return Key(kind, name, tuple((label, str(labels[label])[:MOST_CHARACTERS]) for label in known))
+    return Key(kind, name, tuple((label, _value(labels[label])) for label in known))
+
+
+def _value(given: object) -> str:
+    """Of a label. A file's name may have characters that can't be encoded, and so can't be told."""
+    text = str(given)[:MOST_CHARACTERS]
+    return text if text.isascii() else text.encode(errors="replace").decode()
 
 
 def _check(name: str, labels: dict[str, Any]) -> None:

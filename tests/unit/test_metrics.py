@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from decimal import Decimal
@@ -205,6 +206,14 @@ def test_what_can_not_be_told_is_refused_where_it_is_counted(number: float) -> N
 def test_a_time_of_day_is_no_duration() -> None:
     with pytest.raises(ValueError, match="not a number from 0 to 1e\\+09"):
         metrics.observe("unit_day", 1_800_000_000.0)
+
+
+def test_a_label_that_can_not_be_encoded_is_told_with_what_can() -> None:
+    metrics.count("unit_odd_label", path=os.fsdecode(b"caf\xc3\xa9 \xff"))
+    drained = measured.drain()
+    assert drained is not None
+    assert list(drained.series[0][2]) == [("path", "café ?")]
+    assert encode(drained)
 
 
 def test_there_is_an_end_to_the_labels_values_and_what_is_left_out_is_counted() -> None:
