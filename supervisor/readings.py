@@ -40,6 +40,8 @@ class Readings:
         self._usage = usage
         self._deaths: deque[tuple[float, int]] = deque([(0.0, 0)])
         """How many workers had ended by themselves, and when that was so."""
+        self._started = False
+        """Whether its workers have once been ready, or one of them didn't come to that."""
         self._gauges: dict[str, Callable[[AlertRule, float], Values]] = {
             "refusals": self._refusals,
             "restarts": self._restarts,
@@ -52,7 +54,9 @@ class Readings:
 
     def look(self, now: float) -> None:
         """Take down what is known only as a sum since the start. Before each round of readings."""
-        figures = self._core.figures
+        core = self._core
+        self._started |= core.broken or core.fleet.whole or any(slot.generation > 1 for slot in core.fleet.slots)
+        figures = core.figures
         if figures is not None:
             deaths = sum(n for (during, cause), n in figures.exits.items() if _unasked(during, cause))
             self._deaths.append((now, deaths))
@@ -122,6 +126,8 @@ class Readings:
         return {"": (self._deaths[-1][1] - before) * 60 / seconds}
 
     def _workers_ready(self, rule: AlertRule, _now: float) -> Values:
+        if not self._started:
+            return {}
         ready: dict[str, int] = {}
         wanted: dict[str, int] = {}
         for name, group in self._groups(rule):

@@ -171,3 +171,26 @@ def test_many_tools_are_read_in_steps() -> None:
         assert next(Readings(node.core, None).of(rule, node.now)) is None
     finally:
         node.close()
+
+
+def test_workers_are_not_missed_before_they_were_there() -> None:
+    node = Node(2)
+    there = readings(node)
+    first, *others = node.workers.values()
+    first.step()
+    assert read(there, node, "workers_ready") == {}
+    for one in others:
+        one.step()
+    assert read(there, node, "workers_ready") == {"": 1.0}
+    first.die(-9)
+    node.hear_exit()
+    assert 0.0 < (read(there, node, "workers_ready")[""] or 0.0) < 1.0
+    node.close()
+
+
+def test_workers_that_never_come_are_missed() -> None:
+    node = Node(2)
+    there = readings(node)
+    node.core.fleet.slots[0].generation = 2
+    assert read(there, node, "workers_ready") == {"": 0.0}
+    node.close()
