@@ -103,6 +103,7 @@ class Timeline:
             "waiting": core.backlog.count,
             "running": sum(len(worker.line) for worker in core.fleet.workers.values()),
             "ready": len(core.fleet.ready),
+            "processes": sum(one.resident_bytes > 0 for one in self._usage.figures().values()),
             "memory": self._memory(),
         }
         self._points.append((number, msgspec.json.encode(point)))

@@ -1,6 +1,7 @@
 """Look at what a node's caches did, or have results forgotten, in every layer and on every worker at once.
 
 toolring cache stats                                  by tool and layer: hits, joined calls, runs
+                                                      HIT RATIO: the share that needed no run, hits and joined
 toolring cache clear                                  forget everything
 toolring cache invalidate --tool search               forget a tool's results
 toolring cache invalidate --tool search --key pattern=x path=src    forget the result of one call

@@ -52,7 +52,8 @@ q, Ctrl-C        quit; q: or back from here
 /S, ERR/S and CPU are of the last interval, P50, P95, P99 (in ms)
 and BUSY of the last minute. P50 and so on are from acceptance to
 answer, QUEUE is until a worker has it, RUN is the tool itself.
-LINE: jobs that a worker holds. HITS: share of answers from a cache.
+LINE: jobs that a worker holds. HITS, RATIO: share of calls that no
+worker had to run: from a cache, or by joining another's run.
 """
 
 

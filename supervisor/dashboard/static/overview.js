@@ -8,8 +8,8 @@ const SECONDS = 5;
 const RECENT = 12;
 const WORTH_A_LOOK = 0.01; // of all jobs
 
-function restarts(often) {
-  return often ? `${count(often)} restarted` : "no restarts";
+function died(often) {
+  return often ? `${count(often)} died` : "none died";
 }
 
 function tile(label, title) {
@@ -24,8 +24,8 @@ export class Overview {
       errors: tile("Errors", "Share of the last minute's calls that failed or were refused"),
       p95: tile("p95", "95 of 100 jobs were answered within this time, in the last five seconds with any"),
       queue: tile("Waiting", "Jobs that wait for a worker, now"),
-      workers: tile("Workers", "Those that can take jobs, of those that there should be"),
-      cache: tile("Cache hits", "Of the last minute's jobs of tools with a cache"),
+      workers: tile("Workers", "Those that can take jobs, of those that there should be; those that ended since the start without being asked to"),
+      cache: tile("Cache hits", "Of the last minute's jobs of tools with a cache; those that joined another's run are no hits"),
       memory: tile("Memory", "Resident, of all processes of the node"),
     };
     this.heat = heatMap();
@@ -69,10 +69,10 @@ export class Overview {
       const ready = node.workers.filter((one) => one.state === "ready" || one.state === "busy").length;
       const busy = node.workers.filter((one) => one.state === "busy").length;
       this.put("queue", count(node.jobs.waiting), `${count(node.jobs.running)} with workers`);
-      this.put("workers", `${ready} of ${node.workers.length}`, `${busy} busy, ${restarts(node.restarts)}`, ready < node.workers.length ? "warn" : "");
+      this.put("workers", `${ready} of ${node.workers.length}`, `${busy} busy, ${died(node.restarts)}`, ready < node.workers.length ? "warn" : "");
     }
     this.put("cache", asked ? percent(Math.min(1, cached / asked)) : NONE, asked ? `${count(cached)} of ${count(asked)}` : "no cached tool was asked");
     const sizes = last ? Object.values(last.memory) : [];
-    this.put("memory", sizes.length ? bytes(sizes.reduce((total, one) => total + one, 0)) : NONE, sizes.length ? `${sizes.length} processes` : "not measured yet");
+    this.put("memory", sizes.length ? bytes(sizes.reduce((total, one) => total + one, 0)) : NONE, sizes.length ? `${count(last.processes)} processes` : "not measured yet");
   }
 }

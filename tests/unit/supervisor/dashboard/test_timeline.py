@@ -101,3 +101,4 @@ def test_of_many_processes_the_largest_are_named_and_the_others_added_up(node: N
     (point,) = points(timeline_of(node, usage), (int(node.now // SLICE_SECONDS) + 1) * SLICE_SECONDS + 1.0)
     assert point["memory"][OTHERS] == 1 + 2 + 3
     assert len(point["memory"]) == MOST_PROCESSES + 1
+    assert point["processes"] == MOST_PROCESSES + 3
