@@ -83,19 +83,29 @@ class Present:
                 for w in core.fleet.workers.values()
                 if w.slot.worker is not w and w.slot.successor is not w
             ],
-            "restarts": self._watch.exits,
+            "exits": self._watch.exits,
+            "restarts": self._watch.deaths,
             "renewed": self._watch.renewals.count,
             "reload": self._watch.reloads.report(),
             "clients": len(core.sessions),
             "jobs": {
                 "accepted": core.accepted,
-                "answered": sum(tool.answered for tool in self.served()),
+                "answered": core.accepted - self._in_hand(),
                 "waiting": core.backlog.count,
                 "running": sum(len(worker.line) for worker in core.fleet.workers.values()),
                 "kept": len(core.joining.keyring),
                 "refused": dict(core.refused),
             },
         }
+
+    def _in_hand(self) -> int:
+        """Jobs without an answer: what callers wait for, and what runs on although they have left."""
+        core = self._core
+        left = sum(
+            one.first is not None and one.record is not None and not one.record.waiting
+            for one in core.house.jobs.values()
+        )
+        return left + sum(len(session.jobs) for session in core.sessions.values())
 
     def worker(self, slot: Slot, worker: Worker | None, now: float) -> dict[str, Any]:
         if worker is None:

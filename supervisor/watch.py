@@ -76,7 +76,9 @@ class Watch:
         self.kills: list[Kill] = []
         self.on_exit: Callable[[Worker, str], None] | None = None
         self.exits = 0
-        """Ends of workers, for whatever reason."""
+        """Ends of workers, for whatever reason,"""
+        self.deaths = 0
+        """and those that nobody had asked for, as the figure ``restarts`` of alerts counts them."""
         self.stopping = False
         """No worker is started any more."""
 
@@ -290,6 +292,7 @@ class Watch:
         succeeds = slot.successor is worker
         young = worker.answered == 0 and not ran and not outside and worker.life <= Life.READY and not succeeds
         self.exits += 1
+        self.deaths += not ending and status != 0
         core.notes.append(
             (
                 "worker_exited",

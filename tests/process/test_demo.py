@@ -65,7 +65,7 @@ def test_the_killed_and_the_hanging_worker_were_replaced(demo: Demo) -> None:
     assert summary["killed"] in before - between
     assert set(summary["hang_ended"]) <= between - after
     assert before != after
-    assert summary["restarts"] == 2
+    assert summary["exits"] == 2
 
 
 def test_no_call_was_lost_and_the_hang_ended_at_its_deadline(demo: Demo) -> None:

@@ -229,7 +229,7 @@ def _speed(client: Any, jobs: int, summary: dict[str, Any]) -> None:
 
 def _figures(client: Any, summary: dict[str, Any]) -> None:
     status = client.status()
-    summary["restarts"] = status["restarts"]
+    summary["exits"] = status["exits"]
     summary["tools"] = {name: tool for name, tool in status["tools"].items() if tool["answered"] or tool["errors"]}
     _say("Figures:")
     rows = [
@@ -241,7 +241,7 @@ def _figures(client: Any, summary: dict[str, Any]) -> None:
         ("jobs/s, 256 in flight", summary["jobs_per_second"]),
         ("one at a time, p50 us", summary["p50_us"]),
         ("one at a time, p99 us", summary["p99_us"]),
-        ("worker exits", summary["restarts"]),
+        ("worker exits", summary["exits"]),
     ]
     print(table(("FIGURE", "VALUE"), speed), flush=True)
 

@@ -101,7 +101,7 @@ class Camera:
             "code": status["reload"]["code"],
             "ready": sum(worker["state"] in ("ready", "busy") for worker in status["workers"]),
             "workers": len(status["workers"]),
-            "exits": status["restarts"],
+            "exits": status["exits"],
             "clients": status["clients"],
             "rate": sum(one["rate"] or 0.0 for one in tools) if last or total else None,
             "errors": sum(one["errors"] or 0.0 for one in tools) if last or total else None,

@@ -1,5 +1,8 @@
 """Show a node's workers, jobs, tools and services. With --json: workers (id, pid, state, ...), jobs, tools, services; a
 worker whose state is ready or busy can take jobs.
+
+What is accepted and neither waits nor runs is answered, well or with an error. Of a tool, ANSWERED are the calls that a
+worker, a cache or another's run has answered, ERRORS all that failed, those too that never came to a worker.
 """
 
 from __future__ import annotations
@@ -46,7 +49,8 @@ def _show(status: dict[str, Any]) -> None:
         f"node {status['node']} at {status['address']}: {paint(status['state'], _COLOURS[status['state']])}, ", end=""
     )
     print(f"up {status['uptime']:.0f} s, pid {status['pid']}, ", end="")
-    print(f"{status['restarts']} worker exits, {status['clients']} clients")
+    unasked = f" ({status['restarts']} unasked)" if status["restarts"] else ""
+    print(f"{status['exits']} worker exits{unasked}, {status['clients']} clients")
     print(f"jobs: {jobs['accepted']} accepted, {jobs['answered']} answered, {jobs['waiting']} waiting, ", end="")
     print(f"{jobs['running']} with workers, {jobs['kept']} kept, refused {sum(jobs['refused'].values())}")
     last = status["reload"]["outcome"]

@@ -36,6 +36,7 @@ def status(tools: Mapping[str, Any], workers: list[dict[str, Any]] | None = None
         "reload": {"code": 1},
         "workers": [worker(0), worker(1)] if workers is None else workers,
         "ending": [],
+        "exits": 0,
         "restarts": 0,
         "clients": 1,
         "jobs": {"waiting": 0, "running": 0, "refused": {}},

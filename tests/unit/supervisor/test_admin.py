@@ -94,6 +94,31 @@ def test_every_call_is_counted_once_where_it_was_answered(node: Node, client: Si
     assert admin.present.status(node.now)["jobs"]["answered"] == 5
 
 
+def test_answered_is_what_was_accepted_and_is_not_in_hand(node: Node, client: SimClient, admin: Admin) -> None:
+    def jobs() -> tuple[int, int]:
+        found = admin.present.status(node.now)["jobs"]
+        return found["accepted"], found["answered"]
+
+    ask(client, "cached", "cached", "mine")
+    assert jobs() == (3, 0), "two of them wait for one run"
+    finish(node)
+    ask(client, "own", "own")
+    node.now += 3600.0
+    node.tick()
+    assert jobs() == (5, 5), "those too whose time was over"
+    del node.core.tools["cached"]
+    assert jobs() == (5, 5)
+
+
+def test_ends_that_nobody_asked_for_are_told_apart(node: Node, admin: Admin) -> None:
+    one, two, *_ = node.workers.values()
+    node.watch.exited(one.record, -9, node.now)
+    node.watch.give_up(two.record, node.now, "killed by an operator")
+    node.watch.exited(two.record, -9, node.now)
+    found = admin.present.status(node.now)
+    assert (found["exits"], found["restarts"]) == (2, 1)
+
+
 def test_before_any_call_there_is_no_hit_ratio(node: Node, admin: Admin) -> None:
     cache = told(admin, node)
     assert set(cache["tools"]) == {"cached", "mine", "own"}, "those that are cached"
