@@ -1,5 +1,6 @@
 """Show what a node's tools did in the last minutes: how often they were called, how long callers waited and for what,
-which errors there were. Times are in milliseconds: response, and its parts: queue, run, overhead.
+which errors there were. Times are in milliseconds: response, and its parts: queue, run, overhead. Then, since the
+start: how workers ended, what tools measure themselves, what processes use.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from toolring.cli.output import harmless, paint, table
 if TYPE_CHECKING:
     from toolring.client.sync import Client
 
-_HEADS: Final = ("JOBS", "/S", "FAILED", "CACHED", "MEAN", "P50", "P95", "P99", "QUEUE P95", "RUN P95", "OVER P95")
+_COUNTS: Final = ("JOBS", "/S", "FAILED", "CACHED")
+_RESPONSE: Final = ("MEAN", "P50", "P95", "P99")
+_PARTS: Final = ("QUEUE P95", "RUN P95", "OVER P95")
 _AGAIN: Final = "\x1b[H\x1b[J"
 
 
@@ -54,12 +57,16 @@ def _text(found: dict[str, Any]) -> str:
     calls = f" of {total['operations']:,} calls" if total["operations"] != total["jobs"] else ""
     lines = [
         f"in {found['seconds']:.0f} s: {total['jobs']:,} jobs{calls}, {total['failed']:,} failed; "
-        f"{total['argument_bytes_per_second']:,.0f} bytes/s in, {total['result_bytes_per_second']:,.0f} out"
+        f"{total['argument_bytes_per_second']:,.0f} bytes/s in, "
+        f"{total['result_bytes_per_second']:,.0f} out; times in ms"
     ]
-    parts = [("TOOL", found["tools"]), ("GROUP", found["groups"]), ("WORKER", found["workers"])]
-    for head, figures in parts:
+    for head, figures in (("TOOL", found["tools"]), ("GROUP", found["groups"])):
         if figures:
-            lines.append(table((head, *_HEADS), [(name, *_row(one)) for name, one in figures.items()]))
+            rows = [(name, *_counts(one), *_response(one), *_parts(one)) for name, one in figures.items()]
+            lines.append(table((head, *_COUNTS, *_RESPONSE, *_PARTS), rows))
+    if workers := found["workers"]:
+        rows = [(name, *_counts(one), *_parts(one)) for name, one in workers.items()]
+        lines.append(table(("WORKER", *_COUNTS, *_PARTS), rows))
     if found["left_out"]:
         lines.append(f"and {found['left_out']:,} more tools; --most shows them")
     if total["errors"]:
@@ -67,20 +74,37 @@ def _text(found: dict[str, Any]) -> str:
         lines.append(table(("TOOL", "ERROR", "COUNT"), rows))
     if refused := found.get("refused"):
         told = ", ".join(f"{count:,} {code}" for code, count in refused.items())
-        lines.append(paint(f"refused at the door: {told}", "33"))
+        lines.append(paint(f"refused at the door, of whatever tool: {told}", "33"))
+    return "\n\n".join([*lines, *_since_start(found)])
+
+
+def _since_start(found: dict[str, Any]) -> list[str]:
+    """What isn't of the window."""
+    lines = []
+    if exits := found.get("exits"):
+        rows = [(one["during"], one["cause"], one["count"]) for one in exits]
+        lines.append(table(("WORKERS ENDED WHILE", "CAUSE", "COUNT"), rows))
     if own := found.get("user"):
-        lines.append(table(("MEASURED BY TOOLS", "LABELS", "COUNT", "MEAN", "P50", "P95", "P99"), _own(own)))
+        lines.append(table(("MEASURED BY TOOLS", "LABELS", "COUNT", *_RESPONSE), _own(own)))
     if processes := found.get("processes"):
         heads = ("PROCESS", "CPU S", "MIB", "THREADS", "FILES", "READ BYTES", "WRITTEN")
         lines.append(table(heads, [_used(name, one) for name, one in sorted(processes.items())]))
-    return "\n\n".join(lines)
+    if network := found.get("network"):
+        received, sent = network["received_bytes"], network["sent_bytes"]
+        lines.append(f"network of the machine or container: {received:,} bytes received, {sent:,} sent")
+    return ["since the start:", *lines] if lines else []
 
 
-def _row(one: dict[str, Any]) -> tuple[Any, ...]:
-    response = one.get("response", {})
-    times = [response.get(key) for key in ("mean", "p50", "p95", "p99")]
-    times += [one[part]["p95"] for part in ("queue", "run", "overhead")]
-    return one["jobs"], one["jobs_per_second"], one["failed"], one["cached"], *map(_ms, times)
+def _counts(one: dict[str, Any]) -> tuple[Any, ...]:
+    return one["jobs"], one["jobs_per_second"], one["failed"], one["cached"]
+
+
+def _response(one: dict[str, Any]) -> tuple[float | None, ...]:
+    return tuple(_ms(one["response"][key]) for key in ("mean", "p50", "p95", "p99"))
+
+
+def _parts(one: dict[str, Any]) -> tuple[float | None, ...]:
+    return tuple(_ms(one[part]["p95"]) for part in ("queue", "run", "overhead"))
 
 
 def _ms(seconds: float | None) -> float | None:
