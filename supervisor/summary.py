@@ -39,12 +39,20 @@ def window_of(name: Any) -> Window:
 
 
 def in_window(
-    collector: Collector, window: Window, most: int, now: float, tool: str | None = None, buckets: bool = False
+    collector: Collector,
+    window: Window,
+    most: int,
+    now: float,
+    tool: str | None = None,
+    buckets: bool = False,
+    part: str = "",
 ) -> Generator[None, None, dict[str, Any]]:
     """What a window holds: in all, by tool (the ``most`` busiest), by group and by worker; the most frequent errors by
-    tool and code. ``tool``: of this one only. ``buckets``: in ``total``, the times' buckets too."""
+    tool and code. ``tool``: of this one only. ``buckets``: in ``total``, the times' buckets too. ``part``: of the tools
+    only those with this in their name, whatever its case; the rest is of all."""
     figures = collector.figures
     yield from figures.folding()
+    part = part.lower()
     whole, span = Tally(), 0.0
     groups: dict[str, Tally] = {}
     tools: list[tuple[Of, Tally, float]] = []
@@ -55,7 +63,7 @@ def in_window(
         span = max(span, seconds)
         whole.add(tally)
         groups.setdefault(key.group, Tally()).add(tally)
-        if tally.jobs or tally.run.n:
+        if (tally.jobs or tally.run.n) and part in key.tool.lower():
             tools.append((key, tally, seconds))
         yield
     workers = {}

@@ -131,9 +131,10 @@ class Views:
         return _listed({"seconds": SLICE_SECONDS, "keeps": POINTS, "bounds": BOUNDS}, "points", points)
 
     def _tools(self, query: Query, now: float) -> View:
-        """The figures of a window."""
-        _only(query, "window")
-        found = yield from in_window(self._collector, window_of(query.get("window", "5m")), MOST_TOOLS, now)
+        """The figures of a window; of the busiest tools, or of those with a word in their name."""
+        _only(query, "window", "name")
+        window, part = window_of(query.get("window", "5m")), query.get("name", "")
+        found = yield from in_window(self._collector, window, MOST_TOOLS, now, part=part)
         tools = self._core.tools
         for label, told in found["tools"].items():
             tool = tools.get(label) or tools.get(label.rpartition(" (")[0])

@@ -317,6 +317,27 @@ def test_tools_are_sorted_and_filtered(node: Node, page: Page) -> None:
     eventually(lambda: _calm(lambda: "refuse" not in page.text("section > .card:nth-of-type(2)")), "only one")
 
 
+def test_a_tool_beyond_the_busiest_is_found_by_the_filter(page: Page, tmp_path: Path) -> None:
+    file = tmp_path / "many.py"
+    file.write_text(
+        "from toolring import tool\n"
+        "for number in range(101):\n"
+        "    def one() -> None: ...\n"
+        "    one.__name__ = one.__qualname__ = f'tool_{number:03}'\n"
+        "    globals()[one.__name__] = tool(one)\n"
+    )
+    with running(file, TOOLRING_DASHBOARD_LISTEN=ANY) as node, node.client() as client:
+        for number in range(101):
+            client.submit(f"tool_{number:03}", {}).result()
+            if number < 100:
+                client.call(f"tool_{number:03}", {})
+        page.open(address(node, "tools")).until("section p.quiet", "The 100 busiest; 1 others are left out")
+        assert "tool_100" not in page.text("tbody th")
+        page.type("/")
+        page.type("tool_100")
+        page.until("tbody th", "tool_100")
+
+
 def test_it_fits_a_narrow_window(node: Node, page: Page) -> None:
     page.size(400, 800)
     try:

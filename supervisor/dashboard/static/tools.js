@@ -16,11 +16,12 @@ const time = (label, what, name) => ({
 
 export class Tools {
   constructor(refresh) {
+    this.refresh = refresh;
     this.window = "5m";
     this.select = el("select", { id: "window", onchange: () => { this.window = this.select.value; refresh(); } },
       WINDOWS.map(([value, label]) => el("option", { value, selected: value === this.window }, label)));
     this.note = el("p", { class: "quiet" });
-    this.filter = el("input", { id: "tools-filter", type: "search", placeholder: "name", oninput: () => this.fill() });
+    this.filter = el("input", { id: "tools-filter", type: "search", placeholder: "name", maxlength: "200", oninput: () => this.soon() });
     this.tools = new Table("Tools", [
       { name: "Tool", value: (row) => row.name },
       { name: "Group", value: (row) => row.group },
@@ -52,7 +53,18 @@ export class Tools {
   }
 
   query() {
-    return { window: this.window };
+    return this.word() ? { window: this.window, name: this.word() } : { window: this.window };
+  }
+
+  word() {
+    return this.filter.value.trim().toLowerCase();
+  }
+
+  // What is there already is filtered at once; the node knows of more tools than it has told of.
+  soon() {
+    this.fill();
+    clearTimeout(this.timer);
+    this.timer = setTimeout(this.refresh, 200);
   }
 
   focusSearch() {
@@ -67,12 +79,12 @@ export class Tools {
 
   fill() {
     if (!this.told) return;
-    const word = this.filter.value.trim().toLowerCase();
+    const word = this.word();
     const all = Object.entries(this.told.tools).map(([name, one]) => ({ name, ...one }));
     const rows = all.filter((one) => one.name.toLowerCase().includes(word));
-    const note = this.told.left_out ? `The ${all.length} busiest; ${this.told.left_out} others are left out.` : `${all.length} with jobs in ${Math.round(this.told.seconds)} s.`;
+    const note = this.told.left_out ? `The ${all.length} busiest${word ? " of that name" : ""}; ${this.told.left_out} others are left out${word ? "" : ": filter by name to find them"}.` : `${all.length} with jobs in ${Math.round(this.told.seconds)} s.`;
     setText(this.note, note);
-    this.tools.show(rows, word && all.length ? "No tool of that name has jobs in this window." : undefined);
+    this.tools.show(rows, word ? "No tool of that name has jobs in this window." : undefined);
     const found = this.told.errors.filter((one) => one.tool.toLowerCase().includes(word));
     if (!word) found.push(...Object.entries(this.told.refused ?? {}).map(([code, often]) => ({ tool: "(refused at the door)", group: "", code, count: often })));
     const total = found.reduce((sum, one) => sum + one.count, 0);

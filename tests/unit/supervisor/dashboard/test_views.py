@@ -112,6 +112,19 @@ def test_the_tools_of_a_window_with_cache_and_circuit(shown: Shown) -> None:
     }
 
 
+def test_a_tool_that_is_not_among_the_busiest_is_found_by_its_name(
+    shown: Shown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(views, "MOST_TOOLS", 1)
+    ask(shown.node.clients[0], "read", "read", "brittle", "write")
+    finish(shown.node)
+    found = shown.ask("tools")
+    assert (list(found["tools"]), found["left_out"]) == (["read"], 2)
+    found = shown.ask("tools", "name=BRIT")
+    assert (list(found["tools"]), found["left_out"], found["total"]["jobs"]) == (["brittle"], 0, 4)
+    assert shown.ask("tools", "name=nothing")["tools"] == {}
+
+
 def test_a_ring_with_the_share_of_each_slot_and_the_tools_that_it_places(shown: Shown) -> None:
     ask(shown.node.clients[0], "near", "write")
     finish(shown.node)
