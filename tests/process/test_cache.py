@@ -266,7 +266,7 @@ def test_a_configured_policy_is_checked_at_the_door(tmp_path: Path) -> None:
     (tmp_path / "toolring.toml").write_text("[tools.note]\ncache = 7\n")
     with kit.running(directory=tmp_path, wait=False) as node:
         assert node.process.wait(20) == 3
-        assert "tool 'note': cache= needs read_only=True" in node.log
+        eventually(lambda: "tool 'note': cache= needs read_only=True" in node.log)
 
 
 # ---- what clients may send

@@ -248,7 +248,7 @@ def test_a_stopped_zygote_is_replaced_once_it_is_needed(node: Node, client: Clie
     assert client.call("echo", {"x": 1}, timeout=40) == 1
     assert not alive(zygote)
     assert not set(node.workers()) & set(workers)
-    assert "zygote_given_up" in node.log
+    eventually(lambda: "zygote_given_up" in node.log)
     node.until_whole()
 
 

@@ -116,8 +116,8 @@ def test_a_worker_that_grows_beyond_its_threshold_is_told_of_and_renewed() -> No
             return client.call("leak", {"size": 2 << 20}) != first
 
         eventually(renewed, "another worker has its place", timeout=40)
-        assert "memory_alert" in node.log
-        assert "lower cache.max_bytes" in node.log
+        eventually(lambda: "memory_alert" in node.log)
+        eventually(lambda: "lower cache.max_bytes" in node.log)
         assert any(line.startswith("rss ") for line in (directory / "alerts").read_text().splitlines())
 
 
@@ -155,7 +155,7 @@ def test_one_that_is_far_too_large_is_ended_though_its_job_goes_on() -> None:
         call = Background(lambda: client.call("swell", {"size": 500 << 20, "seconds": 60.0}, timeout=50))
         with pytest.raises(OutcomeUnknown, match="memory"):
             call.result(40)
-        assert "worker_evicted" in node.log
+        eventually(lambda: "worker_evicted" in node.log)
         assert any(line.startswith("kill_rss ") for line in alerts(directory))
         assert client.call("leak", {"size": 4096})
 
@@ -174,7 +174,7 @@ def test_a_thread_that_takes_memory_while_no_job_runs_is_told_of() -> None:
         eventually(lambda: client.memory()["workers"].get("0"), "it has told that it has nothing to do")
         (directory / "go").touch()
         eventually(lambda: first not in node.workers(), "it was renewed", timeout=40)
-        assert "memory_alert" in node.log
+        eventually(lambda: "memory_alert" in node.log)
 
 
 def test_what_a_job_has_started_is_seen_while_it_runs() -> None:

@@ -262,7 +262,7 @@ def test_what_cannot_serve_leaves_the_old_code_at_work(case: str) -> None:
         assert load.end() > 0
         assert here.node.until_whole(4)["state"] == "healthy"
         assert here.node.workers() == before
-        assert "reload_failed" in here.node.log
+        eventually(lambda: "reload_failed" in here.node.log)
         assert f"failed: {error.code}: " in run_cli("status", address=here.node.address).stdout
         here.file.write_text(TOOLS.replace("VERSION = 1", "VERSION = 7"))
         told = run_cli("reload", "--json", address=here.node.address)

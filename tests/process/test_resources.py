@@ -217,7 +217,7 @@ def test_one_that_is_held_too_long_is_told_of() -> None:
     with serving(1, "[resources.wire]\nleak_after = 0.1") as (node, _), node.client() as client:
         call = client.submit("use_async", {"seconds": 60.0})
         eventually(lambda: '"resource_leak"' in node.log, "a line in the log")
-        assert '"tools": ["parts_async", "use_async"]' in node.log
+        eventually(lambda: '"tools": ["parts_async", "use_async"]' in node.log)
         call.cancel()
         eventually(lambda: counts(node, "wire").get("leaks") == 1)
         assert "LEAKS" in run_cli("status", address=node.address).stdout

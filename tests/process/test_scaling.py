@@ -99,7 +99,7 @@ def test_from_none_to_the_most_and_back() -> None:
         assert "SIG" not in node.log
         shown = run_cli("status", address=node.address).stdout
         assert "LEAST" in shown
-        assert '"group_scaled"' in node.log
+        eventually(lambda: '"group_scaled"' in node.log)
 
 
 def test_a_worker_that_is_not_needed_finishes_what_it_runs() -> None:

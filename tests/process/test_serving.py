@@ -493,7 +493,7 @@ def test_output_of_tools_does_not_mix_with_the_nodes() -> None:
         path = module(directory, "print('at import')")
         with kit.running(path, directory=directory) as node:
             assert len(node.out.read_text().splitlines()) == 1
-            assert "at import" in node.log
+            eventually(lambda: "at import" in node.log)
 
 
 def test_two_nodes_side_by_side(node: Node) -> None:

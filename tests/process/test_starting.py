@@ -41,4 +41,4 @@ def test_a_start_that_hangs_is_ended_by_a_signal(number: int, hook: str, body: s
             node.remember()
             node.signal(number)
             assert node.wait() == 0
-            assert "start_given_up" in node.log
+            eventually(lambda: "start_given_up" in node.log)

@@ -71,7 +71,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
     _open_streams()
-    status = 0
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a result that was paid for is shown in any locale
@@ -83,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return report(error, as_json="--json" in words)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter complains at its end
-        return status  # who reads no more has read enough
+        return 0  # who reads no more has read enough
     except OSError as error:
         print(f"toolring: {error}", file=sys.stderr)
         return 1
