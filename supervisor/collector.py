@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from operator import attrgetter
 from typing import Final, NamedTuple
 
+from toolring.errors import Busy, CircuitOpen, Draining, Unhealthy
 from toolring.policy.breaker import SHUT
 from toolring.policy.histogram import Histogram
 from toolring.policy.series import Series, Window
 from toolring.supervisor.alerts import Alerts
+from toolring.supervisor.circuits import CALLERS_FAULT
 from toolring.supervisor.core import Core
 from toolring.supervisor.families import BY_NAME, Family
-from toolring.supervisor.figures import Figures
+from toolring.supervisor.figures import MOST_TOOLS, Figures, Of
 from toolring.supervisor.metrics import Exporter
+from toolring.supervisor.readings import unasked
 from toolring.supervisor.reports import Reports
 from toolring.supervisor.services import Services
 from toolring.supervisor.usage import Usage, Used
@@ -26,6 +30,10 @@ _SIMPLE: Final = {
     "toolring_argument_bytes": "bytes_in",
     "toolring_result_bytes": "bytes_out",
 }
+_DOOR: Final = (Busy.code, CircuitOpen.code, Draining.code, Unhealthy.code)
+"""Refusals that are counted from the start: whoever reads counters now and then doesn't see one that is born at 20."""
+_IDLE: Final = Series(0.0)
+"""Of a tool that has had no job."""
 _TIMES: Final = ("queue", "run", "overhead")
 _POOL_COUNTS: Final = {
     "toolring_pool_created": "created",
@@ -111,12 +119,13 @@ class Collector:
         yield _one("draining", int(core.draining))
         yield _one("clients", len(core.sessions))
         yield _one("jobs_accepted", core.accepted)
-        yield _by("jobs_refused", core.refused)
+        yield _by("jobs_refused", {**dict.fromkeys(_DOOR, 0), **core.refused})
         yield _one("backlog_jobs", core.backlog.count)
         yield _one("running_jobs", held)
         yield _one("in_hand_bytes", core.bytes)
         yield _family("workers"), self._workers()
         yield _family("worker_exits"), [Sample(key, count) for key, count in figures.exits.items()]
+        yield _one("worker_deaths", sum(count for key, count in figures.exits.items() if unasked(*key)))
         yield _one("renewals", self._renewals())
         yield _one("code_generation", core.fleet.code)
         yield _family("alerts_firing"), self._alerts()
@@ -151,10 +160,12 @@ class Collector:
 
     def _of_tools(self) -> Iterator[Samples]:
         there: There = {tuple(key): one for key, one in self.figures.tools.items()}
+        served: There = {**self._served(), **there}
         for name, attribute in _SIMPLE.items():
             if name == "toolring_job_retries":
                 yield _family("job_errors"), _counts(there, "errors")
-            yield BY_NAME[name], _numbers(there, attribute)
+                yield _family("job_failures"), _failures(served)
+            yield BY_NAME[name], _numbers(served, attribute)
         yield _family("cache_hits"), self._hits(there)
         for what in ("response", *_TIMES):
             yield _family(f"job_{what}_seconds"), _histograms(there, what)
@@ -163,6 +174,13 @@ class Collector:
             _family("breaker_open"),
             [Sample((name,), int(one.breaker.state in SHUT)) for name, one in circuits if one.armed],
         )
+
+    def _served(self) -> There:
+        """The tools that have had no job, as far as there is room for their names."""
+        counted = self.figures.tools
+        tools = (Of(tool.name, tool.group.name) for tool in self._core.tools.values() if not tool.spec.internal)
+        room = max(0, MOST_TOOLS - len(counted))
+        return {tuple(key): _IDLE for key in islice((key for key in tools if key not in counted), room)}
 
     def _hits(self, there: There) -> Iterator[Sample]:
         layers = self._about.layers
@@ -272,6 +290,13 @@ def _counts(there: There, attribute: str) -> Iterator[Sample]:
                 counts[code] = counts.get(code, 0) + count
         for code, count in counts.items():
             yield Sample((*key, code), count)
+
+
+def _failures(there: There) -> Iterator[Sample]:
+    for key, one in there.items():
+        tallies = one.since_start
+        codes = [item for tally in tallies if tally.errors for item in tally.errors.items()]
+        yield Sample(key, sum(count for code, count in codes if code not in CALLERS_FAULT))
 
 
 def _histograms(there: There, attribute: str) -> Iterator[Sample]:

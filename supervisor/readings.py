@@ -58,7 +58,7 @@ class Readings:
         self._started |= core.broken or core.fleet.whole or any(slot.generation > 1 for slot in core.fleet.slots)
         figures = core.figures
         if figures is not None:
-            deaths = sum(n for (during, cause), n in figures.exits.items() if _unasked(during, cause))
+            deaths = sum(n for (during, cause), n in figures.exits.items() if unasked(during, cause))
             self._deaths.append((now, deaths))
             while len(self._deaths) > 1 and self._deaths[1][0] <= now - Window.FIVE_MINUTES:
                 self._deaths.popleft()
@@ -188,7 +188,7 @@ class Readings:
         return {rule.tool: float(rule.tool in opened) if rule.tool else float(len(opened))}
 
 
-def _unasked(during: str, cause: str) -> bool:
+def unasked(during: str, cause: str) -> bool:
     """Did a worker end that nobody wanted to end? One that retires, or is told to stop, ends well."""
     return during != "ending" and cause != "exited with status 0"
 

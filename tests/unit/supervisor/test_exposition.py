@@ -18,6 +18,7 @@ from toolring.policy.service import ServicePolicy
 from toolring.supervisor.collector import About, Collector, Sample
 from toolring.supervisor.exposition import BOUNDS, Book, as_data
 from toolring.supervisor.families import BY_NAME, FAMILIES, Family, Kind
+from toolring.supervisor.figures import Of
 from toolring.supervisor.reports import Reports
 from toolring.supervisor.services import Services
 from toolring.supervisor.usage import Traffic, Usage, Used
@@ -84,6 +85,42 @@ def test_both_formats_are_read_by_others_and_hold_the_same(collector: Collector)
     assert found[0]["toolring_service_requests_total", ("endpoint", "http://a"), ("service", "shop")] == 5
     assert found[0]["toolring_service_seconds_total", ("endpoint", "http://a"), ("service", "shop")] == 0.5
     assert found[0]["toolring_process_cpu_seconds_total", ("process", "0")] == 1.5
+
+
+def told(collector: Collector) -> dict[tuple[Any, ...], float]:
+    return {
+        (one.name, *(value for _, value in sorted(one.labels.items()))): one.value
+        for family in parse_plain(plain(collector))
+        for one in family.samples
+    }
+
+
+def test_what_may_come_in_a_burst_is_there_before_it(collector: Collector) -> None:
+    """Who reads counters now and then doesn't see one that is born at 20."""
+    idle = next(tool for tool in collector._core.tools if tool not in ("read", "write", "push"))
+    found = told(collector)
+    for name in ("jobs", "operations", "job_failures", "job_retries", "argument_bytes", "result_bytes"):
+        assert found[f"toolring_{name}_total", "default", idle] == 0
+    assert not any(key[0] == "toolring_job_run_seconds_count" and idle in key for key in found), "a histogram is large"
+    assert found["toolring_jobs_refused_total", "CIRCUIT_OPEN"] == 0
+    figures = collector.figures
+    figures.tools.clear()
+    figures.exits.clear()
+    assert told(collector)["toolring_jobs_total", "default", "read"] == 0
+    assert told(collector)["toolring_worker_deaths_total",] == 0
+
+
+def test_failures_are_those_that_are_not_the_callers_fault_and_deaths_those_that_nobody_wanted(
+    collector: Collector,
+) -> None:
+    figures = collector.figures
+    before = told(collector)["toolring_job_failures_total", "default", "read"]
+    errors = figures.tools[Of("read", "default")].at(1000.0).errors
+    errors.update({"TOOL_ERROR": 2, "EXPIRED": 1, "INVALID_ARGUMENTS": 7, "CANCELLED": 5})
+    figures.exits.update({("ending", "killed by SIGKILL"): 5, ("retiring", "exited with status 0"): 7})
+    found = told(collector)
+    assert found["toolring_job_failures_total", "default", "read"] == before + 3
+    assert found["toolring_worker_deaths_total",] == 1
 
 
 def test_no_series_is_there_twice_and_every_family_is_in_the_list(collector: Collector) -> None:
