@@ -10,7 +10,7 @@ from toolring.policy.ring import hash64
 from toolring.protocol import INLINE, NIL, PACK, Work
 from toolring.supervisor.backlog import Line, refund
 from toolring.supervisor.fleet import Group, Slot, Worker
-from toolring.supervisor.history import note_attempt
+from toolring.supervisor.history import note, note_attempt
 from toolring.supervisor.ledger import TABLE, Entry, Event, State, step
 from toolring.supervisor.streams import Live
 from toolring.supervisor.valves import CREDIT, Valve
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from toolring.supervisor.core import Core
 
 MAX_LINE: Final = 512
+NOTED: Final = 0.001
+"""Seconds before a limit's valve that are worth writing down."""
 STUCK_COST: Final = 1.0
 """What a worker is charged that sits on a job longer than expected: nothing more goes its way."""
 
@@ -69,16 +71,21 @@ class Placing:
     def _open(self, valve: Valve, now: float) -> bool:
         """Let through what a valve's limits allow; False: nothing."""
         if valve.batch:
-            return self._core.gathering.open(valve, now)
+            went = self._core.gathering.open(valve, now)
+            valve.holds(now)
+            return went
         line, went = valve.line, False
         fits = valve.fits if valve.memory else None
         while line.size and valve.open(now) and (entry := line.take(now, free=True, fits=fits)) is not None:
             self.let_through(entry, valve, now)
             went = True
+        valve.holds(now)
         return went
 
     def let_through(self, entry: Entry, valve: Valve, now: float) -> None:
         """It has a permit, and goes on."""
+        if valve.held and now - (entry.first or entry).accepted >= NOTED:
+            note(entry, "waited", ended=now, waits_for=valve.held, of=valve.of)
         valve.let_through(entry, now)
         entry.passed += 1
         self._further(entry, True)
@@ -89,6 +96,8 @@ class Placing:
         if before is State.QUEUED:
             for valve in tool.valves:
                 valve.waiting -= 1
+            if entry.passed < len(tool.valves) and (held := (valve := tool.valves[entry.passed]).held):
+                note(entry, "waited", waits_for=held, of=valve.of)
         if not entry.begun:  # else its worker owes them
             self.return_permits(entry)
 

@@ -201,6 +201,9 @@ def _told(entry: Entry, happened: Happened) -> Iterator[Event]:
     elif happened.what == "calls_failed":
         codes = ", ".join(f"{code} {count:,}" for code, count in facts["failed"].items())
         text = f"{sum(facts['failed'].values()):,} of its {facts['calls']:,} calls failed: {codes}"
+    elif happened.what == "waited":
+        until = ", until then" if ended is not None else ""
+        text = f"waited for {facts['waits_for']}, by the limits of {facts['of']}{until}"
     elif happened.what == "moved":
         text = "its tool's code was reloaded: it waits in another line, or for other limits"
     yield {"at": _since(entry, ended), "what": happened.what, **facts, "text": text}

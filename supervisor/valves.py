@@ -36,6 +36,7 @@ class Valve:
         "batch",
         "delay",
         "group",
+        "held",
         "limit",
         "line",
         "memory",
@@ -61,6 +62,8 @@ class Valve:
         self.backlog = bounds.backlog
         """Jobs that may wait; None: as many as the node allows."""
         self.line = backlog.line()
+        self.held = ""
+        """What those wait for that had to stay when it was last opened; empty: nobody had to."""
         self.running = 0
         """Permits that are out."""
         self.used = 0
@@ -127,6 +130,15 @@ class Valve:
         if self.rate is not None:
             return "rate"
         return "company" if self.batch else "workers"
+
+    def holds(self, now: float) -> None:
+        """Take down what is in the way of those that wait still."""
+        self.held = ""
+        if self.line.size:
+            held = self.what()
+            if held == "rate" and self.rate is not None and self.rate.available(now) > 0:
+                held = "company" if self.batch else "workers"
+            self.held = "workers" if held == "company" and self.crowded() else held
 
     def wait(self, cost: float, now: float) -> float:
         """Seconds until one that comes now may expect to go through, ``cost`` being those of one run."""

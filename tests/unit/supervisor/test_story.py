@@ -143,3 +143,53 @@ def test_an_attempt_that_was_lost_is_told_once_and_in_its_place(node: Node, clie
     assert [event["at"] for event in events] == sorted(event["at"] for event in events)
     assert "was lost" in events[-2]["text"]
     assert "OUTCOME_UNKNOWN" in events[-1]["text"]
+
+
+def waits(node: Node, tool: str) -> list[list[dict[str, Any]]]:
+    """What each of a tool's jobs had waited for, in the order in which they were submitted."""
+    assert node.core.history is not None
+    jobs = sorted((one for one in node.core.history.latest() if one.tool.name == tool), key=lambda one: one.id)
+    return [[event for event in told(node, one)["events"] if event["what"] == "waited"] for one in jobs]
+
+
+def test_what_held_a_job_is_told_when_it_is_over(node: Node, client: SimClient) -> None:
+    ask(client, "few", "few", "few", "read")
+    node.now += 0.5
+    finish(node)
+    assert (waits(node, "read"), waits(node, "few")[:2]) == ([[]], [[], []])
+    (event,) = waits(node, "few")[2]
+    assert event["at"] == pytest.approx(0.5)
+    assert event["text"] == "waited for concurrency, by the limits of tool few, until then"
+    third = (
+        sorted(one.id for one in node.core.history.latest() if one.tool.name == "few")[2] if node.core.history else 0
+    )
+    assert [event["what"] for event in told(node, over(node, third))["events"]] == [
+        *("accepted", "waited", "sent", "answered")
+    ]
+
+
+def test_so_is_a_rate_also_of_one_whose_time_is_over_before(node: Node, client: SimClient) -> None:
+    ask(client, *["slow"] * 10)
+    for _ in range(3):
+        finish(node)
+        node.now += 0.2
+        node.tick()
+    finish(node)
+    node.now += 1.0
+    node.tick()
+    assert waits(node, "slow")[0] == []
+    found = [event for events in waits(node, "slow") for event in events]
+    assert {event["text"] for event in found if event["at"]} == {
+        "waited for rate, by the limits of tool slow, until then"
+    }
+    assert {event["text"] for event in found if event["at"] is None} == {"waited for rate, by the limits of tool slow"}
+
+
+def test_a_rate_is_not_blamed_for_workers_that_are_busy(node: Node, client: SimClient) -> None:
+    node.core.tools["write"].observe(1_000_000)
+    ask(client, *["write"] * len(node.workers))
+    ask(client, "slow", "slow")
+    node.now += 0.5
+    finish(node)
+    texts = {event["text"] for events in waits(node, "slow") for event in events}
+    assert texts == {"waited for workers, by the limits of tool slow, until then"}
