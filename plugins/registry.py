@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pluggy
 
@@ -31,6 +31,13 @@ class Plugin:
     hooks: tuple[str, ...]
 
 
+class Listener(NamedTuple):
+    """A plugin that implements an event, and what tells it."""
+
+    plugin: str
+    tell: Callable[[Any], object]
+
+
 class Registry:
     """What the loaded plugins offer."""
 
@@ -41,7 +48,6 @@ class Registry:
         self.cache_stores = _offers(manager, "toolring_cache_stores", lambda _name, _plugin, _factory: None)
         self.balancers = _offers(manager, "toolring_balancers", _check_balancer)
         self.metrics_sinks = _offers(manager, "toolring_metrics_sinks", lambda _name, _plugin, _factory: None)
-
         self.span_sinks = _offers(manager, "toolring_span_sinks", lambda _name, _plugin, _factory: None)
 
     def tools(self) -> list[Tool[..., Any]]:
@@ -54,10 +60,15 @@ class Registry:
             found += offered
         return found
 
-    def event(self, name: str) -> Callable[[Any], None] | None:
-        """A function that tells an event to those who listen; None if nobody does."""
-        hook = getattr(self.manager.hook, name)
-        return (lambda event: hook(event=event)) if hook.get_hookimpls() else None
+    def event(self, name: str) -> tuple[Listener, ...]:
+        """Who listens to an event, each by itself: what one raises is nothing to the others."""
+        implementations = getattr(self.manager.hook, name).get_hookimpls()
+        plugins = [one.plugin for one in reversed(implementations)]  # the order in which pluggy calls them
+        return tuple(self._listener(name, plugin, plugins) for plugin in plugins)
+
+    def _listener(self, name: str, plugin: object, plugins: Sequence[object]) -> Listener:
+        hook = self.manager.subset_hook_caller(name, [other for other in plugins if other is not plugin])
+        return Listener(self.manager.get_name(plugin) or "?", lambda event: hook(event=event))
 
 
 def load_plugins(names: Iterable[str] = (), allow: Iterable[str] = (), block: Iterable[str] = ()) -> Registry:

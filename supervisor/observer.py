@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from toolring import logs, protocol
-from toolring.plugins.registry import Registry
+from toolring.plugins.registry import Listener, Registry
 from toolring.plugins.specs import AlertEvent, JobEvent, MemoryEvent, NodeEvent, WorkerEvent
 from toolring.protocol import CACHED, ERROR, Answer
 from toolring.supervisor.fleet import Worker
@@ -142,27 +142,25 @@ class Observer:
         slot, took = worker.slot, worker.ready_since - worker.started
         facts = {"worker": worker.pid, "slot": slot.index, "generation": worker.generation, "took": round(took, 4)}
         self.note("worker_ready", facts)
-        if self._worker_ready is not None:
+        if self._worker_ready:
             self._tell(self._worker_ready, WorkerEvent(worker.slot.index, worker.pid, worker.generation))
 
     def worker_exited(self, worker: Worker, cause: str) -> None:
-        if self._worker_exited is not None:
+        if self._worker_exited:
             self._tell(self._worker_exited, WorkerEvent(worker.slot.index, worker.pid, worker.generation, cause))
 
     def memory_alert(self, event: MemoryEvent) -> None:
-        if self._memory_alert is not None:
-            self._tell(self._memory_alert, event)
+        self._tell(self._memory_alert, event)
 
     def alert(self, event: AlertEvent) -> None:
         facts = {name: getattr(event, name) for name in event.__slots__ if getattr(event, name) not in ("", None)}
         self.note(f"alert_{facts.pop('state')}", facts)
-        if self._alert is not None:
-            self._tell(self._alert, event)
+        self._tell(self._alert, event)
 
     def on_finished(self) -> Callable[[Entry, Answer], None] | None:
         """What the core is to call for each answered job; None while nobody listens."""
-        tell = self._job_finished
-        if tell is None:
+        listeners = self._job_finished
+        if not listeners:
             return None
 
         def finished(entry: Entry, answer: Answer) -> None:
@@ -170,15 +168,16 @@ class Observer:
             total = self._clock() - entry.accepted
             cached = bool(answer.flags & CACHED)
             self._tell(
-                tell, JobEvent(entry.name, entry.tool.name, entry.attempt, code, cached, answer.run_us * 1e-6, total)
+                listeners,
+                JobEvent(entry.name, entry.tool.name, entry.attempt, code, cached, answer.run_us * 1e-6, total),
             )
 
         return finished
 
-    def _tell(self, listeners: Callable[[Any], None] | None, event: Any) -> None:
-        if listeners is None:
-            return
-        try:
-            listeners(event)
-        except BaseException as error:  # sys.exit() in a plugin ends no node
-            self.note("event_failed", {"kind": type(event).__name__, "reason": f"{type(error).__name__}: {error}"})
+    def _tell(self, listeners: tuple[Listener, ...], event: Any) -> None:
+        for plugin, tell in listeners:
+            try:
+                tell(event)
+            except BaseException as error:  # sys.exit() in a plugin ends no node
+                reason = f"{type(error).__name__}: {error}"
+                self.note("event_failed", {"kind": type(event).__name__, "plugin": plugin, "reason": reason})

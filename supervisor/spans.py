@@ -182,9 +182,10 @@ class Spans:
         self._add(entry, name, _run(entry), _sent(entry), now, told, code)
 
     def _job(self, entry: Entry, answer: Answer, joined: bool, code: str, now: float) -> None:
-        told = self._told(
-            entry.tool.name, entry.name, entry.session.caller, entry.run.attempt, bool(answer.flags & CACHED)
-        )
+        runs = entry.carrier
+        if runs is None or runs.members is not None:  # it ran by itself, or travelled with others
+            runs = entry
+        told = self._told(entry.tool.name, entry.name, entry.session.caller, runs.attempt, bool(answer.flags & CACHED))
         told["toolring.joined"], told["toolring.replayed"] = joined, bool(answer.flags & REPLAYED)
         name = f"execute_tool {entry.tool.name}"
         self._put(entry.trace, name, _number(entry), None, entry.accepted, now, told, code, "server")

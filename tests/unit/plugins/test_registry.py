@@ -179,19 +179,22 @@ def test_what_is_no_list_of_tools_is_refused(write: Write, offer: str) -> None:
         load_plugins(["plug_k"]).tools()
 
 
-def test_events_go_to_those_who_listen_and_cost_nothing_else(write: Write) -> None:
-    assert load_plugins().event("toolring_node_started") is None
-    write("plug_l", "heard = []\n@hookimpl\ndef toolring_node_started(event): heard.append(event)\n")
-    tell = load_plugins(["plug_l"]).event("toolring_node_started")
-    assert tell is not None
+def test_events_go_to_those_who_listen_each_by_itself_and_cost_nothing_else(write: Write) -> None:
+    assert load_plugins().event("toolring_node_started") == ()
+    for name, then in (("plug_l", ""), ("plug_n", "; raise ValueError('no')")):
+        write(name, f"heard = []\n@hookimpl\ndef toolring_node_started(event): heard.append(event){then}\n")
+    (last, first) = load_plugins(["plug_l", "plug_n"]).event("toolring_node_started")
     event = NodeEvent("ipc:///x", 2, ("a",))
-    tell(event)
+    assert (last.plugin, first.plugin) == ("plug_n", "plug_l")
+    with pytest.raises(ValueError, match="no"):
+        last.tell(event)
+    assert (sys.modules["plug_n"].heard, sys.modules["plug_l"].heard) == ([event], [])
+    first.tell(event)
     assert sys.modules["plug_l"].heard == [event]
 
 
 def test_a_hook_may_leave_out_the_event(write: Write) -> None:
     write("plug_m", "heard = []\n@hookimpl\ndef toolring_node_started(): heard.append(1)\n")
-    tell = load_plugins(["plug_m"]).event("toolring_node_started")
-    assert tell is not None
+    ((_, tell),) = load_plugins(["plug_m"]).event("toolring_node_started")
     tell(NodeEvent("ipc:///x", 2, ()))
     assert sys.modules["plug_m"].heard == [1]

@@ -119,6 +119,15 @@ def test_what_never_ran_only_waited(node: Node, client: SimClient, kept: Kept) -
     assert told["execute_tool few"][0].error == told["queue"][0].error == "CANCELLED"
 
 
+def test_who_waits_for_anothers_run_is_told_its_attempts(node: Node, client: SimClient, kept: Kept) -> None:
+    ask(client, "cached", "cached")
+    start(node).die(-9)
+    node.hear_exit()
+    finish(node)
+    jobs = spans(node, kept)["execute_tool cached"]
+    assert [span.attributes["toolring.attempts"] for span in jobs] == [2, 2]
+
+
 def test_who_waits_for_anothers_run_has_no_run_of_its_own(node: Node, client: SimClient, kept: Kept) -> None:
     ask(client, "cached", "cached")
     finish(node)
