@@ -209,6 +209,8 @@ class Loop:
                 self.core.figures.forget_workers(slot.index for slot in fleet.slots)
         self.admin.memory.look(now)
         self.core.outputs.look(now)
+        if self.core.history is not None:
+            self.core.history.look(now)
         if self.core.figures is not None:
             self.core.figures.fold_due(now)
         if self.core.spans is not None:

@@ -85,6 +85,6 @@ def _over(core: Core, state: str) -> Iterator[Entry | Held]:
     history = core.history
     if history is None:
         return
-    failed: list[Entry | Held] = list(history.failed) if state != "done" else []
-    done = list(history.done) if state != "failed" else []
+    failed: list[Entry | Held] = [*history.failures()] if state != "done" else []
+    done = history.others() if state != "failed" else []
     yield from merge(reversed(failed), reversed(done), key=lambda one: -one.ended)

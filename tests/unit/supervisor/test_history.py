@@ -11,8 +11,19 @@ import pytest
 from tests.model.simulation import Node, SimClient
 from toolring import protocol
 from toolring.protocol import CALL, KEEP, NIL
+from toolring.supervisor import history
 from toolring.supervisor.fleet import Worker
-from toolring.supervisor.history import ERROR_BYTES, MOST_EVENTS, Held, History, _shortened, note, past_of
+from toolring.supervisor.history import (
+    ERROR_BYTES,
+    FAILURES,
+    MOST_EVENTS,
+    SLOWEST,
+    Held,
+    History,
+    _shortened,
+    note,
+    past_of,
+)
 from toolring.supervisor.ledger import Entry, State
 
 
@@ -74,6 +85,83 @@ def test_failures_are_not_pushed_out_by_what_goes_well(node: Node, client: SimCl
     assert failed.past is not None
     assert protocol.decode_value(failed.past.error)["code"] == "TOOL_ERROR"
     assert len(entries(node)) == 51
+
+
+@pytest.fixture
+def aside(node: Node, monkeypatch: pytest.MonkeyPatch) -> History:
+    """What a node keeps that keeps 100 times as many."""
+    monkeypatch.setattr(history, "SHARE", 1)
+    node.core.history = History(50, 50)
+    return node.core.history
+
+
+def settled(node: Node, client: SimClient, tool: str, took: float, kind: str = "ok") -> int:
+    """The number of a job that took so long, looked at when it was over."""
+    ask(client, tool)
+    node.now += took
+    finish(node, kind)
+    kept(node).look(node.now + 1e6)  # at any rate
+    kept(node)._next = 0.0
+    return max(client.asked)
+
+
+def test_each_tools_slowest_stay_when_others_push_them_out(node: Node, client: SimClient, aside: History) -> None:
+    aside._turn = 1e9  # all in one period
+    slow = settled(node, client, "write", 30.0)
+    quick = [settled(node, client, "read", 0.001 * n) for n in range(60)]
+    assert slow in [one.id for one in entries(node)]
+    found = entries(node)
+    assert len({id(one) for one in found}) == len(found) == 51
+    (left,) = [one for one in found if one.id == slow]
+    assert aside.find(left.session.name, slow) is left
+    for _ in range(60):
+        settled(node, client, "near", 0.0)
+    there = {one.id for one in entries(node)}
+    assert there & set(quick) == set(quick[-SLOWEST:]), "of a tool's own the slowest stay"
+    assert [one.ended for one in entries(node)] == sorted((one.ended for one in entries(node)), reverse=True)
+
+
+def test_of_jobs_accepted_together_all_may_be_slow(node: Node, client: SimClient, aside: History) -> None:
+    ask(client, *["write"] * 20)
+    node.now += 5.0
+    finish(node)
+    ask(client, *["read"] * 60)
+    aside.look(node.now)
+    finish(node)
+    assert len([one for one in entries(node) if one.tool.name == "write"]) == SLOWEST
+
+
+def test_the_slowest_are_those_of_the_last_two_periods(node: Node, client: SimClient, aside: History) -> None:
+    first = settled(node, client, "write", 30.0)
+    assert aside._slow.keys() | aside._last.keys() == {node.core.tools["write"]}
+    aside._turn = 0.0
+    settled(node, client, "read", 1.0)
+    for _ in range(60):
+        settled(node, client, "near", 0.0)
+        aside._turn = node.now + 1e9
+    assert first in [one.id for one in entries(node)]
+    aside._turn = 0.0
+    aside.look(node.now)
+    aside._turn = aside._next = 0.0
+    aside.look(node.now)
+    assert first not in [one.id for one in entries(node)]
+
+
+def test_each_tools_last_failures_stay_when_another_fails_all_the_time(
+    node: Node, client: SimClient, aside: History
+) -> None:
+    first = [settled(node, client, "read", 0.0, "error") for _ in range(FAILURES + 1)]
+    for _ in range(60):
+        settled(node, client, "write", 0.0, "error")
+    found = entries(node, failed=True)
+    assert [one.id for one in found if one.tool.name == "read"] == first[:0:-1]
+    assert len({id(one) for one in found}) == len(found) == 50 + FAILURES
+
+
+def test_who_keeps_few_keeps_none_aside() -> None:
+    few = History(99, 99)
+    few.look(1.0)
+    assert few._next == 0.0
 
 
 def test_what_ran_for_others_is_freed_with_them(node: Node, client: SimClient) -> None:
