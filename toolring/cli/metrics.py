@@ -91,7 +91,7 @@ def _since_start(found: dict[str, Any]) -> list[str]:
         lines.append(table(heads, [_used(name, one) for name, one in sorted(processes.items())]))
     if network := found.get("network"):
         received, sent = network["received_bytes"], network["sent_bytes"]
-        lines.append(f"network of the machine or container: {received:,} bytes received, {sent:,} sent")
+        lines.append(f"network of the machine or container, since it began: {received:,} bytes received, {sent:,} sent")
     return ["since the start:", *lines] if lines else []
 
 

@@ -65,7 +65,7 @@ def test_it_tells_what_is_of_the_window_and_what_since_the_start() -> None:
     assert since == "since the start:"
     assert exits.splitlines()[1].split() == ["ready", "killed", "by", "SIGSEGV", "3"]
     assert processes.startswith("PROCESS")
-    assert network == "network of the machine or container: 12,345 bytes received, 6 sent"
+    assert network == "network of the machine or container, since it began: 12,345 bytes received, 6 sent"
 
 
 def test_of_one_tool_there_is_nothing_else() -> None:
