@@ -26,7 +26,8 @@ def test_a_closed_loop_with_a_file_of_arguments(node: Node, tmp_path: Path) -> N
     assert found["calls"] > 0
     assert found["throughput"] > 0
     assert found["latency"]["max"] >= found["latency"]["p50"] >= found["node"]["run"]["p50"]
-    assert found["calls"] <= found["node"]["jobs"] + 2  # those that were under way when the measuring began
+    missed = found["calls"] - found["node"]["jobs"]  # those that were over when the node was asked first
+    assert missed <= 2 + found["calls"] // 50
     assert found["node"]["argument_bytes"] > 0
     assert found["cpu"]["client"] > 0
     assert len(set(lines(out))) == 3
