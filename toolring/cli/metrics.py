@@ -72,6 +72,8 @@ def _text(found: dict[str, Any]) -> str:
     if total["errors"]:
         rows = [(one["tool"], one["code"], one["count"]) for one in found["errors"]]
         lines.append(table(("TOOL", "ERROR", "COUNT"), rows))
+    if lost := [f"{one['lost']:,} of {name}" for name, one in found["tools"].items() if one["lost"]]:
+        lines.append(paint(f"runs that ended with their worker: {', '.join(lost)}", "31"))
     if refused := found.get("refused"):
         told = ", ".join(f"{count:,} {code}" for code, count in refused.items())
         lines.append(paint(f"refused at the door, of whatever tool: {told}", "33"))

@@ -9,7 +9,7 @@ from toolring.cli.metrics import _text
 
 def figures(response: bool = True) -> dict[str, Any]:
     times = {"mean": 0.001, "p50": 0.001, "p95": 0.002, "p99": 1.5}
-    counts = {"jobs": 3, "operations": 3, "jobs_per_second": 0.5, "failed": 0, "cached": 0, "errors": {}}
+    counts = {"jobs": 3, "operations": 3, "jobs_per_second": 0.5, "failed": 0, "lost": 0, "cached": 0, "errors": {}}
     bytes_ = {"argument_bytes_per_second": 0.0, "result_bytes_per_second": 0.0}
     return {
         **counts,
@@ -36,12 +36,13 @@ def test_it_tells_what_is_of_the_window_and_what_since_the_start() -> None:
     process = dict.fromkeys(("cpu_seconds", "resident_bytes", "threads", "open_fds", "read_bytes", "written_bytes"), 1)
     found = {
         **FOUND,
+        "tools": {"echo": {**figures(), "lost": 1200}, "other": figures()},
         "refused": {"BUSY": 2},
         "exits": [{"during": "ready", "cause": "killed by SIGSEGV", "count": 3}],
         "processes": {"supervisor": process},
         "network": {"received_bytes": 12345, "sent_bytes": 6},
     }
-    head, tools, workers, refused, since, exits, processes, network = _text(found).split("\n\n")
+    head, tools, workers, lost, refused, since, exits, processes, network = _text(found).split("\n\n")
     assert head.endswith("; times in ms")
     assert tools.splitlines()[1].split() == [
         *("echo", "3", "0.500", "0", "0"),
@@ -61,6 +62,7 @@ def test_it_tells_what_is_of_the_window_and_what_since_the_start() -> None:
         "P95",
     ]
     assert " - " not in workers
+    assert lost == "runs that ended with their worker: 1,200 of echo"
     assert refused == "refused at the door, of whatever tool: 2 BUSY"
     assert since == "since the start:"
     assert exits.splitlines()[1].split() == ["ready", "killed", "by", "SIGSEGV", "3"]
