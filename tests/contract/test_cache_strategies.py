@@ -18,7 +18,8 @@ from toolring.plugins.caches.sieve import SIEVE
 from toolring.plugins.caches.wtinylfu import WTinyLFU
 from toolring.plugins.registry import load_plugins
 from toolring.plugins.specs import CacheStrategy
-from toolring.testing import CacheStrategyContract, Trial
+from toolring.testing import CacheStrategyContract
+from toolring.testing.strategies import Trial
 from toolring.workers.cache.base import Cache
 
 

@@ -103,7 +103,7 @@ BAD = [
     (rules.directions, "toolring/config.py", "from toolring.cli.main import main\n", "import cli"),
     (
         rules.directions,
-        "toolring/testing.py",
+        "toolring/testing/__init__.py",
         "from toolring.workers import runner\n",
         "testing must not",
     ),
@@ -173,7 +173,7 @@ NEIGHBOURS = {
     ),
     "toolring/errors.py": "",
     "toolring/config.py": "from toolring.errors import x\n",
-    "toolring/testing.py": "from toolring.plugins import specs\n",
+    "toolring/testing/__init__.py": "from toolring.plugins import specs\n",
     "toolring/policy/__init__.py": "",
     "toolring/policy/ring.py": "from toolring.policy import y\n",
     "toolring/client/sync.py": "import zmq\nfrom toolring import config\n",
