@@ -184,6 +184,7 @@ class AsyncLoop:
             self._told = True
             self._flush()
             say(self._socket, Leaving())
+            self._look_again()
 
     def _part(self, part: Part) -> None:
         if threading.get_ident() != self._thread:
@@ -212,6 +213,10 @@ class AsyncLoop:
         if answers:
             self._answered = self._loop.time()
             self._report_within(REPORT_SECONDS)
+        self._look_again()
+
+    def _look_again(self) -> None:
+        """After something was sent: the sign that something has arrived is given once, and sending may use it up."""
         if has_arrived(self._socket):
             self._loop.call_soon(self._readable)
 
@@ -233,6 +238,7 @@ class AsyncLoop:
         if rests:
             self._reports.rest()
         report(self._socket, self._reports)
+        self._look_again()
         again = min(REPORT_SECONDS if idle and not rests else inf, self._reports.again)
         if again < inf:
             self._report_within(again)
