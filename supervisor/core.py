@@ -152,8 +152,9 @@ class Core:
             error.facts["earlier"] = entry.earlier
         if entry.deaths and isinstance(error, Busy):
             error.facts["deaths"] = entry.deaths
-        if entry.state is not State.JOINED and entry.members is None:
+        if entry.session is not self.house:
             tool.failed({"code": error.code})
+        if entry.state is not State.JOINED and entry.members is None:
             facts = {k: v for k, v in error.facts.items() if k != "traceback"}
             self.notes.append(("job_failed", {"code": error.code, "reason": error.message, **facts}))
         return Answer(entry.id, ERROR, Raw(protocol.encode(error.to_wire())))

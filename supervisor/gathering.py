@@ -147,7 +147,8 @@ class Gathering:
             return
         if entry.earlier is not None and not answer.run_us:
             error["earlier"] = entry.earlier
-        tool.failed(error)
+        if entry.session is not core.house:
+            tool.failed(error)
         if event is not Event.FAIL:
             facts = {"code": error.get("code"), "reason": error.get("message"), "tool": tool.name, "job": entry.name}
             core.notes.append(("job_failed", facts))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from toolring import protocol
 from toolring.errors import Busy, Conflict
 from toolring.protocol import CACHED, KEEP, NIL, OK, REPLAYED, Answer, Job
 from toolring.stamps import Stamps
@@ -203,6 +204,8 @@ class Joining:
     def _hear(self, entry: Entry, answer: Answer, now: float, replayed: bool) -> None:
         """A caller who waited, or came later, gets the record's answer."""
         event = Event.SUCCEED if answer.status == OK else Event.FAIL
+        if event is Event.FAIL:
+            entry.tool.failed(protocol.decode_value(answer.value))
         flags = answer.flags | (REPLAYED if replayed else 0)
         own = Answer(entry.id, answer.status, answer.value, answer.run_us, flags, 0, 0, answer.failed)
         self._core.settle(entry, event, own, now)

@@ -168,7 +168,8 @@ class Returns:
             return
         tool.answered += 1
         if single:
-            tool.failed(error)
+            if entry.session is not core.house:  # else each of those whom it ran for is counted
+                tool.failed(error)
             if error["code"] == Retry.code:
                 which = f"attempt {entry.attempt} of {tool.spec.retries + 1}"
                 error["message"] = f"{tool.name}: {error.get('message')} ({which})"

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from msgspec import Raw
 
-from tests.model.simulation import LIMITS, Node, SimClient, grouped_tools, tool
+from tests.model.simulation import LIMITS, Node, SimClient, grouped_tools, sharing_tools, tool
 from tests.unit.supervisor.steps import ask, codes, finish, start
 from toolring.policy.histogram import bucket_of
 from toolring.policy.series import Tally, Window
@@ -287,4 +288,32 @@ def test_parts_of_a_stream_are_bytes_of_its_result(node: Node) -> None:
     entry = Entry(Session(b"s" * 16, b"", ""), 1, served, NIL, 9.0, 1.0, Account(""), 9.0)
     figures_of(node).told(entry, worker, 500, 2.0)
     assert counted(node, "flow").bytes_out == 500
+    node.close()
+
+
+@pytest.mark.parametrize("more", [{}, {"key": "k", "mode": KEEP}])
+def test_a_status_counts_the_errors_of_all_callers_of_one_run(more: dict[str, Any]) -> None:
+    node = Node(served=sharing_tools())
+    for worker in node.workers.values():
+        worker.step()
+    for name in ("cached",) * 3 if not more else ("write",) * 3:
+        ask(node.clients[0], name, **more)
+    finish(node, "error")
+    served = node.core.tools["write" if more else "cached"]
+    assert sum(served.errors.values()) == 3
+    assert sum(counted(node, served.name).errors.values()) == 3
+    node.close()
+
+
+def test_a_status_counts_callers_that_gave_up_a_run_which_they_shared(node: Node) -> None:
+    node = Node(served=sharing_tools())
+    for worker in node.workers.values():
+        worker.step()
+    ask(node.clients[0], "cached", timeout=1.0)
+    ask(node.clients[0], "cached", timeout=2.0)
+    start(node)
+    later(node, 1.5)
+    later(node, 1.5)
+    served = node.core.tools["cached"]
+    assert served.errors == counted(node, "cached").errors == {"EXPIRED": 2}
     node.close()

@@ -68,7 +68,7 @@ def test_what_arrives_just_before_something_is_sent_is_seen(
         lane = Lane(mmap.mmap(-1, LANE_BYTES), 0)
         loop = AsyncLoop(cast("Any", dealer), lane, {}, lambda **_: None, 1 << 20, cast("Any", reports), None)
         router.send_multipart([b"w", protocol.encode(Report()), b""])
-        readable, _, _ = select.select([dealer.getsockopt(zmq.FD)], [], [], PATIENCE)
+        readable, _, _ = select.select([int(dealer.getsockopt(zmq.FD))], [], [], PATIENCE)
         assert readable, "it has arrived, and nobody has looked"
         sends(loop)
         await asyncio.sleep(0)  # the descriptor is not watched here, so nothing else can wake it
