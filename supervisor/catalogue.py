@@ -129,10 +129,15 @@ class ServedTool:
             cost = seconds
         self.cost = cost if cost > FLOOR_COST else FLOOR_COST
 
-    def failed(self, error: Mapping[str, Any]) -> None:
-        """Count an error by its code."""
+    def failed(self, error: Mapping[str, Any], calls: int = 1) -> None:
+        """Count an error of so many calls by its code."""
         code = str(error.get("code", ToolError.code))
-        self.errors[code] = self.errors.get(code, 0) + 1
+        self.errors[code] = self.errors.get(code, 0) + calls
+
+    def calls_failed(self, failed: Mapping[str, int]) -> None:
+        """Count errors of a chunk's calls."""
+        for code, count in failed.items():
+            self.errors[code] = self.errors.get(code, 0) + count
 
     def longest(self, entry: Entry) -> float | None:
         """Seconds that the present run of a job may last: those of one run for each that it consists of."""

@@ -37,6 +37,9 @@ from toolring.supervisor.streams import Streams
 from toolring.supervisor.valves import Valve, valve_of
 
 _RAN = State.DISPATCHED
+_WAITED = frozenset({State.QUEUED, State.BATCHED})
+_CUT = frozenset({Event.CANCEL, Event.EXPIRE, Event.LOSE, Event.POISON})
+"""Ends of a run that its worker doesn't tell of; perhaps it hadn't begun."""
 
 
 class Limits(NamedTuple):
@@ -153,7 +156,7 @@ class Core:
         if entry.deaths and isinstance(error, Busy):
             error.facts["deaths"] = entry.deaths
         if entry.session is not self.house:
-            tool.failed({"code": error.code})
+            tool.failed({"code": error.code}, entry.chunk or 1)
         if entry.state is not State.JOINED and entry.members is None:
             facts = {k: v for k, v in error.facts.items() if k != "traceback"}
             self.notes.append(("job_failed", {"code": error.code, "reason": error.message, **facts}))
@@ -177,8 +180,8 @@ class Core:
         self.bytes -= len(entry.args)
         figures = self.figures
         if figures is not None:
-            if before is State.QUEUED or before is State.BATCHED:
-                self._waited(figures, entry, now)
+            if before in _WAITED or (before is _RAN and event in _CUT):
+                figures.waited(entry, now)
             if session is not self.house and (event is not Event.SUCCEED or before is not _RAN):
                 figures.ended(entry, answer, now)  # else its worker's answer is counted with others
         if self.on_finished is not None and entry.first is None:
@@ -192,17 +195,10 @@ class Core:
             self.gathering.deal(entry, event, answer, now)
         else:
             self.joining.settled(entry, before, event, answer, now)
-        answer.failed = None  # that is not for its caller
         if house:
             entry.first = None  # that holds this one by now; the garbage collector sees neither
         if self.history is not None:
             self.history.settled(entry, answer, now, house)
-
-    def _waited(self, figures: Figures, entry: Entry, now: float) -> None:
-        """What travelled with others and came to its end with them has been counted with them."""
-        carrier = entry.carrier
-        if entry.members is None and (carrier is None or entry in (carrier.members or ())):
-            figures.waited(entry, now)
 
     def attempt_over(self, entry: Entry, outcome: str, now: float) -> None:
         """One attempt has ended, and there will be another."""
@@ -210,6 +206,7 @@ class Core:
             self.spans.attempt(entry, outcome, now)
 
     def tell(self, session: Session, answer: Answer) -> None:
+        answer.failed = None  # that is not for its caller
         if not session.out and not session.parts:
             self.dirty.append(session)
         session.out.append(answer)

@@ -22,7 +22,7 @@ ZYGOTE_LOST: Final = "its zygote was lost"
 
 
 LOST: Final = "LOST"
-"""In the place of an error's code: a run that had no answer, and was repeated."""
+"""In the place of an error's code: a run that had no answer, and may be repeated."""
 
 
 class Grace(NamedTuple):
@@ -107,8 +107,6 @@ class Endings:
         if not worker.many or not worker.at_work_on(seq):
             self.take_back(worker)
         if not worker.at_work_on(seq):
-            if self._core.figures is not None and entry.members is None:
-                self._core.figures.waited(entry, now)
             return
         entry.begun = True
         self._cut(entry, worker, code, now)
@@ -331,6 +329,8 @@ class Endings:
                         continue
                 if worker is not None and run.state is State.DISPATCHED and run.worker is worker:
                     runs = worker.at_work_on(worker.number_of(run))
+                    if runs and not entry.waited:
+                        self._cut(run, worker, (Cancelled if entry.repeatable else OutcomeUnknown).code, now)
                     if run is entry:
                         worker.drop(worker.number_of(run))
                     if runs and not entry.repeatable:
@@ -343,7 +343,8 @@ class Endings:
 
 def _begins_again(entry: Entry, now: float) -> None:
     entry.attempt += 1
-    entry.ready = now
+    for one in (entry, *(entry.members or ())):
+        one.ready, one.waited = now, False
     entry.until = entry.deadline  # it has started once, which is all that is promised
 
 

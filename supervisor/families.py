@@ -91,7 +91,7 @@ FAMILIES: Final = tuple(
             "worker_errors",
             _C,
             (*_WORKER, "code"),
-            "Calls in those that failed, by the error's code; LOST: they were repeated.",
+            "Calls in those that failed, by the error's code; LOST: without an answer, and perhaps repeated.",
         ),
         ("worker_queue_seconds", _H, _WORKER, "As job_queue_seconds, by the worker that ran the job."),
         ("worker_run_seconds", _H, _WORKER, "As job_run_seconds."),

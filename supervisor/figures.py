@@ -93,8 +93,9 @@ class Figures:
         tally.response.record(0)
 
     def hit(self, tool: ServedTool, flags: int, now: float) -> None:
-        """A plain answer came from a cache."""
-        _hit(self._of(tool).at(now), flags)
+        """A plain answer may have come from a cache."""
+        if flags & CACHED:
+            _hit(self._of(tool).at(now), flags)
 
     def ran(self, entry: Entry, worker: Worker, answer: Answer, now: float) -> None:
         """A worker has run something, for whomever, and however that came out."""
@@ -117,11 +118,10 @@ class Figures:
 
     def _run(self, entry: Entry, worker: Worker, run: int, overhead: int, now: float) -> Tally:
         """One more run, of its tool and of its worker, with what those waited for whom it was. Microseconds."""
-        waited = [
-            int((entry.sent - one.waits_since) * 1e6)
-            for one in ([entry] if entry.members is None else entry.members)
-            if entry.members is None or one.state is State.BATCHED
-        ]
+        waited = []
+        for one in entry.company:
+            waited.append(int((entry.sent - one.waits_since) * 1e6))
+            one.waited = True
         by_tool, by_worker = self._of(entry.tool).at(now), self._by(worker).at(now)
         for tally in (by_tool, by_worker):
             for micros in waited:
@@ -133,7 +133,10 @@ class Figures:
         return by_worker
 
     def waited(self, entry: Entry, now: float) -> None:
-        """A job ended before it was sent to a worker, or while it waited in vain."""
+        """A job ended before it ran, or while it waited to run again. What travels with others waits as each of
+        them."""
+        if entry.waited or entry.members is not None:
+            return
         carrier = entry.carrier
         end = carrier.sent if carrier is not None and carrier.state is State.DISPATCHED else now
         self._of(entry.tool).at(now).queue.record(int((end - entry.waits_since) * 1e6))

@@ -128,8 +128,6 @@ class Gathering:
     def deal(self, carrier: Entry, event: Event, answer: Answer, now: float) -> None:
         """Each member gets its own answer, or what became of the whole."""
         members, carrier.members = carrier.members or [], []
-        if event in (Event.SUCCEED, Event.FAIL):
-            carrier.tool.answered += len(members) - 1
         for entry, (status, value) in zip(members, _each(carrier, members, answer), strict=True):
             if entry.state is not State.BATCHED:
                 continue

@@ -107,7 +107,8 @@ class History:
         self.failed: deque[Entry] = deque(maxlen=failures)
         self.remember = self.done.append
         self._most_slow, self._most_failed = min(SLOWEST, keep // SHARE), min(FAILURES, failures // SHARE)
-        self._failed_of: dict[ServedTool, deque[Entry]] = {}
+        self._failed_of: dict[str, deque[Entry]] = {}
+        """By tools' names: they outlive reloads."""
         self._slow: Slow = {}
         self._last: Slow = {}
         """Those of the period before."""
@@ -130,7 +131,7 @@ class History:
             past_of(entry).error = _shortened(answer.value)
             self.failed.append(entry)
             if self._most_failed:
-                self._failed_of.setdefault(entry.tool, deque(maxlen=self._most_failed)).append(entry)
+                self._failed_of.setdefault(entry.tool.name, deque(maxlen=self._most_failed)).append(entry)
         else:
             self.done.append(entry)
 

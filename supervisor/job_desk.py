@@ -69,7 +69,7 @@ class JobDesk:
         found = [
             one
             for one in (() if history is None else history.latest(failed))
-            if not one.tool.spec.internal and (only is None or one.tool is only)
+            if not one.tool.spec.internal and (only is None or one.tool.name == only.name)
         ]
         first = nlargest(limit, found, key=seconds) if slow else found[:limit]
         return {"jobs": [row(one, now) for one in first], "total": len(found)}

@@ -204,8 +204,14 @@ class Joining:
     def _hear(self, entry: Entry, answer: Answer, now: float, replayed: bool) -> None:
         """A caller who waited, or came later, gets the record's answer."""
         event = Event.SUCCEED if answer.status == OK else Event.FAIL
+        tool, calls = entry.tool, entry.chunk or 1
+        if replayed:  # those of a flight have been counted together
+            tool.answered += calls
+            tool.joined += calls
         if event is Event.FAIL:
-            entry.tool.failed(protocol.decode_value(answer.value))
+            tool.failed(protocol.decode_value(answer.value), calls)
+        elif answer.failed:
+            tool.calls_failed(answer.failed)
         flags = answer.flags | (REPLAYED if replayed else 0)
         own = Answer(entry.id, answer.status, answer.value, answer.run_us, flags, 0, 0, answer.failed)
         self._core.settle(entry, event, own, now)

@@ -180,6 +180,8 @@ class Entry(msgspec.Struct, gc=False, eq=False):
     """When it was last given to a worker."""
     ready: float = 0.0
     """Since when it may run again, of one that has begun before."""
+    waited: bool = False
+    """How long it waited for its present run has been counted."""
     ended: float = 0.0
     """When it was answered, as long as anybody may want to know."""
     run_us: int = 0
@@ -231,6 +233,11 @@ class Entry(msgspec.Struct, gc=False, eq=False):
     def repeatable(self) -> bool:
         """May it run again although it had begun, if the next run is of other code, too?"""
         return self.tool.repeatable and (self.begun_as is None or self.begun_as.repeatable)
+
+    @property
+    def company(self) -> list[Entry]:
+        """Those whom its run is of: itself, or the members that it still carries."""
+        return [self] if self.members is None else [one for one in self.members if one.state is State.BATCHED]
 
     @property
     def waits_since(self) -> float:

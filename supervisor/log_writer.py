@@ -5,6 +5,7 @@ error may stall, and jobs go on.
 from __future__ import annotations
 
 import os
+import select
 import stat
 import threading
 from collections import deque
@@ -21,6 +22,8 @@ class LogWriter:
 
     def __init__(self, descriptor: int, dropped: Callable[[int], None]) -> None:
         self._descriptor = descriptor
+        self._room = select.poll()
+        self._room.register(descriptor, select.POLLOUT)
         self._at_once = _never_waiting(descriptor)
         self._tell_dropped = dropped
         self._lines: deque[bytes] = deque()
@@ -51,9 +54,10 @@ class LogWriter:
             self._closing = True
             self._changed.notify()
         self._thread.join(patience)
-        if self._at_once not in (None, self._descriptor) and not self._thread.is_alive():
-            os.close(self._at_once)
-            self._at_once = None
+        with self._changed:
+            at_once, self._at_once = self._at_once, None
+        if at_once is not None and at_once != self._descriptor:
+            os.close(at_once)
 
     def _run(self) -> None:
         while True:
@@ -72,6 +76,7 @@ class LogWriter:
 
     def _put(self, data: bytes) -> None:
         while data:
+            self._room.poll()  # whoever shares it may have said that nobody is to wait
             data = _rest(self._descriptor, data)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import resource
 import signal
-import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -90,9 +89,7 @@ class Node:
 
     def _serve(self, on_ready: OnReady) -> None:
         config = self.config
-        closed = sys.stderr is None  # what its number means by now is something else
-        to = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC) if closed else 2
-        log = LogWriter(to, lambda count: logs.bound().warning("log_lines_dropped", count=count))
+        log = LogWriter(2, lambda count: logs.bound().warning("log_lines_dropped", count=count))
         logs.configure(config.log.format, config.log.level, log.write)
         try:
             with ExitStack() as start:

@@ -63,7 +63,7 @@ class Retries:
             _, _, entry = heappop(delayed)
             if entry.state is State.DELAYED:
                 step(entry, Event.RELEASE)
-                entry.ready = now
+                entry.ready, entry.waited = now, False
                 entry.account.waiting -= 1
                 core.backlog.count -= 1
                 core.placing.enter(entry, entry.route)

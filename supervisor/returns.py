@@ -67,16 +67,17 @@ class Returns:
                     worker.came_to_end(seq)
                     continue
                 load -= entry.cost
-                if answer.flags:
-                    self._flagged(entry, worker, answer, now)
+                flags = answer.flags
+                if flags:
+                    flags = self._flagged(entry, worker, answer, now)
                 status = answer.status
                 if status == OK:
                     run, tool, session, size = answer.run_us, entry.tool, entry.session, len(entry.args)
                     chunk = entry.chunk
-                    tool.answered += 1
+                    tool.answered += chunk or 1
                     tool.observe(run, chunk)
                     if chunk and answer.failed:
-                        _calls_failed(entry, answer.failed)
+                        self._calls_failed(entry, answer.failed)
                     if figures is not None:
                         if session is house or chunk or entry.attempt > 1:
                             figures.ran(entry, worker, answer, now)
@@ -93,6 +94,8 @@ class Returns:
                                     of, rows = tool, figures.rows(worker, tool, now)
                                     parts, runs = rows.parts, rows.runs
                                 parts.append((len(runs), accepted, sent, now))
+                            if flags:
+                                figures.hit(tool, flags, now)
                             runs.append(run)
                             bytes_in += size
                             bytes_out += len(answer.value)
@@ -104,7 +107,7 @@ class Returns:
                     del session.jobs[entry.id]
                     core.bytes -= size
                     if remember is not None:
-                        entry.ended, entry.run_us, entry.flags, entry.args = now, run, answer.flags, NIL
+                        entry.ended, entry.run_us, entry.flags, entry.args = now, run, flags, NIL
                         remember(entry)
                     out = session.out
                     if not out and not session.parts:
@@ -125,20 +128,21 @@ class Returns:
                 worker.lane.words[ACK] = head - 1
                 worker.head = head
             worker.load = load if held or worker.held_up is not None else 0.0
-            worker.progress = now
+            if len(held) < before:  # else all of it had been harvested
+                worker.progress = now
 
-    def _flagged(self, entry: Entry, worker: Worker, answer: Answer, now: float) -> None:
-        """What a worker says of an answer, beside it: its tool has written something, or it came from a cache."""
+    def _flagged(self, entry: Entry, worker: Worker, answer: Answer, now: float) -> int:
+        """What a worker says of an answer, beside it: its tool has written something, or it came from a cache. Gives
+        the flags that are for others, too."""
         core, flags = self._core, answer.flags
         if flags & TOLD:
             core.outputs.drain(worker, answer.id, entry)
         if flags & CACHED and answer.status == OK:
             entry.tool.hit(flags)
-            if core.figures is not None and entry.session is not core.house:
-                core.figures.hit(entry.tool, flags, now)
             if flags & REFRESH:
                 core.joining.renew(entry, worker, now)
         answer.flags = flags & ~(TOLD | REFRESH)
+        return answer.flags
 
     def _noticed(self, entry: Entry, worker: Worker, answer: Answer, now: float) -> None:
         """Settle an entry of which others hear, too: limits, balancers, a record, whoever listens."""
@@ -149,6 +153,15 @@ class Returns:
             if valve.limit is not None:
                 valve.limit.ended(seconds / (entry.chunk or 1), valve.running)
         self._core.settle(entry, Event.SUCCEED, answer, now)
+
+    def _calls_failed(self, entry: Entry, failed: dict[str, int]) -> None:
+        """Some calls of a chunk ended with errors; the whole is answered all the same. Of calls that travelled
+        together, each will be told of by itself."""
+        if entry.members is not None:
+            return
+        note(entry, "calls_failed", calls=entry.chunk, failed=failed)
+        if entry.session is not self._core.house:
+            entry.tool.calls_failed(failed)
 
     def _failed(self, entry: Entry, worker: Worker, answer: Answer, now: float) -> None:
         core, tool = self._core, entry.tool
@@ -166,10 +179,10 @@ class Returns:
         single = entry.members is None  # else they are counted, and tried again, one by one
         if single and tool.budget is not None and core.retries.delay(entry, error, now):
             return
-        tool.answered += 1
+        tool.answered += entry.chunk or 1
         if single:
             if entry.session is not core.house:  # else each of those whom it ran for is counted
-                tool.failed(error)
+                tool.failed(error, entry.chunk or 1)
             if error["code"] == Retry.code:
                 which = f"attempt {entry.attempt} of {tool.spec.retries + 1}"
                 error["message"] = f"{tool.name}: {error.get('message')} ({which})"
@@ -209,12 +222,3 @@ def _parts_are_missing(worker: Worker, answer: Answer) -> bool:
         return False
     entry = worker.line.get(answer.id)
     return entry is not None and entry.live is not None and answer.parts > entry.live.parts
-
-
-def _calls_failed(entry: Entry, failed: dict[str, int]) -> None:
-    """Some calls of a chunk ended with errors; the whole is answered all the same. Of calls that travelled together,
-    each will be told of by itself."""
-    if entry.members is None:
-        note(entry, "calls_failed", calls=entry.chunk, failed=failed)
-        for code, count in failed.items():
-            entry.tool.errors[code] = entry.tool.errors.get(code, 0) + count

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Generator
 from heapq import nlargest
 from typing import Any, Final
@@ -182,9 +183,9 @@ def _errors(tools: list[tuple[Of, Tally, float]], most: int) -> list[dict[str, A
 
 def _named(busiest: list[tuple[Of, dict[str, Any]]]) -> dict[str, dict[str, Any]]:
     """By the tool's name; one that is counted in several groups, since it has moved, by the group as well."""
-    names = [key.tool for key, _ in busiest]
+    names = Counter(key.tool for key, _ in busiest)
     return {
-        key.tool if names.count(key.tool) == 1 else f"{key.tool} ({key.group})": {"group": key.group, **told}
+        key.tool if names[key.tool] == 1 else f"{key.tool} ({key.group})": {"group": key.group, **told}
         for key, told in busiest
     }
 

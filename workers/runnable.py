@@ -153,7 +153,14 @@ def failures(parts: Sequence[bytes]) -> dict[str, int] | None:
     """How many of many calls failed, by their errors' codes; None: none did."""
     if max(parts, default=b"") < _FAILED:  # the quick way: this is asked of each chunk
         return None
-    return dict(Counter(_coded(part[2:]).code for part in parts if part.startswith(_FAILED)))
+    return dict(Counter(_code(part[2:]) for part in parts if part.startswith(_FAILED)))
+
+
+def _code(error: bytes) -> str:
+    try:
+        return _coded(error).code
+    except (msgspec.DecodeError, RecursionError):  # a tool's own error may hold anything
+        return ToolError.code
 
 
 def found_answer(seq: int, found: Found, start: float) -> Answer:

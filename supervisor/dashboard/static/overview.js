@@ -25,7 +25,7 @@ export class Overview {
       p95: tile("p95", "95 of 100 jobs were answered within this time, in the last five seconds with any"),
       queue: tile("Waiting", "Jobs that wait for a worker, now"),
       workers: tile("Workers", "Those that can take jobs, of those that there should be; those that ended since the start without being asked to"),
-      cache: tile("Cache hits", "Of the last minute's jobs of tools with a cache; those that joined another's run are no hits"),
+      cache: tile("Cache hits", "Of the last minute's jobs of tools with a cache; those that joined another's run are none, unless that was one"),
       memory: tile("Memory", "Resident, of all processes of the node"),
     };
     this.heat = heatMap();

@@ -28,7 +28,7 @@ export class Tools {
       { name: "Jobs/s", number: true, value: (row) => row.jobs_per_second, text: (row) => count(row.jobs_per_second) },
       { name: "Jobs", number: true, value: (row) => row.jobs, text: (row) => count(row.jobs) },
       { name: "Errors", number: true, value: (row) => row.failed, text: (row) => (row.failed ? `${count(row.failed)} (${percent(row.failed / row.operations)})` : "0"), cls: (row) => (row.failed ? "bad" : "") },
-      { name: "Hits", title: "Answered by a cache; those that joined another's run are no hits", number: true, value: (row) => (row.cache && row.jobs ? row.cached / row.jobs : null), text: (row) => (row.cache && row.jobs ? percent(row.cached / row.jobs) : NONE) },
+      { name: "Hits", title: "Answered by a cache; those that joined another's run are none, unless that was one", number: true, value: (row) => (row.cache && row.jobs ? row.cached / row.jobs : null), text: (row) => (row.cache && row.jobs ? percent(row.cached / row.jobs) : NONE) },
       time("p50", "response", "p50"), time("p95", "response", "p95"), time("p99", "response", "p99"),
       time("Queue p95", "queue", "p95"), time("Run p95", "run", "p95"),
       { name: "Results/s", title: "Bytes of encoded results", number: true, value: (row) => row.result_bytes_per_second, text: (row) => bytes(Math.round(row.result_bytes_per_second)) },

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -86,6 +87,23 @@ def test_a_line_is_there_at_once_if_there_is_room(pipe: Pipe, tmp_path: Path) ->
 def test_a_reader_that_stalls_holds_up_no_end(pipe: Pipe) -> None:
     pipe.log.write("x" * (2 << 20) + "\n")
     pipe.log.close(0.0)
-    assert threading.active_count() >= 1
+    assert pipe.log._thread.is_alive()
     os.close(pipe.reads)
     eventually(lambda: not pipe.log._thread.is_alive(), "it gives up on what nobody will read")
+
+
+def test_whoever_shares_it_may_have_said_that_nobody_waits(pipe: Pipe) -> None:
+    os.set_blocking(pipe.writes, False)
+    for _ in range(400):
+        pipe.log.write(LINE)
+    eventually(lambda: pipe.log._lines, "they wait")
+    before = time.process_time()
+    pipe.told.wait(0.3)
+    assert time.process_time() - before < 0.2, "it doesn't try again and again"
+    reader = threading.Thread(target=lambda: seen.append(pipe.rest()))
+    seen: list[bytes] = []
+    reader.start()
+    pipe.log.close(10.0)
+    os.close(pipe.writes)
+    reader.join()
+    assert seen[0].count(LINE.encode()) == 400

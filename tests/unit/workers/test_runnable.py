@@ -28,6 +28,7 @@ from toolring.workers.runnable import (
     check_count,
     encoded,
     failed,
+    failures,
     found_answer,
     joined,
     spread,
@@ -341,3 +342,12 @@ def test_an_error_of_a_run_is_that_of_its_calls_only(error: ToolringError) -> No
     all_fail(1, work(name="words", chunk=3), batch, batch.places[:1], error)
     assert told(batch._replace(parts=batch.parts[:2])) == [error.code, "INVALID_ARGUMENTS"]
     assert batch.parts[1:] == [wrong, b""]
+
+
+@pytest.mark.parametrize("code", [5, None, [1], {"a": 1}])
+def test_calls_that_failed_are_told_by_code_whatever_a_tool_made_of_it(code: Any) -> None:
+    odd = b"\x92\x01" + encode({"code": code, "message": "x"})
+    wrong = b"\x92\x01" + encode({"code": "INVALID_ARGUMENTS"})
+    assert failures([b"\x92\x00\x05", odd, wrong, odd]) == {"TOOL_ERROR": 2, "INVALID_ARGUMENTS": 1}
+    assert failures([b"\x92\x00\x05", b"\x92\x00\xc0"]) is None
+    assert failures([]) is None
