@@ -14,9 +14,12 @@ from toolring.protocol import CACHED, LAYER_SHIFT, REPLAYED, STALE
 from toolring.supervisor.core import Core
 from toolring.supervisor.history import Happened, Held
 from toolring.supervisor.ledger import Entry, State
-from toolring.supervisor.waiting import place
+from toolring.supervisor.waiting import busy_with, place
 
 Event = dict[str, Any]
+WORTH_TELLING: Final = 1e-3
+"""Seconds of waiting for a worker, or of its work."""
+MOST_TOOLS: Final = 5
 MOST_MESSAGE: Final = 200
 """Characters of an error in a list."""
 _LAYER_BITS: Final = 0xFF
@@ -28,6 +31,7 @@ def story(core: Core, one: Entry | Held, now: float, clock: float, layers: tuple
         return _held(one, clock)
     runs = _runner(one)
     events = [_accepted(one), *_of_both(one, runs)]
+    events += _lacked_workers(core, one, runs)
     if not one.final:
         events += _in_hand(core, one, runs, now)
     elif runs.sent and not _is_told(runs):
@@ -207,6 +211,23 @@ def _told(entry: Entry, happened: Happened) -> Iterator[Event]:
     elif happened.what == "moved":
         text = "its tool's code was reloaded: it waits in another line, or for other limits"
     yield {"at": _since(entry, ended), "what": happened.what, **facts, "text": text}
+
+
+def _lacked_workers(core: Core, entry: Entry, runs: Entry) -> Iterator[Event]:
+    """How long no worker had room for it, and what they ran meanwhile; after whatever else held it."""
+    until = runs.sent if runs.sent and runs.sent >= runs.waits_since else entry.ended
+    past = [] if runs.past is None else runs.past.events
+    held = [float(one.facts["ended"]) for one in past if one.what == "waited" and one.facts.get("ended")]
+    since = max([runs.waits_since, *held])
+    never_free = any(one.what == "waited" and not one.facts.get("ended") for one in past)
+    group = runs.tool.group
+    if until - since < WORTH_TELLING or never_free or runs.members is not None:
+        return
+    with_what = [(name, seconds) for name, seconds in busy_with(core, group, since, until) if seconds >= WORTH_TELLING]
+    shown = ", ".join(f"{name} {seconds:.3f} s" for name, seconds in with_what[:MOST_TOOLS])
+    ran = f"; meanwhile they ran {shown}" if shown else ""
+    text = f"waited for a worker of group {group.name} for {until - since:.3f} s{ran}"
+    yield {"at": _since(entry, until), "what": "queued", "group": group.name, "ran": dict(with_what), "text": text}
 
 
 def _in_hand(core: Core, entry: Entry, runs: Entry, now: float) -> Iterator[Event]:

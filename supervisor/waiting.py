@@ -108,3 +108,21 @@ def summary(core: Core, now: float) -> list[dict[str, Any]]:
         }
         for (waits_for, tool, caller), entries in sorted(found.items())
     ]
+
+
+def busy_with(core: Core, group: Group, since: float, until: float) -> list[tuple[str, float]]:
+    """What the workers of a group ran meanwhile, as far as is known: tools, with the seconds that they took of that
+    time, the most first."""
+    spent: dict[str, float] = {}
+    history = core.history
+    over = [] if history is None else [*history.failures(), *history.others()]
+    ran = [(one, one.ended - one.run_us * 1e-6, one.ended) for one in over if isinstance(one, Entry)]
+    for worker in core.fleet.workers.values():
+        running = next(iter(worker.line.values()), None)  # of one that runs many at once, the oldest
+        if running is not None:
+            ran.append((running, running.sent, until))
+    for entry, began, ended in ran:
+        shared = min(ended, until) - max(began, since)
+        if shared > 0 and entry.worker is not None and entry.worker.slot.group is group:
+            spent[entry.tool.name] = spent.get(entry.tool.name, 0.0) + shared
+    return sorted(spent.items(), key=lambda one: -one[1])

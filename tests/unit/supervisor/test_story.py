@@ -193,3 +193,46 @@ def test_a_rate_is_not_blamed_for_workers_that_are_busy(node: Node, client: SimC
     finish(node)
     texts = {event["text"] for events in waits(node, "slow") for event in events}
     assert texts == {"waited for workers, by the limits of tool slow, until then"}
+
+
+def test_what_workers_ran_while_a_job_waited_for_one_is_told(node: Node, client: SimClient) -> None:
+    ask(client, *["write"] * 2)
+    for worker in node.workers.values():
+        worker.outcome = ("hang", 10, 0)
+        while worker.step():
+            pass
+    node.now += 0.4
+    ask(client, "read")
+    node.now += 0.6
+    waits = texts(node, client.session.jobs[3]) if client.session is not None else []
+    assert not any("meanwhile" in text for text in waits), "while it waits its place is told"
+    for worker in node.workers.values():
+        worker.die(-9)
+    while node.exits:
+        node.hear_exit()
+    node.tick()
+    node.turn()
+    for worker in [worker for worker in node.workers.values() if worker.alive]:
+        worker.step()
+    finish(node)
+    (queued,) = [event for event in told(node, over(node, 3))["events"] if event["what"] == "queued"]
+    assert queued["text"].startswith("waited for a worker of group default for 0.6")
+    assert sorted(queued) == ["at", "group", "ran", "text", "what"]
+
+
+def test_what_workers_ran_that_are_there_is_told_with_its_time(node: Node, client: SimClient) -> None:
+    for served in node.core.tools.values():
+        served.observe(600_000)  # a worker gets one at a time
+    ask(client, *["write"] * 2)
+    for worker in node.workers.values():
+        worker.outcome = ("ok", 600_000, 0)
+        while worker.step():
+            pass
+    ask(client, *["read"])
+    node.now += 0.5
+    for worker in node.workers.values():
+        while worker.sent:
+            node.deliver(worker)
+    finish(node)
+    (queued,) = [event for event in told(node, over(node, 3))["events"] if event["what"] == "queued"]
+    assert queued["text"] == "waited for a worker of group default for 0.500 s; meanwhile they ran write 1.000 s"
