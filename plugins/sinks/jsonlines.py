@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
@@ -31,8 +32,8 @@ class JsonLines:
     def _write(self, what: Mapping[str, Any]) -> None:
         line = json.dumps(what, separators=(",", ":")).encode() + b"\n"
         if self._moved():
-            os.close(self._fd)
-            self._fd = self._open()
+            old, self._fd = self._fd, self._open()
+            os.close(old)
         size = os.fstat(self._fd).st_size
         written = os.write(self._fd, line)
         if written < len(line):
@@ -45,7 +46,16 @@ class JsonLines:
             self._fd = -1
 
     def _open(self) -> int:
-        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        """Without waiting for somebody who reads, if it is a pipe."""
+        try:
+            fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o644)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                text = f"metrics.file: {self._path} is a pipe, or the like, that nobody reads"
+                raise ConfigError(text, key="metrics.file") from None
+            raise
+        os.set_blocking(fd, True)
+        return fd
 
     def _moved(self) -> bool:
         """Is the path another file's by now, or nobody's?"""

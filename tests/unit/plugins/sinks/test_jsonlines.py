@@ -63,3 +63,31 @@ def test_what_a_full_disk_leaves_of_a_line_is_taken_away(
 def test_without_a_file_it_says_which_setting_is_missing() -> None:
     with pytest.raises(ConfigError, match=r"metrics\.file"):
         JsonLines(SinkSettings(1.0, "", ""))
+
+
+def test_a_pipe_is_written_to_if_somebody_reads_from_it_and_else_refused(file: Path) -> None:
+    os.mkfifo(file)
+    with pytest.raises(ConfigError, match=f"{file} is a pipe, or the like, that nobody reads"):
+        JsonLines(SinkSettings(1.0, str(file), ""))
+    reads = os.open(file, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        sink = JsonLines(SinkSettings(1.0, str(file), ""))
+        sink.emit({"n": 1})
+        sink.close()
+        assert json.loads(os.read(reads, 100)) == {"n": 1}
+    finally:
+        os.close(reads)
+
+
+def test_where_it_can_not_be_made_anew_it_is_tried_again(sink: JsonLines, file: Path) -> None:
+    """And keeps no number that is another file's by then."""
+    aside = Path(f"{file}.1")
+    file.rename(aside)
+    file.mkdir()
+    for _ in range(2):
+        with pytest.raises(IsADirectoryError):
+            sink.emit({"n": 1})
+    file.rmdir()
+    sink.emit({"n": 2})
+    sink.close()
+    assert numbers(file) == [2]
