@@ -113,10 +113,20 @@ class Sink:
     name: str
     extra: str = ""
 
+    @property
+    def families(self) -> bool:
+        return bool(getattr(self._class(), "families", False))
+
+    def check(self, settings: SinkSettings) -> None:
+        """What can be said of one without making it."""
+        getattr(self._class(), "check", lambda _: None)(settings)
+
     def __call__(self, settings: SinkSettings) -> Any:
+        return self._class()(settings)
+
+    def _class(self) -> Any:
         try:
-            module = import_module(self.module)
+            return getattr(import_module(self.module), self.name)
         except ImportError as error:
             hint = f"; pip install 'toolring[{self.extra}]'" if self.extra else ""
             raise PluginError(f"a package is missing: {error}{hint}") from None
-        return getattr(module, self.name)(settings)

@@ -42,8 +42,7 @@ class Notifier:
         note: Callable[[str, dict[str, Any]], None],
     ) -> None:
         """``about``: what it is told of the node with each alert. Raises ConfigError for a program that isn't there."""
-        if shutil.which(command[0]) is None:
-            raise ConfigError(f"alerting.command: there is no program {command[0]!r}", key="alerting.command")
+        check_program(command)
         self._command = command
         self._timeout = timeout
         self._about = about
@@ -152,6 +151,11 @@ class Notifier:
                     return kept, False
                 if not opened:
                     time.sleep(_SLICE)  # it runs on without an output that would tell of its end
+
+
+def check_program(command: tuple[str, ...]) -> None:
+    if shutil.which(command[0]) is None:
+        raise ConfigError(f"alerting.command: there is no program {command[0]!r}", key="alerting.command")
 
 
 def _variable(name: str) -> str:

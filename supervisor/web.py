@@ -118,7 +118,7 @@ class Web:
         self._wake = wake
         self._clock = clock
         host, port = address
-        self._socket = _listening(setting, host, port)
+        self._socket = listening(setting, host, port)
         port = int(self._socket.getsockname()[1])
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         self._selector = selectors.DefaultSelector()
@@ -315,7 +315,8 @@ class _Connection:
         self.out: deque[memoryview] = deque()
 
 
-def _listening(setting: str, host: str, port: int) -> socket.socket:
+def listening(setting: str, host: str, port: int) -> socket.socket:
+    """Raises AddressError, with the setting that the address is from."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listens = socket.socket(family, kind, protocol)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import stat
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -18,10 +19,22 @@ class JsonLines:
     """Each line is written whole or not at all: what a full disk leaves of one is taken away again."""
 
     def __init__(self, settings: SinkSettings) -> None:
-        if not settings.file:
-            raise ConfigError("metrics.sinks names jsonlines, but metrics.file names no file", key="metrics.file")
-        self._path = settings.file
+        self._path = _named(settings)
         self._fd = self._open()
+
+    @staticmethod
+    def check(settings: SinkSettings) -> None:
+        """Could it be written to? No file is made, and who reads from a pipe doesn't notice. Raises ConfigError, and
+        OSError."""
+        path = _named(settings)
+        try:
+            if not stat.S_ISFIFO(os.stat(path).st_mode):
+                os.close(os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NONBLOCK))
+        except FileNotFoundError:
+            directory = os.path.dirname(path) or "."
+            if not os.access(directory, os.W_OK | os.X_OK):
+                text = f"metrics.file: there can be no file in {directory}"
+                raise ConfigError(text, key="metrics.file") from None
 
     def emit(self, figures: Mapping[str, Any]) -> None:
         self._write(figures)
@@ -65,3 +78,9 @@ class JsonLines:
         except FileNotFoundError:
             return True
         return (ours.st_dev, ours.st_ino) != (there.st_dev, there.st_ino)
+
+
+def _named(settings: SinkSettings) -> str:
+    if not settings.file:
+        raise ConfigError("metrics.sinks names jsonlines, but metrics.file names no file", key="metrics.file")
+    return settings.file

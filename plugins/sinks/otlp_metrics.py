@@ -45,11 +45,15 @@ class OtlpMetrics:
     families = True
 
     def __init__(self, settings: SinkSettings) -> None:
-        otel.check("METRICS")
+        self.check(settings)
         self._disabled = otel.disabled()
         self._resource = otel.resource(settings.node)
         self._scope = InstrumentationScope("toolring")
         self._exporter = OTLPMetricExporter()
+
+    @staticmethod
+    def check(_settings: SinkSettings) -> None:
+        otel.check("METRICS")
 
     def emit(self, figures: Mapping[str, Any]) -> None:
         families: Sequence[MetricFamily] = figures.get("families", ())

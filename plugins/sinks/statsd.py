@@ -33,10 +33,7 @@ class Statsd:
     names are one to StatsD the counts are added up, and the longest times are told."""
 
     def __init__(self, settings: SinkSettings) -> None:
-        if not settings.statsd:
-            raise ConfigError("metrics.sinks names statsd, but metrics.statsd names no HOST:PORT", key="metrics.statsd")
-        host, port = host_and_port(settings.statsd)
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
+        family, kind, protocol, _, address = _server(settings)
         self._address: Any = address
         self._socket = socket.socket(family, kind, protocol)
         self._socket.setblocking(False)
@@ -44,6 +41,11 @@ class Statsd:
         """Counts as they stood when they were sent last."""
         self._zeros: dict[str, float] = {}
         """Of each time that was sent: how often it is to be sent as 0 once there is none any more."""
+
+    @staticmethod
+    def check(settings: SinkSettings) -> None:
+        """Is it known where to? Raises ConfigError, and OSError."""
+        _server(settings)
 
     def emit(self, figures: Mapping[str, Any]) -> None:
         packet: list[_Line] = []
@@ -89,6 +91,14 @@ class Statsd:
                 yield _Line(f"{name}:0|g", (self._zeros, name, left - 1))
             else:
                 del self._zeros[name]
+
+
+def _server(settings: SinkSettings) -> Any:
+    """Where it is, as a socket wants it."""
+    if not settings.statsd:
+        raise ConfigError("metrics.sinks names statsd, but metrics.statsd names no HOST:PORT", key="metrics.statsd")
+    host, port = host_and_port(settings.statsd)
+    return socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
 
 
 def _counts(figures: Mapping[str, Any]) -> dict[str, float]:

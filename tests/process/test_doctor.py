@@ -165,6 +165,16 @@ def test_a_configuration_of_tools_that_are_not_there(machine: Machine) -> None:
     [
         ('[metrics]\nsinks = ["nobody"]', "plugins", "no metrics sink 'nobody'"),
         ('[tracing]\nsinks = ["nobody"]', "plugins", "no span sink 'nobody'"),
+        ('[metrics]\nsinks = ["jsonlines"]', "plugins", "metrics.file names no file"),
+        (
+            '[metrics]\nsinks = ["jsonlines"]\nfile = "/nodir/x"',
+            "plugins",
+            "metrics.file: there can be no file in /nodir",
+        ),
+        ('[metrics]\nsinks = ["jsonlines"]\nfile = "."', "plugins", "Is a directory"),
+        ('[metrics]\nsinks = ["statsd"]', "plugins", "metrics.statsd names no HOST:PORT"),
+        ('[metrics]\nsinks = ["otlp"]\nfigures = false', "plugins", "metrics.figures is false"),
+        ('[alerting]\ncommand = ["/nonexistent/x"]', "alerts", "there is no program '/nonexistent/x'"),
         ('[groups.default]\nbalancer = "nobody"', "tools", "no such balancer"),
         ('[tools.one]\nbalancer = "nobody"', "tools", "no balancer 'nobody'"),
         ("[groups.default]\nopen_files = 3", "group limits", "groups.default"),
@@ -184,6 +194,21 @@ def test_a_port_that_another_program_has(machine: Machine) -> None:
         assert f"another program listens at {where}" in machine.failure("address", "--bind", where)
     assert machine.findings("--bind", where)[0] == 0
     assert machine.findings("--bind", "tcp://127.0.0.1:0")[0] == 0
+
+
+@pytest.mark.parametrize("setting", ["metrics", "dashboard"])
+def test_a_port_for_http_that_another_program_has(machine: Machine, setting: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        where = f"127.0.0.1:{other.getsockname()[1]}"
+        machine.write("toolring.toml", f'[{setting}]\nlisten = "{where}"\n')
+        assert f"{setting}.listen: can't listen on {where}: Address already in use" in machine.failure("address")
+    assert machine.findings()[0] == 0
+
+
+def test_a_file_for_figures_is_not_made(machine: Machine) -> None:
+    machine.write("toolring.toml", '[metrics]\nsinks = ["jsonlines"]\nfile = "figures.jsonl"\n')
+    assert machine.findings()[0] == 0
+    assert not (machine.directory / "figures.jsonl").exists()
 
 
 def test_no_place_for_temporary_files(machine: Machine) -> None:
@@ -249,7 +274,10 @@ def test_something_else_in_the_place_of_the_socket(machine: Machine) -> None:
 
 
 def test_beside_a_node_that_runs(machine: Machine) -> None:
-    with kit.running(machine.directory / "tools.py", directory=machine.directory) as node:
+    tools = machine.directory / "tools.py"
+    with kit.running(tools, directory=machine.directory, TOOLRING_METRICS_LISTEN="127.0.0.1:0") as node:
+        with node.client() as client:
+            machine.env["TOOLRING_METRICS_LISTEN"] = client.status()["metrics"].removeprefix("http://")
         done = machine.doctor("tools.py", "--bind", node.bind)
         assert done.returncode == 0, done.stdout
         assert "where a node listens now" in done.stdout

@@ -75,6 +75,8 @@ def plugins(facts: Facts) -> Finding:
     for name, problem in facts.layers:
         if problem:
             return _failure("plugins", f"cache.layers: {name}: {problem}", "install it, or take it out of cache.layers")
+    for key, problem in facts.sinks:
+        return _failure("plugins", problem, f"correct [{key.partition('.')[0]}], or take it out of {key}")
     return _ok("plugins", f"cache layers: {', '.join(name for name, _ in facts.layers) or 'none'}")
 
 
@@ -86,6 +88,13 @@ def tools(facts: Facts) -> Finding:
         return _failure("tools", facts.loading.error, advice)
     names = [spec.name for spec in facts.loading.specs if not spec.internal]
     return _ok("tools", f"{len(names)} loaded: {', '.join(names[:6])}{', ...' if len(names) > 6 else ''}")
+
+
+def alerts(facts: Facts) -> Finding:
+    command = facts.config.alerting.command
+    if facts.command_error:
+        return _failure("alerts", facts.command_error, "correct it, or name the program by its whole path")
+    return _ok("alerts", f"are told by {command[0]}" if command else "are told by no command")
 
 
 def start_method(facts: Facts) -> Finding:
@@ -128,6 +137,8 @@ def listening(facts: Facts) -> Finding:
         return _failure("address", found, "choose another with --bind, or end that program")
     if facts.listening == "other":
         return _failure("address", f"{path} is no socket; a node would delete it", "choose another with --bind")
+    for key, problem in facts.webs:
+        return _failure("address", problem, f"set {key} to another, or end who listens there")
     if facts.listening == "stale" or facts.left:
         found = ", ".join(([path] if facts.listening == "stale" else []) + list(facts.left))
         advice = "nothing: the next node replaces them; look in its log for why the last one was killed"
@@ -269,6 +280,7 @@ CHECKS: Final[tuple[Callable[[Facts], Finding], ...]] = (
     packages,
     plugins,
     tools,
+    alerts,
     start_method,
     group_limits,
     listening,

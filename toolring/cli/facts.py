@@ -10,11 +10,12 @@ import resource
 import socket
 import stat
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import psutil
 
@@ -23,13 +24,16 @@ from toolring.cgroups import Room
 from toolring.cli.loading import Loading, load
 from toolring.client.sync import Client
 from toolring.config import Config
-from toolring.errors import ToolringError
+from toolring.errors import AddressError, ConfigError, ToolringError
 from toolring.lane import Lanes
-from toolring.plugins.registry import load_plugins
+from toolring.plugins.registry import Registry, load_plugins
+from toolring.plugins.specs import SinkSettings
 from toolring.policy.balance import Balancer, Members
-from toolring.supervisor import ground
+from toolring.supervisor import ground, web
+from toolring.supervisor.alerts import rules
 from toolring.supervisor.lineup import Lineup
 from toolring.supervisor.node import DESCRIPTORS
+from toolring.supervisor.notifier import check_program
 
 OWN_FILES: Final = 32
 """Descriptors that a supervisor, or a worker, has by itself."""
@@ -77,6 +81,10 @@ class Facts:
     plugins_error: str
     layers: tuple[tuple[str, str], ...]
     """The stores that are configured, with what is wrong with each."""
+    sinks: tuple[tuple[str, str], ...]
+    """Those that can't be made: the setting that names one, and why."""
+    command_error: str
+    """Why alerts can't be told by the command that is configured."""
     loading: Loading
     workers: int
     """Processes that a node would start, over all groups."""
@@ -92,6 +100,8 @@ class Facts:
     """Where a node has its own sockets."""
     public: Directory | None
     """Where it listens; None if that is in no directory."""
+    webs: tuple[tuple[str, str], ...]
+    """Settings of addresses for HTTP where a node can't listen, and why; if a node does so now, it may."""
     listening: str
     """What is at the address: ``nothing``, ``node``, ``stale`` (a socket that nobody listens at), ``other``."""
     left: tuple[str, ...]
@@ -121,9 +131,9 @@ class Facts:
 
 def gather(config: Config, config_error: str = "", temporary_error: str = "") -> Facts:
     """Takes about a second, most of it to load the tools."""
-    plugins_error, layers, balancers = _plugins(config)
+    plugins_error, registry = _plugins(config)
     lanes, lanes_error = _lanes(config)
-    loading, workers = _loading(config, balancers, lanes)
+    loading, workers = _loading(config, {} if registry is None else registry.balancers, lanes)
     where = config.node.bind or address.default_address()
     private = address.runtime_directory()
     address_error = ""
@@ -141,7 +151,9 @@ def gather(config: Config, config_error: str = "", temporary_error: str = "") ->
         config_error=config_error,
         packages=_packages(),
         plugins_error=plugins_error,
-        layers=layers,
+        layers=() if registry is None else _layers(config, registry),
+        sinks=() if registry is None else _sinks(config, registry),
+        command_error=_command(config),
         loading=loading,
         workers=workers,
         few_files=_few_files(config, OWN_FILES + FILES_PER_WORKER * workers),
@@ -151,6 +163,7 @@ def gather(config: Config, config_error: str = "", temporary_error: str = "") ->
         back=str(private / "1234567-12345678.back"),
         private=_directory(private),
         public=None if path is None else _directory(path.parent),
+        webs=_webs(config, where),
         listening="nothing" if address_error else _taken(where) if path is None else _listening(path),
         left=tuple(map(str, ground.stale(private))),
         user=os.getuid(),
@@ -169,24 +182,16 @@ def gather(config: Config, config_error: str = "", temporary_error: str = "") ->
     )
 
 
-Balancers = Mapping[str, Callable[[Members], Balancer]]
-
-
-def _plugins(config: Config) -> tuple[str, tuple[tuple[str, str], ...], Balancers]:
+def _plugins(config: Config) -> tuple[str, Registry | None]:
     plugins = config.plugins
     try:
-        registry = load_plugins(plugins.load, plugins.allow, plugins.block)
+        return "", load_plugins(plugins.load, plugins.allow, plugins.block)
     except ToolringError as error:
-        return str(error), (), {}
+        return str(error), None
+
+
+def _layers(config: Config, registry: Registry) -> tuple[tuple[str, str], ...]:
     stores = registry.cache_stores
-    sinks: list[tuple[str, tuple[str, ...], Collection[str]]] = [
-        ("metrics", config.metrics.sinks, registry.metrics_sinks),
-        ("span", config.tracing.sinks, registry.span_sinks),
-    ]
-    for kind, wanted, offered in sinks:
-        for name in wanted:
-            if name not in offered:
-                return f"no {kind} sink {name!r}; there is {', '.join(sorted(offered))}", (), registry.balancers
     found = []
     for name in config.cache.layers:
         problem = "" if name in stores else f"no plugin offers it; there is {', '.join(sorted(stores))}"
@@ -195,7 +200,57 @@ def _plugins(config: Config) -> tuple[str, tuple[tuple[str, str], ...], Balancer
         except ToolringError as error:
             problem = str(error)
         found.append((name, problem))
-    return "", tuple(found), registry.balancers
+    return tuple(found)
+
+
+def _sinks(config: Config, registry: Registry) -> tuple[tuple[str, str], ...]:
+    """None is made: it might write. One that has no ``check`` is taken for sound."""
+    metrics, found = config.metrics, []
+    settings = SinkSettings(metrics.interval, metrics.file, metrics.statsd)
+    sinks: list[tuple[str, str, tuple[str, ...], Mapping[str, Any]]] = [
+        ("metrics.sinks", "metrics", metrics.sinks, registry.metrics_sinks),
+        ("tracing.sinks", "span", config.tracing.sinks, registry.span_sinks),
+    ]
+    for key, kind, wanted, offered in sinks:
+        for name in wanted:
+            factory = offered.get(name)
+            if factory is None:
+                found.append((key, f"no {kind} sink {name!r}; there is {', '.join(sorted(offered))}"))
+                continue
+            try:
+                getattr(factory, "check", lambda _: None)(settings)
+                if not metrics.figures and getattr(factory, "families", False):
+                    raise ConfigError("it needs what the node counts, but metrics.figures is false")
+            except Exception as error:
+                found.append((key, f"the {kind} sink {name!r} can't be made: {error}"))
+    return tuple(found)
+
+
+def _command(config: Config) -> str:
+    """Judged by the one that would run it, if there is anything to be told."""
+    command = config.alerting.command
+    if not command or not rules(config.alerts, config.alerting.defaults, config.metrics.figures):
+        return ""
+    try:
+        check_program(command)
+    except ConfigError as error:
+        return str(error)
+    return ""
+
+
+def _webs(config: Config, where: str) -> tuple[tuple[str, str], ...]:
+    found = []
+    with ExitStack() as stack:
+        for name, wanted in (("metrics", config.metrics.listen), ("dashboard", config.dashboard.listen)):
+            if not wanted:
+                continue
+            host, port = address.host_and_port(wanted)
+            try:
+                stack.enter_context(web.listening(f"{name}.listen", host, port))
+            except AddressError as error:
+                if not str(_status(where).get(name, "")).endswith(f":{port}"):
+                    found.append((f"{name}.listen", str(error)))
+    return tuple(found)
 
 
 def _few_files(config: Config, needed: int) -> tuple[tuple[str, int], ...]:
@@ -203,7 +258,7 @@ def _few_files(config: Config, needed: int) -> tuple[tuple[str, int], ...]:
     return tuple((name, files) for name, files in said.items() if files is not None and files < needed)
 
 
-def _loading(config: Config, balancers: Balancers, lanes: int) -> tuple[Loading, int]:
+def _loading(config: Config, balancers: Mapping[str, Callable[[Members], Balancer]], lanes: int) -> tuple[Loading, int]:
     """What came of the tools, and how many workers a node would have."""
     each = config.node.workers or ground.cores()
     try:
@@ -285,11 +340,16 @@ def _taken(where: str) -> str:
 
 
 def _is_node(where: str) -> bool:
+    return bool(_status(where))
+
+
+def _status(where: str) -> dict[str, Any]:
+    """Empty if no node answers there."""
     try:
         with Client(where, connect_timeout=1.0) as client:
-            return bool(client.status())
+            return client.status()
     except ToolringError:
-        return False
+        return {}
 
 
 def _tasks() -> Room | None:

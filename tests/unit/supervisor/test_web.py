@@ -28,8 +28,8 @@ class Door(socket.socket):
 class Served:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 100.0
-        listening = module._listening
-        monkeypatch.setattr(module, "_listening", lambda *of: Door(fileno=listening(*of).detach()))
+        listening = module.listening
+        monkeypatch.setattr(module, "listening", lambda *of: Door(fileno=listening(*of).detach()))
         self.web = Web("metrics.listen", ("127.0.0.1", 0), Monitored("127.0.0.1"), lambda: None, lambda: self.now)
         door = self.web._socket
         assert isinstance(door, Door)
