@@ -19,7 +19,7 @@ import msgspec
 import psutil
 
 from toolring import stamps
-from toolring.errors import ConfigError, ToolringError
+from toolring.errors import ToolringError
 from toolring.process import ProcessLimits
 from toolring.settings import WorkerSettings
 from toolring.spec import ToolSpec
@@ -38,7 +38,7 @@ class Loading(NamedTuple):
 
     @classmethod
     def failed(cls, error: ToolringError) -> Loading:
-        return cls(error=str(error), key=str(error.facts.get("key", "")) if isinstance(error, ConfigError) else "")
+        return cls(error=str(error), key=str(error.facts.get("key", "")))
 
 
 def load(settings: WorkerSettings, patience: float, lanes: int = 0) -> Loading:

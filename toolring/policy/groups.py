@@ -72,12 +72,14 @@ def planned(specs: Iterable[ToolSpec], sections: Mapping[str, GroupSection], wor
     for name in sections:
         if name not in members:
             known = ", ".join(sorted(members))
-            raise LoadError(f"the configuration has [groups.{name}], but no tool is in that group; there is {known}")
+            text = f"the configuration has [groups.{name}], but no tool is in that group; there is {known}"
+            raise LoadError(text, key=f"groups.{name}")
     groups = [_group(name, own, sections.get(name), workers) for name, own in sorted(members.items())]
     total = sum(group.workers for group in groups)
     if total > most:
         each = ", ".join(f"{group.name} {group.workers}" for group in groups)
-        raise LoadError(f"{total} workers in all ({each}); a node that is set up like this has at most {most}")
+        text = f"{total} workers in all ({each}); a node that is set up like this has at most {most}"
+        raise LoadError(text, key="node.workers")
     return groups
 
 
@@ -93,16 +95,19 @@ def _group(name: str, members: list[ToolSpec], section: GroupSection | None, wor
     if section is None:
         return Group(name, workers, per_worker)
     if section.per_worker and not concurrent:
-        raise LoadError(f"groups.{name}.per_worker does nothing: its tools are not async, they run one after the other")
+        key = f"groups.{name}.per_worker"
+        raise LoadError(f"{key} does nothing: its tools are not async, they run one after the other", key=key)
     bounds = Bounds(section.concurrency, section.adaptive, 0.0, 0, section.backlog or None, section.memory)
     for spec in members:
         if section.memory and spec.memory > section.memory:
             raise LoadError(
                 f"tool {spec.name!r} declares {spec.memory} bytes; its group {name!r} has {section.memory}",
                 tool=spec.name,
+                key=f"groups.{name}.memory",
             )
     if section.memory and not any(spec.memory for spec in members):
-        raise LoadError(f"groups.{name}.memory does nothing: none of its tools declares memory=")
+        key = f"groups.{name}.memory"
+        raise LoadError(f"{key} does nothing: none of its tools declares memory=", key=key)
     renewal = Renewal(section.max_jobs, section.max_age, section.max_idle, section.max_memory)
     most = section.workers or workers
     return Group(
@@ -119,12 +124,14 @@ def _group(name: str, members: list[ToolSpec], section: GroupSection | None, wor
 def _scaling(name: str, section: GroupSection, most: int) -> Scaling | None:
     least = section.min_workers
     if least is None:
-        for key in ("scale_up_wait", "scale_down_after"):
-            if getattr(section, key):
-                raise LoadError(f"groups.{name}.{key} does nothing without min_workers")
+        for setting in ("scale_up_wait", "scale_down_after"):
+            if getattr(section, setting):
+                key = f"groups.{name}.{setting}"
+                raise LoadError(f"{key} does nothing without min_workers", key=key)
         return None
     if least > most:
-        raise LoadError(f"groups.{name}.min_workers = {least} is more than its {most} workers")
+        key = f"groups.{name}.min_workers"
+        raise LoadError(f"{key} = {least} is more than its {most} workers", key=key)
     given = {"wait": section.scale_up_wait, "after": section.scale_down_after}
     return Scaling(least, most, **{key: value for key, value in given.items() if value})
 

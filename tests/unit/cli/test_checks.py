@@ -172,6 +172,8 @@ def test_tools_that_fail_by_the_configuration_are_not_blamed_on_their_module() -
 
     lacks = ConfigError("services.billing.headers: there is no BILLING_TOKEN", key="services.billing.headers")
     assert advice(Loading.failed(lacks)).startswith("correct services.billing.headers in the configuration")
+    many = LoadError("min_workers = 3 is more than its 2 workers", key="groups.a.min_workers")
+    assert advice(Loading.failed(many)).startswith("correct groups.a.min_workers in the configuration")
     assert advice(Loading.failed(LoadError("there is no file x.py"))).startswith("correct the module")
 
 
