@@ -90,8 +90,6 @@ class Camera:
         status, total = told.status, told.metrics.get("total", {})
         jobs, known = status["jobs"], [one for one in cpu.values() if one is not None]
         response = total.get("response", {})
-        refused = sum(jobs["refused"].values())
-        before = None if last is None else sum(last.status["jobs"]["refused"].values())
         return {
             "address": self.address,
             "node": status["node"],
@@ -105,7 +103,7 @@ class Camera:
             "clients": status["clients"],
             "rate": sum(one["rate"] or 0.0 for one in tools) if last or total else None,
             "errors": sum(one["errors"] or 0.0 for one in tools) if last or total else None,
-            "refused": _rate(refused, before, told, last),
+            "refused": _refused(told, last),
             "p50": response.get("p50"),
             "p95": response.get("p95"),
             "p99": response.get("p99"),
@@ -131,6 +129,15 @@ def _rate(now: float, before: float | None, told: Told, last: Told | None) -> fl
     if last is None or before is None or now < before:
         return None
     return (now - before) / (told.at - last.at)
+
+
+def _refused(told: Told, last: Told | None) -> float | None:
+    """By second: at the door."""
+    if last is not None:
+        now, before = (sum(one.status["jobs"]["refused"].values()) for one in (told, last))
+        return _rate(now, before, told, last)
+    minute, seconds = told.metrics.get("refused"), told.metrics.get("seconds")
+    return None if minute is None or not seconds else sum(minute.values()) / seconds
 
 
 def _workers(told: Told, last: Told | None, cpu: Mapping[str, float | None]) -> list[Row]:

@@ -70,7 +70,7 @@ def test_a_tool_that_has_moved_is_found_by_its_name(camera: Camera) -> None:
 
 def test_a_node_that_counts_nothing_shows_what_it_tells(camera: Camera) -> None:
     first = camera.frame(Told(10.0, status({"a": tool(100)})))
-    assert (first["node"]["rate"], first["node"]["p50"]) == (None, None)
+    assert (first["node"]["rate"], first["node"]["p50"], first["node"]["refused"]) == (None, None, None)
     assert first["node"]["memory"] == 20 << 20
     assert camera.frame(Told(11.0, status({"a": tool(105)})))["tools"][0]["rate"] == 5.0
 
@@ -126,7 +126,7 @@ def test_a_frame_is_plain_data(camera: Camera) -> None:
 
 
 def test_refusals_are_told_by_second(camera: Camera) -> None:
-    camera.frame(told(10.0, {}))
+    assert camera.frame(told(10.0, {}))["node"]["refused"] == 0.5, "in the minute before"
     jobs = {"waiting": 0, "running": 0, "refused": {"BUSY": 6}}
     assert camera.frame(told(12.0, {}, jobs=jobs))["node"]["refused"] == 3.0
 

@@ -63,7 +63,7 @@ def test_a_frame_as_text() -> None:
     text = shown(frame)
     head, workers, tools, *rest = text.split("\n\n")
     assert head.splitlines()[0] == "ipc:///here  healthy  up 1m01s  pid 7  code 1  clients 1"
-    assert head.splitlines()[1] == "jobs 2.00/s  errors 0.10/s  p50 10.0ms  p95 20.0ms  p99 30.0ms"
+    assert head.splitlines()[1] == "jobs 2.00/s  errors 0.10/s  p50 10.0ms  p95 20.0ms  p99 30.0ms  refused 0.50/s"
     assert head.splitlines()[2].startswith("workers 2/2 ready  waiting 0")
     assert workers.splitlines()[0].split()[:3] == ["#", "PID", "STATE"]
     assert [line.split()[:3] for line in tools.splitlines()[1:]] == [["b", "2.00", "0.10"], ["a", "0", "0"]]

@@ -70,6 +70,7 @@ def minute(tools: Mapping[str, float] = {}, cpu: float = 1.0, workers: Mapping[s
     }
     return {
         "seconds": 60.0,
+        "refused": {"BUSY": 24, "UNKNOWN_TOOL": 6},
         "total": {"response": times(0.01)},
         "tools": of_tools,
         "workers": dict(workers),
