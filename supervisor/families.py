@@ -110,7 +110,7 @@ FAMILIES: Final = tuple(
         ("service_requests", _C, _ENDPOINT, "Requests to an endpoint."),
         ("service_errors", _C, _ENDPOINT, "Of those, the ones that failed."),
         ("service_seconds", _C, _ENDPOINT, "What they took, in all."),
-        ("service_refused", _C, _ENDPOINT, "Requests that the endpoint's circuit let not through."),
+        ("service_refused", _C, _ENDPOINT, "Requests that it would have had, but nobody got: all circuits were open."),
         ("service_under_way", _G, _ENDPOINT, "Requests that have no answer yet."),
         (
             "service_health",

@@ -94,6 +94,7 @@ class Endpoints:
             if index is None:
                 index = self._pool.choose(point, shut)
             if index is None:
+                self._turned_away(self._pool.choose(point), now)
                 raise self._all_shut(now)
             one = self.all[index]
             permit = None if one.breaker is None else one.breaker.permit(now)
@@ -175,6 +176,12 @@ class Endpoints:
             if breaker is not None:
                 breaker.order(_ORDERS[order] if order < len(_ORDERS) else Event.AUTO)
         return breaker is not None and breaker.refuses(now)
+
+    def _turned_away(self, index: int | None, now: float) -> None:
+        """Nothing is sent anywhere: the circuit of the endpoint that would have had it counts that."""
+        breaker = None if index is None else self.all[index].breaker
+        if breaker is not None:
+            breaker.permit(now)  # there is none
 
     def _count(self, index: int, by: int) -> None:
         one = self.all[index]

@@ -318,6 +318,23 @@ def test_circuits_open_and_nothing_is_sent() -> None:
     assert world.shown("http://a")["state"] == "closed"
 
 
+@pytest.mark.parametrize("balancer", ["round_robin", "ring"])
+def test_what_all_circuits_refuse_is_counted_once(balancer: str) -> None:
+    world = World(2, retries=0, balancer=balancer, breaker=EndpointBreaker(window=2, minimum=1, wait=5.0))
+    world.does = dict.fromkeys(BASES, CUT)
+    world.fails(route="a")
+    world.does["http://a"] = world.does["http://b"] = OK
+    world.ask(route="a")
+    refused = [world.shown(base)["refused"] for base in BASES[:2]]
+    assert refused == [0, 0], "what goes to another endpoint is not refused"
+    world.does = dict.fromkeys(BASES, CUT)
+    world.fails(route="a")
+    for _ in range(4):
+        assert type(world.fails(route="a")) is ServiceUnavailable
+    assert sum(world.shown(base)["refused"] for base in BASES[:2]) == 4
+    assert sum(world.shown(base)["requests"] for base in BASES[:2]) == 3, "and not asked for"
+
+
 def test_a_circuit_that_opens_between_attempts_keeps_the_first_error() -> None:
     world = World(1, retries=5, breaker=EndpointBreaker(minimum=3, window=10))
     world.does["http://a"] = answer(503)
