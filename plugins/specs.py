@@ -195,9 +195,9 @@ class MemoryEvent:
 @dataclass(frozen=True, slots=True)
 class AlertEvent:
     """An alert fires, still fires, or is over. ``state``: firing or resolved; ``severity``: warning or critical.
-    ``tool``, ``group``: what it is about; both empty: the node. ``value``: the figure's, None if it tells nothing any
-    more; it was to be ``above`` or ``below`` the ``threshold``, by ``sense``. ``seconds``: for how long it has fired;
-    ``text``: all that for people."""
+    ``tool``, ``group``, ``service``: what it is about; all empty: the node. ``value``: the figure's, None if it tells
+    nothing any more; it was to be ``above`` or ``below`` the ``threshold``, by ``sense``. ``seconds``: for how long it
+    has fired; ``text``: all that for people."""
 
     alert: str
     state: str
@@ -210,6 +210,7 @@ class AlertEvent:
     threshold: float
     seconds: float
     text: str
+    service: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,13 @@ from toolring.supervisor.notifier import Notifier
 from toolring.supervisor.readings import Readings
 
 
-def rules(own: Mapping[str, AlertRule], defaults: bool, counted: bool) -> dict[str, AlertRule]:
+def rules(own: Mapping[str, AlertRule], defaults: bool, counted: bool, services: bool) -> dict[str, AlertRule]:
     """All that are watched: of those that ship, those that there are figures for, unless one's own replaces them."""
-    shipped = {name: rule for name, rule in DEFAULTS.items() if counted or not FIGURES[rule.figure].counted}
+    shipped = {
+        name: rule
+        for name, rule in DEFAULTS.items()
+        if (counted or not FIGURES[rule.figure].counted) and (services or not rule.service)
+    }
     return {**(shipped if defaults else {}), **own}
 
 
@@ -75,9 +79,8 @@ class Alerts:
         found = []
         for board in self._boards:
             about: dict[str, Alert | None] = dict(board.alerts)
-            wanted = board.rule.tool or board.rule.group
-            if not about or wanted != EACH:
-                about.setdefault(wanted, None)
+            if not about or board.rule.of != EACH:
+                about.setdefault(board.rule.of, None)
             found += [self._row(board, subject, alert, now) for subject, alert in about.items()]
         return found
 
@@ -143,6 +146,7 @@ def told(name: str, subject: str, alert: Alert, news: News, now: float) -> Alert
         figure=rule.figure,
         tool=about["tool"],
         group=about["group"],
+        service=about["service"],
         value=alert.value,
         sense=rule.sense,
         threshold=rule.threshold,
@@ -152,7 +156,7 @@ def told(name: str, subject: str, alert: Alert, news: News, now: float) -> Alert
 
 
 def _text(name: str, rule: AlertRule, subject: str, value: float | None, beyond: str) -> str:
-    of = f" of {'tool' if rule.tool else 'group'} {subject}" if subject else ""
+    of = "".join(f" of {kind} {name}" for kind, name in _about(rule, subject).items() if name)
     is_ = "unknown" if value is None else _amount(value, FIGURES[rule.figure].unit)
     return f"{name}: {rule.figure}{of} is {is_}, {beyond}"
 
@@ -166,4 +170,4 @@ def _number(value: float) -> str:
 
 
 def _about(rule: AlertRule, subject: str) -> dict[str, str]:
-    return {"tool": subject if rule.tool else "", "group": subject if rule.group else ""}
+    return {kind: subject if getattr(rule, kind) else "" for kind in ("tool", "group", "service")}

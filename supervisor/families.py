@@ -53,7 +53,12 @@ FAMILIES: Final = tuple(
         ("worker_deaths", _C, (), "Of those, the ones that nobody wanted to end."),
         ("renewals", _C, (), "Workers that successors took over from."),
         ("code_generation", _G, (), "Counts the generations of the tools' code, from 1."),
-        ("alerts_firing", _G, ("alert", "severity"), "Of how many tools, groups or the node each alert fires."),
+        (
+            "alerts_firing",
+            _G,
+            ("alert", "severity"),
+            "Of how many tools, groups, services or the node each alert fires.",
+        ),
         ("alert_commands", _C, ("outcome",), "Alerts for the command: sent, failed or dropped."),
         ("sink_emits", _C, ("sink", "outcome"), "Sets of figures, and alerts, for a sink: sent, dropped or failed."),
         ("span_emits", _C, ("sink", "outcome"), "Batches of spans for a sink: sent or failed."),

@@ -98,12 +98,13 @@ class Outlook:
 
     def _alerts(self, about: dict[str, str]) -> Alerts | None:
         config, core, observer = self._config.alerting, self._loop.core, self._observer
-        watched = rules(self._config.alerts, config.defaults, core.figures is not None)
+        watched = rules(self._config.alerts, config.defaults, core.figures is not None, bool(self._config.services))
         if not watched:
             return None
         notifier = Notifier(config.command, config.timeout, about, observer.note) if config.command else None
         tell = (observer.alert, *(sink.alert for sink in self._sinks))
-        readings = Readings(core, self._loop.usage)
+        standing = partial(self._admin.services.standing, self._admin.present.reports)
+        readings = Readings(core, self._loop.usage, standing)
         return Alerts(watched, self._config.alerts, config.interval, readings, tell, notifier)
 
     def look(self, now: float) -> None:

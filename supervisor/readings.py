@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from itertools import chain
 from operator import attrgetter
-from typing import Final
+from typing import Final, TypeVar
 
 from toolring.policy.alerts import EACH, AlertRule
 from toolring.policy.breaker import SHUT
@@ -17,11 +17,13 @@ from toolring.supervisor.core import Core
 from toolring.supervisor.figures import Of
 from toolring.supervisor.fleet import Group
 from toolring.supervisor.ledger import State
+from toolring.supervisor.services import UNASKED, Standing
 from toolring.supervisor.usage import Usage
 from toolring.supervisor.waiting import queues
 
+T = TypeVar("T")
 Values = Mapping[str, float | None]
-"""By the tool or group that they are of; of the node, by an empty name. None, or nothing: it tells nothing."""
+"""By the tool, group or service that they are of; of the node, by an empty name. None, or nothing: it tells nothing."""
 
 STEP: Final = 8
 """Tools whose answers are added up in one step; their times take one each."""
@@ -33,11 +35,16 @@ _SECONDS: Final = {"1m": Window.MINUTE, "5m": Window.FIVE_MINUTES}
 
 
 class Readings:
-    """Of one node. ``usage`` is None where figures aren't counted."""
+    """Of one node. ``usage`` is None where figures aren't counted; ``services`` tells of those that there are."""
 
-    def __init__(self, core: Core, usage: Usage | None) -> None:
+    def __init__(
+        self, core: Core, usage: Usage | None, services: Callable[[], Mapping[str, Standing]] = lambda: {}
+    ) -> None:
         self._core = core
         self._usage = usage
+        self._services = services
+        self._asked: deque[tuple[float, Mapping[str, Standing]]] = deque([(0.0, {})])
+        """What had been asked of services, and when that was so."""
         self._deaths: deque[tuple[float, int]] = deque([(0.0, 0)])
         """How many workers had ended by themselves, and when that was so."""
         self._started = False
@@ -49,6 +56,7 @@ class Readings:
             "memory": self._memory,
             "memory_total": self._memory,
             "circuit_open": self._circuit_open,
+            "service_errors": self._service_errors,
             "unhealthy": self._unhealthy,
         }
 
@@ -59,9 +67,9 @@ class Readings:
         figures = core.figures
         if figures is not None:
             deaths = sum(n for (during, cause), n in figures.exits.items() if unasked(during, cause))
-            self._deaths.append((now, deaths))
-            while len(self._deaths) > 1 and self._deaths[1][0] <= now - Window.FIVE_MINUTES:
-                self._deaths.popleft()
+            _keep(self._deaths, deaths, now)
+        if services := self._services():
+            _keep(self._asked, services, now)
 
     def of(self, rule: AlertRule, now: float) -> Generator[None, None, Values]:
         """What a rule watches, now."""
@@ -85,9 +93,8 @@ class Readings:
                 chosen.setdefault(subject, []).append(series)
             if number % NAMES == NAMES - 1:
                 yield
-        wanted = rule.tool or rule.group
-        if rule.figure == "throughput" and wanted != EACH:
-            chosen.setdefault(wanted, [])  # nothing at all is little, too
+        if rule.figure == "throughput" and rule.of != EACH:
+            chosen.setdefault(rule.of, [])  # nothing at all is little, too
         values: dict[str, float | None] = {}
         step = STEP if rule.figure in _OF_COUNTS else 1
         for number, (subject, several) in enumerate(chosen.items(), 1):
@@ -122,8 +129,7 @@ class Readings:
 
     def _restarts(self, rule: AlertRule, now: float) -> Values:
         seconds = _SECONDS[rule.window]
-        before = next((count for when, count in reversed(self._deaths) if when <= now - seconds), self._deaths[0][1])
-        return {"": (self._deaths[-1][1] - before) * 60 / seconds}
+        return {"": (self._deaths[-1][1] - _before(self._deaths, now - seconds)) * 60 / seconds}
 
     def _workers_ready(self, rule: AlertRule, _now: float) -> Values:
         if not self._started:
@@ -178,14 +184,45 @@ class Readings:
                 yield
         return found
 
-    # ---- tools
+    # ---- tools and services
 
     def _circuit_open(self, rule: AlertRule, _now: float) -> Values:
+        services = self._chosen(rule)
+        if rule.service:
+            return {name: float(one.shut) for name, one in services.items()}
         served = (tool for tool in self._core.tools.values() if not tool.spec.internal)
         opened = [tool.name for tool in served if tool.circuit.breaker.state in SHUT]
         if rule.tool == EACH:
             return dict.fromkeys(opened, 1.0)
-        return {rule.tool: float(rule.tool in opened) if rule.tool else float(len(opened))}
+        if rule.tool:
+            return {rule.tool: float(rule.tool in opened)}
+        return {"": float(len(opened) + sum(one.shut for one in services.values()))}
+
+    def _service_errors(self, rule: AlertRule, now: float) -> Values:
+        before = _before(self._asked, now - _SECONDS[rule.window])
+        asked: dict[str, float] = {}
+        failed: dict[str, float] = {}
+        for name, one in self._chosen(rule).items():
+            earlier, subject = before.get(name, UNASKED), name if rule.service else ""
+            asked[subject] = asked.get(subject, 0) + one.asked - earlier.asked
+            failed[subject] = failed.get(subject, 0) + one.failed - earlier.failed
+        return {subject: failed[subject] / count for subject, count in asked.items() if count >= rule.minimum}
+
+    def _chosen(self, rule: AlertRule) -> Mapping[str, Standing]:
+        """The services that a rule is about, as they stand."""
+        return {name: one for name, one in self._asked[-1][1].items() if rule.service in ("", EACH, name)}
+
+
+def _keep(past: deque[tuple[float, T]], what: T, now: float) -> None:
+    """For as long as the longest window looks back."""
+    past.append((now, what))
+    while len(past) > 1 and past[1][0] <= now - Window.FIVE_MINUTES:
+        past.popleft()
+
+
+def _before(past: deque[tuple[float, T]], when: float) -> T:
+    """What was so then; if nobody had looked yet, at the first look."""
+    return next((what for at, what in reversed(past) if at <= when), past[0][1])
 
 
 def unasked(during: str, cause: str) -> bool:

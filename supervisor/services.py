@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from toolring.calls import Calls
 from toolring.errors import InvalidArguments
@@ -19,6 +19,20 @@ from toolring.supervisor.reports import OF_ENDPOINTS, Reports
 _WORDS: Final = tuple(ORDERS)
 _WORST: Final = ("open", "half_open")
 _WINDOW: Final = ("calls", "failed", "slow")
+
+
+class Standing(NamedTuple):
+    """A service's, over all its endpoints."""
+
+    asked: float
+    """Requests since the start, with those that were refused."""
+    failed: float
+    """Of those, the ones that failed or were refused."""
+    shut: int
+    """Endpoints whose circuit is open now, if only for one worker."""
+
+
+UNASKED: Final = Standing(0, 0, 0)
 
 
 class Services:
@@ -77,6 +91,31 @@ class Services:
             for name, service in self.figures(reports).items()
             for base, one in service["endpoints"].items()
         }
+
+    def standing(self, reports: Reports) -> dict[str, Standing]:
+        """What there is to be alarmed about."""
+        counts = reports.services.sums
+        opened = {
+            (name, base)
+            for report in reports.last.values()
+            for name, service in report.get("services", {}).items()
+            for base, one in service["endpoints"].items()
+            if one.get("state") == "open"
+        }
+        found = {}
+        for name, policy in self._policies.items():
+            requests, failed, refused = (
+                sum(counts.get((name, base, key), 0) for base in policy.bases)
+                for key in ("requests", "failed", "refused")
+            )
+            shut = sum(self._shut(f"{name}@{base}", (name, base) in opened) for base in policy.bases)
+            found[name] = Standing(requests + refused, failed + refused, shut)
+        return found
+
+    def _shut(self, name: str, opened: bool) -> bool:
+        """Is a circuit open, by an order or by itself?"""
+        word = _WORDS[self._calls.order(self._numbers[name])]
+        return word == "open" or (opened and word == "auto")
 
     def order(self, name: str, order: str) -> dict[str, Any]:
         """Force an endpoint's circuit open or closed in all workers, have it only watched, or let it decide by itself.

@@ -457,9 +457,10 @@ def check_tools(config: Config, served: Collection[str]) -> None:
 def check_alerts(config: Config, tools: Collection[str], groups: Collection[str]) -> None:
     """Whatever an alert is about is there. Raises ConfigError."""
     for name, rule in config.alerts.items():
-        for kind, of, there in (("tool", rule.tool, tools), ("group", rule.group, groups)):
+        for kind, there in (("tool", tools), ("group", groups), ("service", config.services)):
+            of = getattr(rule, kind)
             if of and of != EACH and of not in there:
-                key, known = f"alerts.{name}.{kind}", ", ".join(sorted(there))
+                key, known = f"alerts.{name}.{kind}", ", ".join(sorted(there)) or "none"
                 raise ConfigError(f"{key} = {of!r}, but there is no such {kind}; there is {known}", key=key)
 
 

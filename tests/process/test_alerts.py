@@ -198,6 +198,7 @@ def test_a_command_that_hangs_holds_up_no_call_and_is_not_left_at_the_end() -> N
         ("[alerts.x]\nfigure = 'backlog'\nabove = 1\nwhen = 3\n", "unknown key alerts.x.when"),
         ("[alerts.x]\nfigure = 'error_rate'\nabove = 0.1\ntool = 'nobody'\n", "no such tool; there is answer"),
         ("[alerts.x]\nfigure = 'backlog'\nabove = 1\ngroup = 'gpu'\n", "no such group; there is default"),
+        ("[alerts.x]\nfigure = 'circuit_open'\nabove = 1\nservice = 'shop'\n", "no such service; there is none"),
         ("[alerts.x]\nfigure = 'throughput'\nbelow = 1\n[metrics]\nfigures = false\n", "metrics.figures is false"),
         ("[alerts.'a b']\nfigure = 'backlog'\nabove = 1\n", "an alert's name has"),
         ("[alerting]\ncommand = ['no-such-program']\n", "there is no program 'no-such-program'"),

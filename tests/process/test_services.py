@@ -329,6 +329,27 @@ def test_the_circuit_of_an_endpoint() -> None:
         eventually(answers, "a probe lets it back")
 
 
+def test_a_service_that_fails_is_an_alert_by_itself() -> None:
+    more = "[alerting]\ninterval = 0.05"
+    settings = "retries = 0\nbreaker = {minimum = 4, window = 10, wait = 1000.0}\nejection = {errors = 1000}"
+    with servers(1) as (one,), serving([one], settings, 1, more) as node, node.client() as client:
+        one.does = Behaviour(status=500)
+        for _ in range(24):
+            failure(lambda: client.call("read", {"path": "/x"}))
+
+        def firing() -> dict[str, Any]:
+            found = {row["alert"]: row for row in client.alerts() if row["state"] == "firing"}
+            return found if {"service_circuit_open", "service_failing"} <= set(found) else {}
+
+        found = eventually(firing, "both fire")
+        assert {row["service"] for name, row in found.items() if "service" in name} == {"shop"}
+        assert found["service_failing"]["value"] == 1.0
+        assert found["service_circuit_open"]["value"] == 1.0
+        eventually(lambda: client.breakers()[f"shop@{one.url}"]["refused"] == 20, "what was refused is counted, too")
+        text = run_cli("alerts", address=node.address).stdout
+        assert any("service_failing" in line and "firing" in line and "shop" in line for line in text.splitlines())
+
+
 def test_an_operator_opens_and_closes_the_circuit_of_an_endpoint() -> None:
     with servers(2) as two, serving(two) as node, node.client() as client:
         name = f"shop@{two[0].url}"

@@ -43,14 +43,18 @@ def _text(found: list[dict[str, Any]]) -> str:
             _since(one["seconds"]),
             one["severity"],
             _figure(one),
-            one["tool"] or one["group"] or "node",
+            _of(one) or "node",
             one["value"],
             f"{one['sense']} {one['threshold']:g} {_UNITS.get(one['unit'], one['unit'])}".rstrip(),
             f"{one['for']:g} s",
         )
-        for one in sorted(found, key=lambda one: (_ORDER.index(one["state"]), one["alert"], one["tool"], one["group"]))
+        for one in sorted(found, key=lambda one: (_ORDER.index(one["state"]), one["alert"], _of(one)))
     ]
     return table(("ALERT", "STATE", "SINCE", "SEVERITY", "FIGURE", "OF", "VALUE", "FIRES IF", "FOR"), rows)
+
+
+def _of(one: dict[str, Any]) -> str:
+    return str(one["tool"] or one["group"] or one["service"])
 
 
 def _figure(one: dict[str, Any]) -> str:

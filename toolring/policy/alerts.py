@@ -1,8 +1,8 @@
 """When a figure of the node calls for somebody: rules, and what each is at. Pure: values and times come in.
 
-A rule watches one figure of the node, of one tool or group, or of each by itself. It fires once the figure has been
-beyond the threshold for long enough, and is over once it has been well within it for long enough. What it tells between
-is limited by a cooldown, so that a figure that swings about the threshold tells once and not each time.
+A rule watches one figure of the node, of one tool, group or service, or of each by itself. It fires once the figure has
+been beyond the threshold for long enough, and is over once it has been well within it for long enough. What it tells
+between is limited by a cooldown, so that a figure that swings about the threshold tells once and not each time.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import msgspec
 
 NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 EACH: Final = "*"
-"""Each tool, or group, by itself."""
+"""Each tool, group or service by itself."""
 MOST_SUBJECTS: Final = 1_000
 """Of so many one rule remembers something at once."""
 STEP: Final = 250
@@ -44,6 +44,7 @@ class Figure(NamedTuple):
     """Does it tell nothing if there are few answers?"""
     most: float = inf
     """What it can't exceed."""
+    services: bool = False
 
 
 _BY_BOTH: Final = (True, True, True, True)
@@ -70,7 +71,17 @@ FIGURES: Final[Mapping[str, Figure]] = {
     "workers_ready": Figure("share", "Workers that can take jobs, of those that there should be.", groups=True, most=1),
     "memory": Figure("bytes", "Resident memory of the largest of the node's processes.", groups=True, counted=True),
     "memory_total": Figure("bytes", "Resident memory of all the node's processes.", groups=True, counted=True),
-    "circuit_open": Figure("circuits", "Circuits of tools that refuse calls.", tools=True),
+    "circuit_open": Figure(
+        "circuits", "Circuits of tools, and of endpoints, that are open.", tools=True, services=True
+    ),
+    "service_errors": Figure(
+        "share",
+        "Requests to services that failed, or were refused since all circuits were open.",
+        windowed=True,
+        sampled=True,
+        most=1,
+        services=True,
+    ),
     "unhealthy": Figure("bool", "1 while workers keep dying before they can do anything.", groups=True, most=1),
 }
 
@@ -83,6 +94,7 @@ class AlertRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     tool: str = ""
     """Of this tool only; "*": each by itself."""
     group: str = ""
+    service: str = ""
     above: float | None = None
     """It is beyond the threshold if it is more than this,"""
     below: float | None = None
@@ -92,7 +104,7 @@ class AlertRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     window: str = _WINDOW
     """What jobs are looked at, where it is of jobs."""
     minimum: int = _MINIMUM
-    """Jobs that there must be in it for a share or a time to tell something."""
+    """Jobs, or requests, that there must be in it for a share or a time to tell something."""
     ease: float = 0.1
     """It is well again if it is so far, as a share, within the threshold,"""
     resolve_after: float = 60.0
@@ -119,8 +131,10 @@ class AlertRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             raise ValueError(f"{self.figure} is not counted by tool")
         if self.group and not figure.groups:
             raise ValueError(f"{self.figure} is not counted by group")
-        if self.tool and self.group:
-            raise ValueError("tool= and group= exclude each other")
+        if self.service and not figure.services:
+            raise ValueError(f"{self.figure} is not counted by service")
+        if bool(self.tool) + bool(self.group) + bool(self.service) > 1:
+            raise ValueError("tool=, group= and service= exclude each other")
         if self.window not in WINDOWS:
             raise ValueError(f"window={self.window!r} is none; there is {', '.join(WINDOWS)}")
         if self.severity not in SEVERITIES:
@@ -138,6 +152,11 @@ class AlertRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
                 raise ValueError(f"{name}={getattr(self, name)!r} is not a number of seconds")
         if not 0 <= self.holds < inf:
             raise ValueError(f"for={self.holds!r} is not a number of seconds")
+
+    @property
+    def of(self) -> str:
+        """Whose figure it watches: one's name, or EACH; empty: the node's."""
+        return self.tool or self.group or self.service
 
     @property
     def threshold(self) -> float:
@@ -169,6 +188,8 @@ DEFAULTS: Final[Mapping[str, AlertRule]] = {
     "backlog_old": AlertRule(figure="backlog_age", above=30.0, holds=30.0),
     "tool_failing": AlertRule(figure="error_rate", tool=EACH, above=0.5),
     "circuit_open": AlertRule(figure="circuit_open", tool=EACH, above=0),
+    "service_circuit_open": AlertRule(figure="circuit_open", service=EACH, above=0),
+    "service_failing": AlertRule(figure="service_errors", service=EACH, above=0.5),
 }
 """Watched without being asked for: each says that callers are being hurt, on any node. A rule of the same name takes
 its place."""
@@ -285,7 +306,8 @@ class Alert:
 
 
 class Board:
-    """What one rule is at, about all its subjects. A subject is a tool's or group's name; of the node it is empty."""
+    """What one rule is at, about all its subjects. A subject is the name of a tool, group or service; of the node it is
+    empty."""
 
     def __init__(self, name: str, rule: AlertRule) -> None:
         self.name = name

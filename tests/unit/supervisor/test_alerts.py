@@ -125,11 +125,12 @@ def test_the_report_names_each_subject_that_there_is_something_about(watched: Wa
 
 def test_a_rule_of_ones_own_takes_the_place_of_one_that_ships() -> None:
     own = AlertRule(figure="backlog_age", above=1.0)
-    found = rules({"backlog_old": own, "mine": own}, True, True)
+    found = rules({"backlog_old": own, "mine": own}, True, True, True)
     assert list(found) == [*DEFAULTS, "mine"]
     assert found["backlog_old"] is own
-    assert rules({"mine": own}, False, True) == {"mine": own}
-    assert set(DEFAULTS) - set(rules({}, True, False)) == {"workers_dying", "tool_failing"}, "nothing is counted"
+    assert rules({"mine": own}, False, True, True) == {"mine": own}
+    assert set(DEFAULTS) - set(rules({}, True, False, True)) == {"workers_dying", "tool_failing"}, "nothing is counted"
+    assert set(DEFAULTS) - set(rules({}, True, True, False)) == {"service_circuit_open", "service_failing"}
 
 
 def test_large_numbers_are_told_in_full() -> None:
@@ -137,6 +138,15 @@ def test_large_numbers_are_told_in_full() -> None:
     news = alert.see(3_221_225_472.0, 0)
     assert news is not None
     assert told("large", "", alert, news, 0).text == "large: memory is 3,221,225,472 bytes, above 2,000,000,000"
+
+
+def test_one_about_a_service_names_it() -> None:
+    alert = Alert(AlertRule(figure="service_errors", service=EACH, above=0.5), 0)
+    news = alert.see(0.75, 0)
+    assert news is not None
+    event = told("billing_fails", "billing", alert, news, 0)
+    assert (event.tool, event.group, event.service) == ("", "", "billing")
+    assert event.text == "billing_fails: service_errors of service billing is 0.75, above 0.5"
 
 
 def test_what_is_lit_is_what_fires_or_may_soon_the_firing_ones_first(watched: Watched) -> None:

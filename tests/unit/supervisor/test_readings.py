@@ -10,6 +10,7 @@ from tests.unit.supervisor.steps import ask, finish, look_round
 from toolring.policy.alerts import EACH, FIGURES, AlertRule
 from toolring.policy.breaker import ORDERS
 from toolring.supervisor.readings import STEP, Readings, Values
+from toolring.supervisor.services import UNASKED, Standing
 from toolring.supervisor.usage import Traffic, Usage, Used
 
 
@@ -52,6 +53,8 @@ def test_every_figure_can_be_read_of_a_node_that_has_done_nothing(node: Node) ->
         assert all(value in (None, 0.0) for value in found.values()), (name, found)
         if figure.tools:
             read(there, node, name, tool=EACH)
+        if figure.services:
+            assert read(there, node, name, service=EACH) == {}
         if figure.groups:
             assert set(read(there, node, name, group=EACH)) <= {"default"}
 
@@ -146,6 +149,20 @@ def test_memory_is_of_the_largest_or_of_all(node: Node) -> None:
     assert read(Readings(node.core, None), node, "memory") == {"": None}
 
 
+def test_what_services_fail_at_is_a_share_of_what_was_asked_of_them_in_the_window(node: Node) -> None:
+    standing = {"shop": Standing(100, 90, 0), "bare": UNASKED}
+    there = Readings(node.core, None, lambda: dict(standing))
+    assert read(there, node, "service_errors", service=EACH) == {"shop": 0.9}
+    node.now += 61
+    standing.update(shop=Standing(110, 91, 0), bare=Standing(4, 4, 0))
+    assert read(there, node, "service_errors", service=EACH) == {"shop": 0.1, "bare": 1.0}
+    assert read(there, node, "service_errors", service="shop", minimum=11) == {}, "too few to tell"
+    assert read(there, node, "service_errors") == {"": 5 / 14}
+    assert read(there, node, "service_errors", window="5m", service="shop") == {"shop": 91 / 110}
+    node.now += 300
+    assert read(there, node, "service_errors", window="5m", service=EACH) == {}
+
+
 def test_circuits_that_are_open_and_a_node_that_can_not_serve(node: Node) -> None:
     there = readings(node)
     assert read(there, node, "circuit_open", tool=EACH) == {}
@@ -153,6 +170,10 @@ def test_circuits_that_are_open_and_a_node_that_can_not_serve(node: Node) -> Non
     assert read(there, node, "circuit_open", tool=EACH) == {"brittle": 1.0}
     assert read(there, node, "circuit_open", tool="read") == {"read": 0.0}
     assert read(there, node, "circuit_open") == {"": 1.0}
+    there = Readings(node.core, None, lambda: {"shop": Standing(0, 0, 2), "bare": UNASKED})
+    assert read(there, node, "circuit_open", service=EACH) == {"shop": 2.0, "bare": 0.0}
+    assert read(there, node, "circuit_open", service="bare") == {"bare": 0.0}
+    assert read(there, node, "circuit_open") == {"": 3.0}, "that of the tool as well"
     node.core.fleet.groups[0].failing = True
     assert read(there, node, "unhealthy", group=EACH) == {"default": 1.0}
     node.core.broken = True

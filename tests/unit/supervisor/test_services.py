@@ -10,7 +10,7 @@ from toolring.calls import Calls, alone, size
 from toolring.errors import InvalidArguments
 from toolring.policy.service import EndpointBreaker, ServicePolicy
 from toolring.supervisor.reports import Reports
-from toolring.supervisor.services import Services
+from toolring.supervisor.services import UNASKED, Services, Standing
 
 POLICIES = {
     "shop": ServicePolicy(endpoints=("http://a", "http://b"), version="2"),
@@ -64,6 +64,18 @@ def test_a_circuits_state_is_the_worst_of_any_workers_unless_it_was_told() -> No
     services.order("shop@http://a", "auto")
     late = [report(endpoint(state="forced_open"), endpoint())]
     assert services.breakers(heard(late))["shop@http://a"]["state"] == "closed", "that worker will hear of it"
+
+
+def test_how_a_service_stands_is_over_all_its_endpoints() -> None:
+    services = Services(POLICIES, alone())
+    reports = heard([report(endpoint(), endpoint(state="open")), report(endpoint(), endpoint())])
+    assert services.standing(reports) == {"shop": Standing(24, 12, 1), "bare": UNASKED}, "what was refused was asked"
+    services.order("shop@http://a", "open")
+    services.order("shop@http://b", "watch")
+    assert services.standing(reports)["shop"].shut == 1, "as somebody ordered"
+    services.order("shop@http://b", "open")
+    reports.forget(bytes([0]))
+    assert services.standing(reports)["shop"] == Standing(24, 12, 2)
 
 
 def test_a_circuit_that_only_counts_is_shown_as_such() -> None:
