@@ -223,7 +223,7 @@ def test_what_workers_ran_while_a_job_waited_for_one_is_told(node: Node, client:
 def test_what_workers_ran_that_are_there_is_told_with_its_time(node: Node, client: SimClient) -> None:
     for served in node.core.tools.values():
         served.observe(600_000)  # a worker gets one at a time
-    ask(client, *["write"] * 2)
+    ask(client, *["write"] * 3)
     for worker in node.workers.values():
         worker.outcome = ("ok", 600_000, 0)
         while worker.step():
@@ -234,5 +234,5 @@ def test_what_workers_ran_that_are_there_is_told_with_its_time(node: Node, clien
         while worker.sent:
             node.deliver(worker)
     finish(node)
-    (queued,) = [event for event in told(node, over(node, 3))["events"] if event["what"] == "queued"]
-    assert queued["text"] == "waited for a worker of group default for 0.500 s; meanwhile they ran write 1.000 s"
+    (queued,) = [event for event in told(node, over(node, 4))["events"] if event["what"] == "queued"]
+    assert queued["text"] == "waited for a worker of group default for 0.500 s; meanwhile they ran write 1.500 s"
