@@ -228,8 +228,9 @@ def _sinks(config: Config, registry: Registry) -> tuple[tuple[str, str], ...]:
 
 def _command(config: Config) -> str:
     """Judged by the one that would run it, if there is anything to be told."""
-    command = config.alerting.command
-    if not command or not rules(config.alerts, config.alerting.defaults, config.metrics.figures):
+    command, alerting = config.alerting.command, config.alerting
+    watched = rules(config.alerts, alerting.defaults, config.metrics.figures, bool(config.services))
+    if not command or not watched:
         return ""
     try:
         check_program(command)
