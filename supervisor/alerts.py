@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from heapq import nsmallest
+from typing import Any
 
 from toolring.plugins.specs import AlertEvent
 from toolring.policy.alerts import DEFAULTS, EACH, FIGURES, Alert, AlertRule, Board, News, State
@@ -20,9 +21,6 @@ def rules(own: Mapping[str, AlertRule], defaults: bool, counted: bool, services:
         if (counted or not FIGURES[rule.figure].counted) and (services or not rule.service)
     }
     return {**(shipped if defaults else {}), **own}
-
-
-_LIT: Final = ("firing", "easing", "pending")
 
 
 class Alerts:
@@ -105,11 +103,17 @@ class Alerts:
             ),
         }
 
-    def lit(self, now: float) -> list[dict[str, Any]]:
+    def lit(self, now: float, most: int) -> tuple[list[dict[str, Any]], int]:
         """What fires or may soon, of each rule about each of its subjects: what fires first, the worst of that, the
-        latest of those."""
-        found = [row for row in self.report(now) if row["state"] in _LIT]
-        return sorted(found, key=lambda row: (row["state"] == "pending", row["severity"] != "critical", row["seconds"]))
+        latest of those; and how many more there are than so many."""
+        found = [
+            (alert.state is State.PENDING, board.rule.severity != "critical", -alert.since, board, subject, alert)
+            for board in self._boards
+            for subject, alert in board.alerts.items()
+            if alert.fires or alert.state is State.PENDING
+        ]
+        first = nsmallest(most, found, key=lambda one: one[:3])
+        return [self._row(board, subject, alert, now) for *_, board, subject, alert in first], len(found) - len(first)
 
     def counts(self) -> dict[str, Any]:
         """How many fire, and how many may soon; what became of the command's runs."""

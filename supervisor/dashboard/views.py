@@ -118,9 +118,9 @@ class Views:
             )
             yield
         head = {**self._present.overview(now), "version": __version__, "time": round(time.time(), 3)}
-        alerts = [] if self._present.alerts is None else self._present.alerts.lit(now)
-        head["alerts"] = [{name: one[name] for name in _OF_ALERTS} for one in alerts[:MOST_ALERTS]]
-        head["more_alerts"] = max(0, len(alerts) - MOST_ALERTS)
+        alerts = self._present.alerts
+        lit, head["more_alerts"] = ([], 0) if alerts is None else alerts.lit(now, MOST_ALERTS)
+        head["alerts"] = [{name: one[name] for name in _OF_ALERTS} for one in lit]
         return _listed(head, "workers", workers)
 
     def _points(self, query: Query, now: float) -> View:

@@ -152,13 +152,15 @@ def test_one_about_a_service_names_it() -> None:
 def test_what_is_lit_is_what_fires_or_may_soon_the_firing_ones_first(watched: Watched) -> None:
     watched.readings.values = {"response_p99": {"": 2.5}, "error_rate": {"b": 0.9, "a": 0.1}}
     watched.look(0)
-    assert [(row["alert"], row["tool"], row["state"]) for row in watched.alerts.lit(1)] == [
+    assert [(row["alert"], row["tool"], row["state"]) for row in watched.alerts.lit(1, 9)[0]] == [
         ("slow", "", "firing"),
         ("failing", "b", "pending"),
     ]
+    (first,), more = watched.alerts.lit(1, 1)
+    assert (first["alert"], more) == ("slow", 1)
     watched.readings.values["response_p99"] = {"": 0.5}
     watched.look(5)
     watched.look(20)
-    assert [(row["alert"], row["state"], row["text"]) for row in watched.alerts.lit(21)] == [
+    assert [(row["alert"], row["state"], row["text"]) for row in watched.alerts.lit(21, 9)[0]] == [
         ("failing", "firing", "failing: error_rate of tool b is 0.9, above 0.5"),
     ]

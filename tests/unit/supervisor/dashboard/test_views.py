@@ -94,8 +94,8 @@ def test_alerts_stand_at_the_node_as_many_as_can_be_read(shown: Shown) -> None:
         "seconds": 1.5,
         "text": "x",
     }
-    lit = [{**row, "threshold": 1}] * (MOST_ALERTS + 2)
-    shown.views._present.alerts = cast("Alerts", SimpleNamespace(lit=lambda now: lit))
+    lit = [{**row, "threshold": 1}] * MOST_ALERTS
+    shown.views._present.alerts = cast("Alerts", SimpleNamespace(lit=lambda _now, most: (lit[:most], 2)))
     found = shown.ask("node")
     assert found["alerts"] == [row] * MOST_ALERTS
     assert found["more_alerts"] == 2
