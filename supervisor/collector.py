@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from operator import attrgetter
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from toolring.errors import Busy, CircuitOpen, Draining, Unhealthy
 from toolring.policy.breaker import SHUT
@@ -245,8 +245,12 @@ class Collector:
                 [Sample(key, (one,) if isinstance(one, Histogram) else one) for key, one in list(values.items())],
             )
 
+    def services(self) -> dict[str, Any]:
+        """As the workers have told of them."""
+        return self._services.figures(self._reports)
+
     def _of_services(self) -> Iterator[Samples]:
-        services = self._services.figures(self._reports)
+        services = self.services()
         endpoints = {(name, base): one for name, of in services.items() for base, one in of["endpoints"].items()}
         for name, count in _SERVICE_COUNTS.items():
             yield BY_NAME[name], [Sample(key, one[count]) for key, one in endpoints.items()]

@@ -154,7 +154,22 @@ def _of_node(figures: Figures, collector: Collector, window: Window, now: float)
         "exits": [{"during": during, "cause": cause, "count": n} for (during, cause), n in figures.exits.items()],
         "processes": {name: one._asdict() for name, one in collector.usage.figures().items()},
         "network": collector.usage.network._asdict(),
+        "services": _of_services(collector.services()),
         "user": _of_tools_own(figures),
+    }
+
+
+def _of_services(services: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Since the start of each endpoint, by service: what was asked of it, and how it stands."""
+    return {
+        name: {
+            base: {
+                **{key: one[key] for key in ("requests", "failed", "refused", "health", "circuit")},
+                "mean": round(one["seconds"] / one["requests"], 9) if one["requests"] else None,
+            }
+            for base, one in service["endpoints"].items()
+        }
+        for name, service in services.items()
     }
 
 

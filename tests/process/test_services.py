@@ -79,6 +79,15 @@ def test_status_shows_the_endpoints() -> None:
             assert one["window"]["calls"] == one["requests"]
             assert one["failed"] == one["under_way"] == 0
             assert one["order"] == "auto"
+        asked = client.metrics()["services"]["shop"]
+        assert {base: one["requests"] for base, one in asked.items()} == {
+            base: one["requests"] for base, one in shown.items()
+        }
+        for one in asked.values():
+            assert one["failed"] == one["refused"] == 0
+            assert 0 < one["mean"] < 60
+        text = run_cli("metrics", address=node.address).stdout
+        assert all(any(url in line and "shop" in line for line in text.splitlines()) for url in asked)
         text = run_cli("status", address=node.address).stdout
         assert all(any(one.url in line and "up" in line for line in text.splitlines()) for one in two)
 

@@ -1,6 +1,6 @@
 """Show what a node's tools did in the last minutes: how often they were called, how long callers waited and for what,
 which errors there were. Times are in milliseconds: response, and its parts: queue, run, overhead. Then, since the
-start: how workers ended, what tools measure themselves, what processes use.
+start: how workers ended, what was asked of services, what tools measure themselves, what processes use.
 """
 
 from __future__ import annotations
@@ -86,6 +86,9 @@ def _since_start(found: dict[str, Any]) -> list[str]:
     if exits := found.get("exits"):
         rows = [(one["during"], one["cause"], one["count"]) for one in exits]
         lines.append(table(("WORKERS ENDED WHILE", "CAUSE", "COUNT"), rows))
+    if services := found.get("services"):
+        asked = [_asked(name, *one) for name, its in services.items() for one in its.items()]
+        lines.append(table(("SERVICE", "ENDPOINT", "REQUESTS", "FAILED", "REFUSED", "MEAN"), asked))
     if own := found.get("user"):
         lines.append(table(("MEASURED BY TOOLS", "LABELS", "COUNT", *_RESPONSE), _own(own)))
     if processes := found.get("processes"):
@@ -121,6 +124,10 @@ def _own(own: dict[str, list[dict[str, Any]]]) -> list[tuple[Any, ...]]:
             times = [_ms(one.get(key)) for key in ("mean", "p50", "p95", "p99")]
             rows.append((name, labels, one.get("value", one.get("count")), *times))
     return rows
+
+
+def _asked(service: str, base: str, one: dict[str, Any]) -> tuple[Any, ...]:
+    return service, base, one["requests"], one["failed"], one["refused"], _ms(one["mean"])
 
 
 def _used(name: str, one: dict[str, Any]) -> tuple[Any, ...]:

@@ -78,6 +78,7 @@ FIGURES: dict[str, Any] = {
         "exits": [{"during": "ready", "cause": "killed by SIGKILL", "count": 1}],
         "processes": {"supervisor": {"cpu_seconds": 1.5, "resident_bytes": 40_000_000, "open_fds": 30}},
         "network": {"received_bytes": 0, "sent_bytes": 0},
+        "services": {},
         "user": {"pages": [{"labels": {"site": "a"}, "value": 3}]},
     },
 }

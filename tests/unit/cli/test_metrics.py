@@ -39,10 +39,11 @@ def test_it_tells_what_is_of_the_window_and_what_since_the_start() -> None:
         "tools": {"echo": {**figures(), "lost": 1200}, "other": figures()},
         "refused": {"BUSY": 2},
         "exits": [{"during": "ready", "cause": "killed by SIGSEGV", "count": 3}],
+        "services": {"shop": {"http://a": {"requests": 40, "failed": 2, "refused": 7, "mean": 0.25}}},
         "processes": {"supervisor": process},
         "network": {"received_bytes": 12345, "sent_bytes": 6},
     }
-    head, tools, workers, lost, refused, since, exits, processes, network = _text(found).split("\n\n")
+    head, tools, workers, lost, refused, since, exits, services, processes, network = _text(found).split("\n\n")
     assert head.endswith("; times in ms")
     assert tools.splitlines()[1].split() == [
         *("echo", "3", "0.500", "0", "0"),
@@ -66,6 +67,7 @@ def test_it_tells_what_is_of_the_window_and_what_since_the_start() -> None:
     assert refused == "refused at the door, of whatever tool: 2 BUSY"
     assert since == "since the start:"
     assert exits.splitlines()[1].split() == ["ready", "killed", "by", "SIGSEGV", "3"]
+    assert services.splitlines()[1].split() == ["shop", "http://a", "40", "2", "7", "250"]
     assert processes.startswith("PROCESS")
     assert network == "network of the machine or container, since it began: 12,345 bytes received, 6 sent"
 
