@@ -612,6 +612,16 @@ class Node:
                 if told and f"{client.name}-{asked.job.id}" == run.job:
                     assert asked.code != "EXPIRED", f"{run.job} starts although it had expired"
 
+    def may_share(self, by: str, client: SimClient, job: Job, said: list[ToolSpec]) -> bool:
+        """May a caller have what ran for that job, by what any code says? Other code may have run it for nobody else."""
+        for other in self.clients:
+            asked = other.asked.get(int(by.rpartition("-")[2])) if by.startswith(other.name) else None
+            if asked is not None:
+                pairs = ((client.caller, job.partition), (other.caller, asked.job.partition))
+                ours, theirs = ([sharers(spec, *pair) for spec in said if spec.cache] for pair in pairs)
+                return any(one is not None and one == same for one, same in zip(ours, theirs, strict=True))
+        return False
+
     def check_rate(self, name: str) -> None:
         """In no span of time are there more starts than rate and burst allow, but for those that workers held."""
         spec = self.core.tools[name].spec
@@ -701,7 +711,8 @@ class Node:
                 group = value["for"]
                 groups = {sharers(spec, client.caller, job.partition) for spec in said if spec.cache}
                 mine = job.key or value["by"] == f"{client.name}-{job.id}"
-                assert group in groups or (mine and len(self.codes) > 1), "another's result"
+                shared = mine or self.may_share(value["by"], client, job, said)
+                assert group in groups or (shared and len(self.codes) > 1), "another's result"
                 if group is None:
                     assert not asked.answer.flags & CACHED
                     assert mine, "a nameless result was shared"
