@@ -77,6 +77,7 @@ class Admin:
                 params.get("worker"), params.get("seconds"), params.get("most"), now, params.get("native", False)
             ),
             "untrace": lambda params, now: memory.untrace(params.get("number")),
+            "traced": lambda params, now: memory.traced(params.get("number")),
             "result": lambda params, now: results.read(
                 params.get("handle"), params.get("offset", 0), params.get("length", 0)
             ),

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from msgspec import structs
 
-from toolring.errors import InvalidArguments
+from toolring.errors import InvalidArguments, WorkerSilent
 from toolring.heap import Rest
 from toolring.plugins.specs import MemoryEvent
 from toolring.policy.memory import ADVICE, MemoryPolicy, Snapshot, Warden, load_of
@@ -33,6 +33,8 @@ THOROUGH: Final = 6
 """Every so many samples the supervisor counts what of its memory is its own."""
 MOST_TRACED: Final = 3600.0
 MOST_LINES: Final = 100
+MOST_OUTCOMES: Final = 32
+"""Of traces, the last so many."""
 SAMPLES: Final = 720
 """An hour of them."""
 PATIENCE_SECONDS: Final = 30.0
@@ -79,6 +81,8 @@ class Memory:
         """When an alert was told last that both sides may give."""
         self._tracing: dict[bytes, tuple[int, float]] = {}
         """By worker: the number of the request, and until when."""
+        self._outcomes: dict[int, dict[str, Any]] = {}
+        """What came of traces, by their numbers."""
         self._rest = Rest(lambda: measure(os.getpid()))
         self._next = self._next_look = 0.0
         self._traces = 0
@@ -99,6 +103,8 @@ class Memory:
         grown = told.get("allocations")
         if grown is not None and self._tracing.get(worker.identity, (0, 0.0))[0] == grown["number"]:
             del self._tracing[worker.identity]
+            self._outcomes[grown["number"]] = grown
+            self._outcomes.pop(grown["number"] - MOST_OUTCOMES, None)
         wants = told.get("wants")
         if wants is None or worker.life is not Life.READY:
             return
@@ -247,6 +253,17 @@ class Memory:
                 self._core.says.append((worker, Trace(traced, 0.0, 0)))
                 return {"worker": worker.slot.index, "pid": worker.pid, "number": traced}
         raise InvalidArguments(f"no trace {number!r:.100} is under way", argument="number")
+
+    def traced(self, number: Any) -> dict[str, Any]:
+        """``pending``: the trace goes on, or else what came of it. Raises WorkerSilent if nothing ever will."""
+        if type(number) is not int or not 0 < number <= self._traces:
+            raise InvalidArguments(f"there was no trace {number!r:.100}", argument="number")
+        if (found := self._outcomes.get(number)) is not None:
+            return {"pending": False, **found}
+        workers = self._core.fleet.workers
+        if any(traced == number and identity in workers for identity, (traced, _) in self._tracing.items()):
+            return {"pending": True}
+        raise WorkerSilent("the worker has ended, and told nothing of its allocations", cause="gone")
 
     def collect(self, which: Any, now: float) -> list[dict[str, int]]:
         """Have a worker, or all, collect their garbage between two jobs and give back what is free.

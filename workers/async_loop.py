@@ -43,7 +43,7 @@ from toolring.workers.loop import (
     has_arrived,
     receive,
     report,
-    report_counted,
+    report_last,
     say,
 )
 from toolring.workers.output import Output
@@ -104,7 +104,7 @@ class AsyncLoop:
         await self._over.wait()
         loop.remove_reader(self._fd)
         self._flush()
-        report_counted(self._socket, self._reports)
+        report_last(self._socket, self._reports)
         say(self._socket, Leaving())
 
     def _stray(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

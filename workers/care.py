@@ -111,7 +111,7 @@ class Care:
         slower meanwhile. ``seconds`` 0: the trace of this number has been going on for long enough."""
         if not seconds:
             if self._trace is not None and self._trace[0] == number:
-                self._trace = (*self._trace[:2], self._clock(), self._trace[3])
+                self.leave()
             return
         self._allocations.stop()
         self._trace = None
@@ -124,6 +124,13 @@ class Care:
             return
         now = self._clock()
         self._trace = number, now, now + seconds, most
+
+    def leave(self) -> bool:
+        """A trace that is under way, if there is one, has been going on for long enough."""
+        if self._trace is None:
+            return False
+        self._trace = (*self._trace[:2], self._clock(), self._trace[3])
+        return True
 
     def _look_at_allocations(self, now: float) -> None:
         if self._trace is None or now < self._trace[2]:

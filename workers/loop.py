@@ -127,6 +127,10 @@ class Reports(Protocol):
 
     def tend(self, message: Collect | Trace | Report) -> None: ...
 
+    def leave(self) -> bool:
+        """The worker is about to: is there anything in its figures that must be told before?"""
+        ...
+
 
 def report(socket: Socket, reports: Reports) -> None:
     """Tell the figures."""
@@ -139,6 +143,11 @@ def report_counted(socket: Socket, reports: Reports) -> None:
     counted = reports.counted()
     if counted is not None:
         say(socket, counted)
+
+
+def report_last(socket: Socket, reports: Reports) -> None:
+    """Tell what would be lost with this worker, which leaves."""
+    (report if reports.leave() else report_counted)(socket, reports)
 
 
 class Outbox:
@@ -274,7 +283,7 @@ def serve(
             report(socket, reports)
             continue
         if not isinstance(message, Batch):
-            report_counted(socket, reports)
+            report_last(socket, reports)
             return
         seq, works = message.first, message.work
         if len(body):
@@ -291,7 +300,7 @@ def serve(
                 flushed = now
         flush()
         if runner.retired:
-            report_counted(socket, reports)
+            report_last(socket, reports)
             say(socket, Leaving())
             return
         if flushed - reported > REPORT_SECONDS:

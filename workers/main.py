@@ -111,6 +111,9 @@ class Kit:
         elif isinstance(message, Collect):
             self.care.collect()
 
+    def leave(self) -> bool:
+        return self.care.leave()
+
     def rest(self) -> None:
         self.care.rest()
 

@@ -81,6 +81,10 @@ def is_traced() -> bool:
 @tool
 async def look() -> int:
     return os.getpid()
+
+@tool
+async def is_traced_async() -> bool:
+    return tracemalloc.is_tracing()
 """
 
 PLUGIN = """
@@ -215,6 +219,41 @@ def test_ctrl_c_ends_a_trace() -> None:
             process.send_signal(signal.SIGINT)
             process.wait(PATIENCE)
         eventually(lambda: not client.call("is_traced"))
+
+
+@pytest.mark.parametrize(
+    ("tool", "given", "traced"), [("leak", {"size": 1}, "is_traced"), ("look", {}, "is_traced_async")]
+)
+def test_who_is_renewed_tells_what_it_has_found(tool: str, given: dict[str, int], traced: str) -> None:
+    with serving("", workers=1) as (node, _), node.client() as client:
+        pid = client.call(tool, given)
+        with _traced(node, pid) as process:
+            eventually(lambda: client.call(traced))
+            client.recycle(pid)
+            told, errors = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0, errors
+        assert json.loads(told)["seconds"] < 600
+
+
+def test_of_one_that_was_killed_there_is_nothing_to_wait_for() -> None:
+    with serving("", workers=1) as (node, _), node.client() as client:
+        pid = client.call("leak", {"size": 4096})
+        with _traced(node, pid) as process:
+            eventually(lambda: client.call("is_traced"))
+            client.kill(pid)
+            _, errors = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 4
+        assert "the worker has ended" in errors
+
+
+def _traced(node: Node, pid: int) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*COMMAND, "memory", "--top", str(pid), "--seconds", "600", "--json"],
+        env=environment(TOOLRING_ADDRESS=node.address),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def test_the_command_line_shows_and_collects() -> None:

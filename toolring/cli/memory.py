@@ -11,11 +11,12 @@ import argparse
 import json
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from toolring.cli.options import add_address
 from toolring.cli.output import paint, table
-from toolring.errors import Expired, InvalidArguments, from_wire
+from toolring.errors import Expired, InvalidArguments, ToolringError
 
 WIDTH: Final = 40
 PATIENCE_SECONDS: Final = 20.0
@@ -77,10 +78,9 @@ def _top(client: Any, options: argparse.Namespace) -> int:
     try:
         found = _outcome(client, chosen, options.seconds)
     except KeyboardInterrupt:
-        client.untrace(chosen["number"])
+        with suppress(ToolringError):
+            client.untrace(chosen["number"])
         raise
-    if "error" in found:
-        raise from_wire(found["error"])
     if options.json:
         print(json.dumps({**chosen, **found}))
         return 0
@@ -92,23 +92,17 @@ def _top(client: Any, options: argparse.Namespace) -> int:
 
 def _outcome(client: Any, chosen: dict[str, Any], seconds: float) -> dict[str, Any]:
     until = time.monotonic() + seconds + PATIENCE_SECONDS
-    while True:
-        workers = client.status()["workers"]
-        found = next((one["memory"]["allocations"] for one in workers if _is(one, chosen) and "memory" in one), None)
-        if found is not None and found["number"] == chosen["number"]:
-            return dict(found)
+    while (found := client.traced(chosen["number"]))["pending"]:
         if time.monotonic() > until:
-            raise Expired(f"worker {chosen['worker']} told nothing in time: it is busy with one job, or was replaced")
+            raise Expired(f"worker {chosen['worker']} told nothing in time: it is busy with one job")
         time.sleep(0.1)
+    del found["pending"]
+    return dict(found)
 
 
 def _place(grown: dict[str, Any], native: bool) -> tuple[str, ...]:
     line = f"{grown['file']}:{grown['line']}" if grown["file"] else None
     return (line or "-", " > ".join(grown["native"])) if native else (line or "-",)
-
-
-def _is(worker: dict[str, Any], chosen: dict[str, Any]) -> bool:
-    return bool(worker["pid"] == chosen["pid"])
 
 
 def chart(sizes: Sequence[float], width: int = WIDTH) -> str:

@@ -102,6 +102,12 @@ class Operator(ABC):
         """End a trace before its time, by its ``number``; ``memory`` tells what was found until then."""
         return self._ask("untrace", {"number": number})
 
+    def traced(self, number: int) -> dict[str, Any]:
+        """What came of a trace, by its ``number``: ``pending`` while it goes on, then its ``seconds`` and ``top``, the
+        lines, also when the worker has left since. Raises what kept it from being made, or WorkerSilent if the worker
+        was gone before."""
+        return self._ask("traced", {"number": number})
+
     def collect(self, worker: int | None = None) -> list[dict[str, int]]:
         """Have a worker, by its number or its pid, or all, collect their garbage between two jobs and give back what is
         free. Gives ``worker``, ``pid`` and ``rss``, bytes before, of each."""
@@ -216,6 +222,10 @@ class AsyncOperator(ABC):
     async def untrace(self, number: int) -> dict[str, int]:
         """End a trace before its time; see ``Client.untrace``."""
         return await self._ask("untrace", {"number": number})
+
+    async def traced(self, number: int) -> dict[str, Any]:
+        """What came of a trace; see ``Client.traced``."""
+        return await self._ask("traced", {"number": number})
 
     async def collect(self, worker: int | None = None) -> list[dict[str, int]]:
         """Have workers collect their garbage between two jobs; see ``Client.collect``."""

@@ -10,7 +10,7 @@ import pytest
 
 from tests.model.simulation import Node
 from tests.unit.supervisor.steps import ask, start
-from toolring.errors import InvalidArguments
+from toolring.errors import InvalidArguments, WorkerSilent
 from toolring.plugins.specs import MemoryEvent
 from toolring.policy.memory import MemoryPolicy, Snapshot
 from toolring.protocol import Collect, Report, Trace
@@ -215,6 +215,21 @@ def test_one_trace_of_a_worker_at_a_time(world: World) -> None:
     assert world.memory.trace(0, 10.0, 5, world.node.now)["number"] == first["number"] + 1
     with pytest.raises(InvalidArguments, match="no trace 99"):
         world.memory.untrace(99)
+
+
+def test_what_came_of_a_trace_outlives_its_worker(world: World) -> None:
+    node, memory = world.node, world.memory
+    first = memory.trace(0, 10.0, 5, node.now)["number"]
+    assert memory.traced(first) == {"pending": True}
+    memory.heard(world.worker, {"allocations": {"number": first, "seconds": 1.0, "top": []}}, node.now)
+    second = memory.trace(0, 10.0, 5, node.now)["number"]
+    node.watch.exited(world.worker, -9, node.now)
+    assert memory.traced(first) == {"pending": False, "number": first, "seconds": 1.0, "top": []}
+    with pytest.raises(WorkerSilent, match="told nothing"):
+        memory.traced(second)
+    for never in (0, 3, "1", None):
+        with pytest.raises(InvalidArguments, match="there was no trace"):
+            memory.traced(never)
 
 
 def test_a_history_of_all(world: World) -> None:

@@ -129,6 +129,17 @@ def test_a_trace_may_end_before_its_time(clock: Clock) -> None:
     assert not tracemalloc.is_tracing()
 
 
+def test_who_leaves_ends_its_trace(clock: Clock) -> None:
+    care = Care(MemoryPolicy(), 1, list, clock)
+    assert not care.leave()
+    care.trace(7, 10.0, 5)
+    clock.now += 2.0
+    assert care.leave()
+    told = care.figures()["allocations"]
+    assert (told["number"], told["seconds"]) == (7, 2.0)
+    assert not care.leave()
+
+
 def test_it_looks_again_while_anything_is_wrong(clock: Clock, growing: None) -> None:
     care = Care(MemoryPolicy(rss=10 << 20, settle=1.0, cooldown=1.0), 1, list, clock)
     care.figures()
