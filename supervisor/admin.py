@@ -152,7 +152,8 @@ class Admin:
         }
 
     def _memories(self) -> Told:
-        """What each worker last told of its memory, by its slot's number; of its children, what was seen last."""
+        """What each worker last told of its memory, by its slot's number; of its children, what was seen last; and how
+        many before it were renewed for theirs."""
         found: dict[str, Any] = {}
         for slot in self._core.fleet.slots:
             worker = slot.worker
@@ -160,9 +161,9 @@ class Admin:
                 continue
             told = self.present.reports.last.get(worker.identity, {}).get("memory", {})
             children = self.memory.children(worker)
-            if told or children:
+            if told or children or slot.outgrown:
                 seen = {} if children is None else {"children": children}
-                found[str(slot.index)] = {"pid": worker.pid, **told, **seen}
+                found[str(slot.index)] = {"pid": worker.pid, "renewed": slot.outgrown, **told, **seen}
         return found
 
 

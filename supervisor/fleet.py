@@ -109,6 +109,7 @@ class Worker:
         "luck",
         "many",
         "next_ending",
+        "outgrown",
         "patience",
         "pid",
         "progress",
@@ -160,6 +161,8 @@ class Worker:
         """Until then it may be busy with what it was asked for between two jobs."""
         self.renew = ""
         """Why it is to be renewed; empty: it isn't."""
+        self.outgrown = False
+        """That is for its memory."""
         self.reason: str | None = None
         """Why it is being ended, for the logs."""
         self.endings = 0
@@ -227,6 +230,7 @@ class Slot:
         "generation",
         "group",
         "index",
+        "outgrown",
         "parked",
         "place",
         "renew_at",
@@ -253,6 +257,8 @@ class Slot:
         """No successor is started before."""
         self.renew_failures = 0
         """Successors in a row that died before they were ready."""
+        self.outgrown = 0
+        """Workers that were renewed for their memory."""
         self.start_at: float | None = 0.0
         """When to start a worker; None while there is one."""
         self.waiting = backlog.line()

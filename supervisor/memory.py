@@ -111,7 +111,7 @@ class Memory:
         if wants == "kill":
             self._evict(worker, now, told.get("grown", 0), told.get("used"), told.get("limit"))
         else:
-            self._watch.renewals.ask(worker, f"its memory: {told['rss']} bytes")
+            self._watch.renewals.ask(worker, f"its memory: {told['rss']} bytes", outgrown=True)
 
     def look(self, now: float) -> None:
         """Now and then take down what everybody has, and see that nobody goes on who has far too much: a worker that is

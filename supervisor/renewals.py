@@ -60,10 +60,11 @@ class Renewals:
                 age, idle = now - worker.ready_since, now - worker.progress if worker.idle else 0.0
                 if not worker.renew:
                     worker.renew = policy.reason(worker.answered, age, idle, memory, worker.luck)
+                    worker.outgrown = policy.outgrown(worker.answered, memory)
 
-    def ask(self, worker: Worker, why: str) -> None:
-        """Somebody wants one that is ready to be renewed."""
-        worker.renew = why
+    def ask(self, worker: Worker, why: str, outgrown: bool = False) -> None:
+        """Somebody wants one that is ready to be renewed; ``outgrown``: for its memory."""
+        worker.renew, worker.outgrown = why, outgrown
 
     def due(self, now: float) -> list[Slot]:
         """Slots whose successor is to be started now."""
@@ -104,6 +105,7 @@ class Renewals:
         if old is None or old.life is not Life.READY:
             return
         self.count += 1
+        slot.outgrown += old.outgrown
         self._core.notes.append(
             ("worker_renewed", {"worker": old.pid, "slot": slot.index, "successor": worker.pid, "why": old.renew})
         )

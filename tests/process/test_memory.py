@@ -170,6 +170,7 @@ def test_one_that_has_nothing_to_do_any_more_is_renewed_too(name: str) -> None:
         first = client.call(name, {"size": 200 << 20})
         eventually(lambda: first not in node.workers(), "it was renewed, though no call came", timeout=40)
         assert client.call(name, {"size": 4096}) != first
+        assert sum(one["renewed"] for one in client.memory()["workers"].values()) == 1
 
 
 def test_a_thread_that_takes_memory_while_no_job_runs_is_told_of() -> None:

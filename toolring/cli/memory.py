@@ -57,11 +57,12 @@ def _show(found: dict[str, Any]) -> None:
                 mib(max(sizes)),
                 *(mib(told[key]) if told.get(key) is not None else None for key in ("uss", "children")),
                 _growth(told),
+                told.get("renewed"),
                 told.get("state"),
                 chart(sizes),
             )
         )
-    heads = ("PROCESS", "MIB", "LEAST", "MOST", "OWN", "CHILDREN", "GROWS / MIN", "STATE")
+    heads = ("PROCESS", "MIB", "LEAST", "MOST", "OWN", "CHILDREN", "GROWS / MIN", "RENEWED", "STATE")
     ago = found["history"]["supervisor"][0][0] if found["history"] else 0.0
     print(table((*heads, f"THE LAST {_span(ago)}"), rows), end="\n\n")
     shared = found["shared"]

@@ -27,11 +27,15 @@ class Renewal(NamedTuple):
     def wanted(self) -> bool:
         return self != Renewal()
 
+    def outgrown(self, jobs: int, memory: int) -> bool:
+        """Has a worker more memory than it may, of which its successor would have less?"""
+        return 0 < self.memory < memory and jobs > 0
+
     def reason(self, jobs: int, age: float, idle: float, memory: int, luck: float) -> str:
         """Why a worker of that sort is to be replaced now; empty if it isn't. ``luck`` is its own, from 0 to 1: of
         jobs and age it is granted so much less."""
         share = 1.0 - luck * (1.0 - LEAST_LUCK)
-        if self.memory and memory > self.memory and jobs:  # else its successor would be no smaller
+        if self.outgrown(jobs, memory):
             return f"it has {memory} bytes of memory; max_memory is {self.memory}"
         if self.jobs and jobs >= self.jobs * share:
             return f"it has answered {jobs} jobs; max_jobs is {self.jobs}"

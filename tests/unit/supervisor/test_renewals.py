@@ -87,6 +87,7 @@ def test_the_old_one_serves_until_its_successor_is_ready(node: Node) -> None:
     leave(node)
     assert old.identity not in node.core.fleet.workers
     assert node.watch.renewals.count == 1
+    assert slot.outgrown == 0, "that was not for its memory"
     assert len(node.core.fleet.ready) == 3
 
 
@@ -274,6 +275,7 @@ def test_no_more_run_at_once_because_of_renewals() -> None:
         wait(node, 1.0)
         boot(node)
         assert node.watch.renewals.count == 2
+        assert node.core.fleet.slots[0].outgrown == 2
     finally:
         node.close()
 
