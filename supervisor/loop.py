@@ -222,6 +222,7 @@ class Loop:
         if self.timeline is not None and (steps := self.timeline.due(now)) is not None:
             self.errands.add(steps)
         self.admin.results.look(now)
+        self.observer.look(now)
         for kill in watch.kills:
             if kill.worker.pid:
                 signal_to(kill.worker.pid, kill.signal, kill.group)

@@ -215,6 +215,7 @@ class Node:
             loop.turn()  # what was on its way is refused, rather than lost
         loop.watch.endings.shut_down(time.monotonic())
         self._end_workers(loop, core)
+        loop.observer.look(time.monotonic() + 1.0)  # this second ends with it
         core.notes.append(("node_stopped", {}))
         loop.perform(time.monotonic())
 

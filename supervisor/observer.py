@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -16,7 +17,8 @@ from toolring.supervisor.fleet import Worker
 from toolring.supervisor.ledger import Entry
 
 BURST: Final = 20
-"""Lines of one kind within a second; further ones are counted and told of later, so that no fault floods the log."""
+"""Lines of one kind within a second; further ones are counted and told of once it is over, so that no fault floods the
+log."""
 
 BURSTS: Final = {"tool_output": 200}
 """Of those kinds of which there may be more."""
@@ -34,6 +36,7 @@ LEVELS: Final = {
     "group_recovered": "info",
     "group_scaled": "info",
     "job_failed": "warning",
+    "lines_left_out": "warning",
     "logged": "warning",
     "memory_alert": "warning",
     "memory_too_small": "warning",
@@ -61,6 +64,8 @@ LEVELS: Final = {
 
 def level_of(name: str, facts: dict[str, Any]) -> str:
     """What some facts make of a name: an exit that was wanted, a circuit that lets nothing through any more."""
+    if name == "lines_left_out":
+        name = str(facts.get("kind"))
     if name == "worker_exited" and (facts.get("reason") or facts.get("cause") == "exited with status 0"):
         return "info"
     if name == "logged" and facts.get("severity") in ("error", "critical"):
@@ -96,7 +101,10 @@ class Observer:
     def __init__(self, registry: Registry, clock: Callable[[], float] = time.monotonic) -> None:
         self._log = logs.bound()
         self._clock = clock
-        self._counts: dict[str, tuple[int, int]] = {}  # kind -> (second, lines in it)
+        self._second = 0
+        self._counts: dict[str, int] = {}
+        """Lines of each kind in that second."""
+        self._lock = threading.Lock()
         self._node_started = registry.event("toolring_node_started")
         self._node_stopping = registry.event("toolring_node_stopping")
         self._worker_ready = registry.event("toolring_worker_ready")
@@ -107,25 +115,31 @@ class Observer:
 
     def note(self, name: str, facts: dict[str, Any]) -> None:
         """One line, at the level that its name has."""
-        suppressed = self._budget(name)
-        if suppressed is None:
+        self.look()
+        with self._lock:
+            count = self._counts[name] = self._counts.get(name, 0) + 1
+        if count <= BURSTS.get(name, BURST):
+            self._write(name, facts)
+
+    def look(self, now: float | None = None) -> None:
+        """Tell what was left out of the log in the second that is over by now."""
+        second = int(self._clock() if now is None else now)
+        if second <= self._second:
             return
-        if suppressed:
-            facts = {**facts, "suppressed": suppressed}
+        with self._lock:
+            if second <= self._second:
+                return
+            self._second = second
+            over, self._counts = self._counts, {}
+        for name, count in over.items():
+            if count > BURSTS.get(name, BURST):
+                self._write("lines_left_out", {"kind": name, "count": count - BURSTS.get(name, BURST)})
+
+    def _write(self, name: str, facts: dict[str, Any]) -> None:
         try:
             getattr(self._log, level_of(name, facts))(name, **facts)
         except OSError:
             pass  # whoever read the log is gone; that is no reason to stop serving
-
-    def _budget(self, name: str) -> int | None:
-        """How many lines of this kind were left out before this one; None if this one is left out too."""
-        second, burst = int(self._clock()), BURSTS.get(name, BURST)
-        last, count = self._counts.get(name, (second, 0))
-        if last == second:
-            self._counts[name] = (second, count + 1)
-            return 0 if count < burst else None
-        self._counts[name] = (second, 1)
-        return max(0, count - burst)
 
     def hear_libraries(self) -> None:
         """From now on, what they log or warn of are lines of the log, too."""

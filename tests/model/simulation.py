@@ -613,7 +613,7 @@ class Node:
                     assert asked.code != "EXPIRED", f"{run.job} starts although it had expired"
 
     def may_share(self, by: str, client: SimClient, job: Job, said: list[ToolSpec]) -> bool:
-        """May a caller have what ran for that job, by what any code says? Other code may have run it for nobody else."""
+        """May a caller have what ran for that job, as any code says? Other code may have run it for nobody else."""
         for other in self.clients:
             asked = other.asked.get(int(by.rpartition("-")[2])) if by.startswith(other.name) else None
             if asked is not None:

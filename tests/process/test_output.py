@@ -81,6 +81,17 @@ def test_a_flood_is_cut_and_counted(client: Client) -> None:
     assert [text.split()[1] for _, text in found[:kept]] == [str(n) for n in range(kept)]
 
 
+def test_what_the_log_leaves_out_is_told_in_it(node: Node, client: Client) -> None:
+    jobs = {client.submit("floods", {"lines": 1}).id for _ in range(500)}
+
+    def told() -> int:
+        lines = [json.loads(line) for line in node.log.splitlines() if line.startswith("{")]
+        left_out = sum(line["count"] for line in lines if line.get("kind") == "tool_output")
+        return left_out + sum(line["event"] == "tool_output" and line.get("job") in jobs for line in lines)
+
+    eventually(lambda: told() >= 500, "each is there, or counted")
+
+
 def test_what_was_written_survives_the_worker(node: Node, client: Client, spot: Path) -> None:
     handle = client.submit("dies", {"path": str(spot)})
     assert isinstance(handle.exception(), OutcomeUnknown)

@@ -15,7 +15,7 @@ from toolring import hookimpl, logs, supervisor
 from toolring.plugins import builtin, specs
 from toolring.plugins.registry import Registry
 from toolring.plugins.specs import JobEvent, NodeEvent
-from toolring.supervisor.observer import BURST, LEVELS, Logged, Observer
+from toolring.supervisor.observer import BURST, BURSTS, LEVELS, Logged, Observer
 
 
 class Listener:
@@ -91,7 +91,8 @@ def test_every_note_has_a_level_and_every_level_a_note() -> None:
         source = path.read_text()
         found.update(re.findall(r"""notes\.append\(\s*\(\s*"(\w+)\"""", source))
         found.update(re.findall(r"""\._?note\(\s*"(\w+)\"""", source))
-    assert found | {"alert_firing", "alert_resolved"} == set(LEVELS), "but for those two, which are put together"
+    put_together = {"alert_firing", "alert_resolved", "lines_left_out"}
+    assert found | put_together == set(LEVELS), "but for those, which are put together"
 
 
 def test_no_fault_floods_the_log(capsys: pytest.CaptureFixture[str]) -> None:
@@ -102,12 +103,32 @@ def test_no_fault_floods_the_log(capsys: pytest.CaptureFixture[str]) -> None:
     observer.note("worker_ready", {})
     found = lines(capsys)
     assert len(found) == BURST + 1
+    observer.look(now + 0.9)
+    assert not lines(capsys), "there may be more in this second"
     now = 101.0
-    observer.note("job_failed", {})
+    observer.look(now)
     (line,) = lines(capsys)
-    assert line["suppressed"] == 500
+    assert (line["event"], line["kind"], line["count"], line["level"]) == (
+        "lines_left_out",
+        "job_failed",
+        500,
+        "warning",
+    )
+    observer.look(now)
     observer.note("job_failed", {})
-    assert "suppressed" not in lines(capsys)[0]
+    assert [line["event"] for line in lines(capsys)] == ["job_failed"], "it is told once"
+
+
+def test_what_was_left_out_is_told_before_further_lines_whoever_notices(capsys: pytest.CaptureFixture[str]) -> None:
+    now = 100.0
+    observer = Observer(registry(), lambda: now)
+    for _ in range(BURSTS["tool_output"] + 1):
+        observer.note("tool_output", {})
+    now = 107.3
+    observer.note("worker_ready", {})
+    told, last = lines(capsys)[-2:]
+    assert (told["event"], told["kind"], told["count"], told["level"]) == ("lines_left_out", "tool_output", 1, "info")
+    assert last["event"] == "worker_ready"
 
 
 def test_what_libraries_log_are_lines_too(capsys: pytest.CaptureFixture[str]) -> None:
