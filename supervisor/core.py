@@ -66,6 +66,8 @@ class Core:
         self.tools = tools
         self.gone: dict[str, ServedTool] = {}
         """Those that the code has no more while runs of theirs go on."""
+        self.removed: dict[str, float] = {}
+        """Tools that a reload took away: when it may be told again that somebody still calls them."""
         self.fleet = fleet
         self.limits = limits
         self.sessions: dict[bytes, Session] = {}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from math import inf
+from typing import TYPE_CHECKING, Final
 
 from toolring.errors import OutcomeUnknown
 from toolring.protocol import Job
@@ -15,6 +16,9 @@ from toolring.supervisor.streams import live_of
 
 if TYPE_CHECKING:
     from toolring.supervisor.core import Core
+
+REMOVED_SECONDS: Final = 60.0
+"""Between two lines that tell of calls of a tool that a reload removed."""
 
 
 class Door:
@@ -38,7 +42,7 @@ class Door:
         for job in jobs:
             tool = tools.get(job.tool)
             if tool is None:
-                core.refuse(session, job.id, unknown_tool(tools, job.tool))
+                self._unknown(session, job, now)
                 continue
             known = job.id <= session.highest
             if not known:
@@ -104,6 +108,15 @@ class Door:
         core.accepted += accepted
         if account.rate is not None:
             account.rate.take(now, accepted - paid)
+
+    def _unknown(self, session: Session, job: Job, now: float) -> None:
+        """There is no such tool. If there was, its callers haven't noticed, and somebody should hear of that."""
+        core = self._core
+        if now >= core.removed.get(job.tool, inf):
+            core.removed[job.tool] = now + REMOVED_SECONDS
+            caller = session.caller or "a caller without a name"
+            core.notes.append(("removed_tool_called", {"tool": job.tool, "caller": caller}))
+        core.refuse(session, job.id, unknown_tool(core.tools, job.tool))
 
     def _sent_again(self, session: Session, job: Job, tool: ServedTool) -> bool:
         """After a reconnect a client sends again what it has no answer to; False: to be run.

@@ -47,6 +47,7 @@ LEVELS: Final = {
     "question_failed": "error",
     "reload_failed": "warning",
     "reloaded": "info",
+    "removed_tool_called": "warning",
     "renewal_failed": "warning",
     "sink_failed": "error",
     "start_failed": "error",

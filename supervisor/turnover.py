@@ -99,6 +99,7 @@ def turn_over(core: Core, lineup: Lineup, specs: Sequence[ToolSpec], groups: lis
         note(entry, "moved")
         core.placing.enter(entry, entry.route)
     lineup.forget([group for group in before if group not in groups])
+    core.removed = {name: 0.0 for name in (*core.removed, *changes.removed) if name not in core.tools}
     if core.figures is not None:
         core.figures.measured.turned_over()
     return changes

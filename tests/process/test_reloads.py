@@ -218,6 +218,8 @@ def test_tools_that_come_and_go_and_move(here: Place, client: Client) -> None:
     eventually(lambda: {"fresh", "gone"} <= {spec.name for spec in client.tools()}, "this client has heard of it")
     assert "slow" not in {spec.name for spec in client.tools()}
     assert isinstance(failure(lambda: client.call("slow", {"name": "x"})), UnknownTool)
+    eventually(lambda: "removed_tool_called" in here.node.log, "who calls what is gone is told of")
+    assert " UNKNOWN_TOOL)" in run_cli("status", address=here.node.address).stdout
     for handle in waits:
         assert isinstance(failure(handle.result), UnknownTool), "what its code is no more a worker says"
     here.go("here")

@@ -52,7 +52,7 @@ def _show(status: dict[str, Any]) -> None:
     unasked = f" ({status['restarts']} unasked)" if status["restarts"] else ""
     print(f"{status['exits']} worker exits{unasked}, {status['clients']} clients")
     print(f"jobs: {jobs['accepted']} accepted, {jobs['answered']} answered, {jobs['waiting']} waiting, ", end="")
-    print(f"{jobs['running']} with workers, {jobs['kept']} kept, refused {sum(jobs['refused'].values())}")
+    print(f"{jobs['running']} with workers, {jobs['kept']} kept, refused {_refused(jobs['refused'])}")
     last = status["reload"]["outcome"]
     if last is not None and last["error"] is not None:
         why, error = last["why"], last["error"]
@@ -94,6 +94,11 @@ def _show(status: dict[str, Any]) -> None:
             (name, *(one[key] for key in _OF_POOLS), f"{one['longest_wait']:.3f} s") for name, one in resources.items()
         ]
         print("\n" + table(heads, rows))
+
+
+def _refused(codes: dict[str, int]) -> str:
+    told = ", ".join(f"{count} {code}" for code, count in sorted(codes.items(), key=lambda one: -one[1]) if count)
+    return f"{sum(codes.values())} ({told})" if told else "0"
 
 
 def _endpoint(name: str, base: str, one: dict[str, Any]) -> tuple[Any, ...]:

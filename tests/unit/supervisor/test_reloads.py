@@ -15,9 +15,10 @@ from toolring.errors import Draining, LoadError, PluginError
 from toolring.policy.balance import Balancer, Members, RingOverflow
 from toolring.policy.breaker import Event, State
 from toolring.policy.groups import Group
-from toolring.protocol import Counted
+from toolring.protocol import Counted, Job, decode_value
 from toolring.spec import ToolSpec
 from toolring.supervisor.catalogue import ServedTool
+from toolring.supervisor.door import REMOVED_SECONDS
 from toolring.supervisor.fleet import Fleet, Life
 from toolring.supervisor.lineup import Lineup
 from toolring.supervisor.reloads import TABLE, Reloads, Stage, Step
@@ -402,3 +403,29 @@ def test_a_balancer_that_cannot_be_made_fails_the_reload_by_name() -> None:
     assert made is lineup.balancer(ToolSpec(name="three", affinity="x"), group)
     lineup.forget([group])
     assert made is not lineup.balancer(ToolSpec(name="three", affinity="x"), group)
+
+
+def test_a_tool_that_was_removed_and_is_still_called_is_told_of_now_and_then(node: Node, client: SimClient) -> None:
+    session = client.session
+    assert session is not None
+
+    def calls(*names: str) -> list[dict[str, Any]]:
+        """What is told of them."""
+        core = node.core
+        core.door.submit(session, [Job(session.highest + 1, name, msgspec.Raw(b"")) for name in names], node.now)
+        assert {decode_value(answer.value)["code"] for answer in session.out} == {"UNKNOWN_TOOL"}
+        session.out.clear()
+        found = [facts for name, facts in core.notes if name == "removed_tool_called"]
+        core.notes.clear()
+        return found
+
+    assert calls("nosuch") == []
+    turn_over(node, without="read")
+    assert calls("read", "read", "nosuch") == [{"tool": "read", "caller": client.caller or "a caller without a name"}]
+    node.now += REMOVED_SECONDS - 1
+    assert calls("read") == []
+    node.now += 1
+    assert len(calls("read")) == 1, "of whoever calls it then"
+    node.now += REMOVED_SECONDS
+    turn_over(node, without="write")
+    assert [line["tool"] for line in calls("write", "read")] == ["write", "read"]
