@@ -98,9 +98,7 @@ class Alerts:
             "for": rule.holds,
             "window": rule.window if FIGURES[rule.figure].windowed else None,
             "own": board.name in self._own,
-            "text": _text(
-                board.name, rule, subject, board.values.get(subject), f"{rule.sense} {_number(rule.threshold)}"
-            ),
+            "text": _text(board.name, rule, subject, board.values.get(subject), alert),
         }
 
     def lit(self, now: float, most: int) -> tuple[list[dict[str, Any]], int]:
@@ -141,8 +139,6 @@ def told(name: str, subject: str, alert: Alert, news: News, now: float) -> Alert
     """What is said of it."""
     rule = alert.rule
     about = _about(rule, subject)
-    threshold = f"{rule.sense} {_number(rule.threshold)}"
-    beyond = f"no longer {threshold}" if news is News.RESOLVED else threshold
     return AlertEvent(
         alert=name,
         state=news.value,
@@ -155,14 +151,20 @@ def told(name: str, subject: str, alert: Alert, news: News, now: float) -> Alert
         sense=rule.sense,
         threshold=rule.threshold,
         seconds=round(now - alert.fired, 3),
-        text=_text(name, rule, subject, alert.value, beyond),
+        text=_text(name, rule, subject, alert.value, alert),
     )
 
 
-def _text(name: str, rule: AlertRule, subject: str, value: float | None, beyond: str) -> str:
-    of = "".join(f" of {kind} {name}" for kind, name in _about(rule, subject).items() if name)
-    is_ = "unknown" if value is None else _amount(value, FIGURES[rule.figure].unit)
-    return f"{name}: {rule.figure}{of} is {is_}, {beyond}"
+def _text(name: str, rule: AlertRule, subject: str, value: float | None, alert: Alert | None) -> str:
+    """What the figure is, and how that is to the threshold: also while an alert goes on firing that has eased."""
+    fired = alert is not None and (alert.fires or alert.state is State.RESOLVED)
+    threshold = f"{rule.sense} {_number(rule.threshold)}"
+    kind = next((kind for kind, name in _about(rule, subject).items() if name), "")
+    of = "" if not kind else f" of each {kind}" if subject == EACH else f" of {kind} {subject}"
+    if value is None:
+        return f"{name}: {rule.figure}{of} is unknown" + (f" now; it was {threshold}" if fired else "")
+    beyond = "" if rule.beyond(value) else "no longer " if fired else "not "
+    return f"{name}: {rule.figure}{of} is {_amount(value, FIGURES[rule.figure].unit)}, {beyond}{threshold}"
 
 
 def _amount(value: float, unit: str) -> str:

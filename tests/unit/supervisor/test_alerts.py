@@ -133,6 +133,27 @@ def test_a_rule_of_ones_own_takes_the_place_of_one_that_ships() -> None:
     assert set(DEFAULTS) - set(rules({}, True, True, False)) == {"service_circuit_open", "service_failing"}
 
 
+def test_the_text_is_true_while_it_eases_and_of_what_is_not_known(watched: Watched) -> None:
+    def texts() -> list[str]:
+        return [row["text"] for row in watched.alerts.report(99)]
+
+    values = watched.readings.values
+    values["error_rate"] = {}
+    watched.look(0)
+    assert texts() == ["slow: response_p99 is 0.1 seconds, not above 1", "failing: error_rate of each tool is unknown"]
+    values["error_rate"] = {"a": 0.9}
+    watched.look(5)
+    watched.look(15)
+    assert texts()[1] == "failing: error_rate of tool a is 0.9, above 0.5"
+    values["error_rate"] = {"a": 0.47}
+    watched.look(20)
+    assert texts()[1] == "failing: error_rate of tool a is 0.47, no longer above 0.5", "it fires, since that is near"
+    values["error_rate"] = {}
+    watched.look(25)
+    assert texts()[1] == "failing: error_rate of tool a is unknown now; it was above 0.5"
+    assert watched.told[-1].text == "failing: error_rate of tool a is unknown now; it was above 0.5"
+
+
 def test_large_numbers_are_told_in_full() -> None:
     alert = Alert(AlertRule(figure="memory", above=2e9), 0)
     news = alert.see(3_221_225_472.0, 0)
