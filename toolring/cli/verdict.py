@@ -101,17 +101,15 @@ def check_comparable(old: Any, plan: Plan) -> None:
     if not (isinstance(old, dict) and wanted <= set(old)):
         raise InvalidArguments("--compare wants what `toolring bench --json` has printed", argument="compare")
     now = {"tool": plan.tool, "concurrency": plan.concurrency if plan.rate is None else None, "rate": plan.rate}
-    for key, value in now.items():
-        if old[key] != value:
-            why = f"the earlier run had {key} {old[key]!r:.100}, this has {value!r}: they can't be compared"
-            raise InvalidArguments(why, argument="compare")
+    if any(old[key] != value for key, value in now.items()):
+        why = f"the earlier run was of {_kind(old)}, this is of {_kind(now)}: they can't be compared"
+        raise InvalidArguments(why, argument="compare")
 
 
 def told(found: Mapping[str, Any]) -> str:
     """For people."""
-    how = f"{found['concurrency']} at once" if found["rate"] is None else f"{found['rate']:g} calls/s"
     lines = [
-        f"{found['tool']}, {how}, {found['seconds']:.1f} s: {found['calls']:,} calls, {found['failed']:,} failed, "
+        f"{_kind(found)}, {found['seconds']:.1f} s: {found['calls']:,} calls, {found['failed']:,} failed, "
         f"{written(found['throughput'], 'rate')} answers/s{_around(found['spread']['throughput'])}"
     ]
     rows = [{"part": "latency", **found["latency"]}]
@@ -129,6 +127,13 @@ def told(found: Mapping[str, Any]) -> str:
     if "compared" in found:
         lines.append(_compared(found["compared"]))
     return "\n\n".join(lines)
+
+
+def _kind(run: Mapping[str, Any]) -> str:
+    """Of what, and how it is called."""
+    rate, at_once = run["rate"], run["concurrency"]
+    how = f"{rate:g} calls/s" if isinstance(rate, int | float) else f"{at_once!r:.20} at once"
+    return f"{run['tool']!s:.128}, {how}"
 
 
 def _carried(node: Mapping[str, Any]) -> str:

@@ -96,11 +96,19 @@ def test_a_difference_is_more_than_both_runs_vary() -> None:
     assert compare(steady, found(Record(0.0, 10.0)))["p50"]["differs"] is None
 
 
-@pytest.mark.parametrize("other", [{"tool": "u"}, {"concurrency": 5}, {"concurrency": None, "rate": 10.0}])
-def test_only_runs_of_the_same_kind_are_compared(other: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("other", "kind"),
+    [
+        ({"tool": "u"}, "u, 4 at once"),
+        ({"concurrency": 5}, "t, 5 at once"),
+        ({"concurrency": None, "rate": 10.0}, "t, 10 calls/s"),
+        ({"concurrency": None, "rate": "x"}, "t, None at once"),
+    ],
+)
+def test_only_runs_of_the_same_kind_are_compared(other: dict[str, Any], kind: str) -> None:
     old = found(record())
     check_comparable(old, PLAN)
-    with pytest.raises(InvalidArguments, match="can't be compared"):
+    with pytest.raises(InvalidArguments, match=f"was of {kind}, this is of t, 4 at once: they can't be compared"):
         check_comparable({**old, **other}, PLAN)
 
 
