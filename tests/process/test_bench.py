@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.process.kit import COMMAND, FAULTS, PATIENCE, Node, bystanders, environment, eventually, lines, run_cli
+from tests.process.kit import (
+    COMMAND,
+    FAULTS,
+    PATIENCE,
+    Node,
+    bystanders,
+    environment,
+    eventually,
+    lines,
+    run_cli,
+    running,
+)
 
 QUICK = ("--seconds", "0.5", "--warmup", "0.1")
 
@@ -77,6 +89,30 @@ def test_ctrl_c_prints_what_there_is(node: Node, tmp_path: Path) -> None:
         told, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     found = json.loads(told)
+    assert 0 < found["seconds"] < 600
+    assert found["calls"] > 0
+
+
+@pytest.mark.parametrize(
+    ("how", "status", "code"), [(signal.SIGTERM, 5, "DRAINING"), (signal.SIGKILL, 4, "UNREACHABLE")]
+)
+def test_a_node_that_goes_away_does_not_take_along_what_was_measured(
+    tmp_path: Path, how: signal.Signals, status: int, code: str
+) -> None:
+    out = tmp_path / "ledger"
+    given = json.dumps({"path": str(out), "number": 7})
+    words = ["bench", "note", "--arguments", given, "--seconds", "600", "--warmup", "0", "--json"]
+    pipe = subprocess.PIPE
+    with running() as own:
+        command = [*COMMAND, *words, "--address", own.address]
+        with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment()) as process:
+            eventually(lambda: len(lines(out)) > 20, "it calls")
+            os.kill(own.pid, how)
+            told, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode == status
+    assert f"{code}: the node went away" in errors
+    found = json.loads(told)
+    assert found["error"]["code"] == code
     assert 0 < found["seconds"] < 600
     assert found["calls"] > 0
 

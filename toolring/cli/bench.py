@@ -14,18 +14,21 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from toolring.cli import output
 from toolring.cli.options import add_address
-from toolring.errors import ConfigError, InvalidArguments, ToolringError, UnknownTool
+from toolring.errors import ConfigError, Draining, InvalidArguments, ToolringError, UnknownTool, Unreachable
 
 if TYPE_CHECKING:
     from toolring.cli.drive import Arguments, Drive, Plan
     from toolring.client.aio import AsyncClient
 
 _LOOK_SECONDS: Final = 0.5
+_LAST_SECONDS: Final = 1.0
+"""That a node which drains may take to tell what it has counted."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,11 +59,17 @@ def run(options: argparse.Namespace) -> int:
         check_comparable(old, plan)
     with ExitStack() as stack:
         address = _own_node(options, stack) if options.serve else options.address
-        found, stopped = asyncio.run(_measured(address, plan, options.timeout))
+        found, run = asyncio.run(_measured(address, plan, options.timeout))
     if old is not None:
         found["compared"] = compare(old, found)
-    print(json.dumps(found) if options.json else told(found))
-    if stopped:
+    away = None
+    if run.gone is not None:
+        away = type(run.gone)(f"the node went away, so that is all: {run.gone}", **run.gone.facts)
+        found["error"] = away.to_wire()
+    print(json.dumps(found) if options.json else told(found), flush=True)
+    if away is not None:
+        return output.report(away, as_json=False)
+    if run.stopped:
         return 130
     return int(options.fail_on_error and found["failed"] > 0)
 
@@ -137,8 +146,33 @@ def _own_node(options: argparse.Namespace, stack: ExitStack) -> str:
     return address
 
 
-async def _measured(address: str | None, plan: Plan, timeout: float | None) -> tuple[dict[str, Any], bool]:
-    """The report, and whether somebody has stopped it."""
+class Run:
+    """What ends a drive before its time, and when."""
+
+    def __init__(self) -> None:
+        self.stopped = False
+        """By Ctrl-C."""
+        self.gone: Unreachable | Draining | None = None
+        """What was heard of the node at last."""
+        self.heard = 0.0
+        """When it answered last."""
+        self._end: Callable[[], object] = lambda: None
+
+    def begins(self, end: Callable[[], object]) -> None:
+        self._end = end
+
+    def stop(self) -> None:
+        self.stopped = True
+        self._end()
+
+    def lost(self, error: Unreachable | Draining) -> None:
+        """The node is away, or will be."""
+        self.gone = self.gone or error
+        self._end()
+
+
+async def _measured(address: str | None, plan: Plan, timeout: float | None) -> tuple[dict[str, Any], Run]:
+    """The report, and what has ended it."""
     from toolring.cli.drive import Drive
     from toolring.cli.verdict import of_node, report
     from toolring.client.aio import AsyncClient
@@ -146,8 +180,16 @@ async def _measured(address: str | None, plan: Plan, timeout: float | None) -> t
     async with AsyncClient(address, caller="bench") as client:
         await _try(client, plan, timeout)
 
+        run = Run()
+
         async def call(given: Arguments) -> Any:
-            return await client.call(plan.tool, given, timeout=timeout)
+            try:
+                found = await client.call(plan.tool, given, timeout=timeout)
+            except (Unreachable, Draining) as error:
+                run.lost(error)
+                raise
+            run.heard = time.perf_counter()
+            return found
 
         drive = Drive(plan, call)
         begun: dict[str, Any] = {}
@@ -155,17 +197,22 @@ async def _measured(address: str | None, plan: Plan, timeout: float | None) -> t
         async def watch() -> None:
             await asyncio.sleep(plan.warmup)
             begun.update(client=time.process_time(), at=time.perf_counter(), node=await _figures(client, plan.tool))
-            await _look_on(client, drive, begun)
+            try:
+                await _look_on(client, drive, begun)
+            except Unreachable as error:
+                run.lost(error)
 
-        stopped = await _until_over(drive, watch())
-        ended = min(time.perf_counter(), drive.record.ends) if stopped else drive.record.ends
+        await _until_over(drive, watch(), run)
+        ended = drive.record.ends
+        if run.stopped or run.gone is not None:
+            ended = min(run.heard if run.gone is not None else time.perf_counter(), ended)
         node = {}
-        if begun.get("node"):
-            node = of_node(begun["node"], await _figures(client, plan.tool))
+        if begun.get("node") and (after := await _last_figures(client, plan.tool, run)):
+            node = of_node(begun["node"], after)
         cpu = {name: meter.mean for name, meter in begun.get("cpu", {}).items()}
         if "at" in begun:
             cpu["client"] = (time.process_time() - begun["client"]) / max(1e-9, time.perf_counter() - begun["at"])
-    return report(plan, drive.record, max(0.0, ended - drive.record.began), node, cpu), stopped
+    return report(plan, drive.record, max(0.0, ended - drive.record.began), node, cpu), run
 
 
 async def _try(client: AsyncClient, plan: Plan, timeout: float | None) -> None:
@@ -181,20 +228,18 @@ async def _try(client: AsyncClient, plan: Plan, timeout: float | None) -> None:
         pass  # it is counted when it is measured
 
 
-async def _until_over(drive: Drive, watching: Any) -> bool:
-    """True if Ctrl-C has ended it: what is under way is then cancelled."""
+async def _until_over(drive: Drive, watching: Any, run: Run) -> None:
+    """What is under way when Ctrl-C ends it, or the node goes away, is cancelled."""
     work = asyncio.create_task(drive.run())
     watch = asyncio.create_task(watching)
     loop = asyncio.get_running_loop()
-    stopped = False
 
-    def stop() -> None:
-        nonlocal stopped
-        stopped = True
+    def end() -> None:
         drive.stop()
         work.cancel()
 
-    loop.add_signal_handler(signal.SIGINT, stop)
+    run.begins(end)
+    loop.add_signal_handler(signal.SIGINT, run.stop)
     try:
         await asyncio.wait([work])
     finally:
@@ -204,7 +249,6 @@ async def _until_over(drive: Drive, watching: Any) -> bool:
         _clear()
     if not work.cancelled() and (error := work.exception()) is not None:
         raise error
-    return stopped
 
 
 async def _look_on(client: AsyncClient, drive: Drive, begun: dict[str, Any]) -> None:
@@ -245,6 +289,16 @@ async def _figures(client: AsyncClient, tool: str) -> Mapping[str, Any]:
     except ConfigError:
         return {}
     return found
+
+
+async def _last_figures(client: AsyncClient, tool: str, run: Run) -> Mapping[str, Any]:
+    """Nothing of a node that is away; one that drains may still tell."""
+    if run.gone is None:
+        return await _figures(client, tool)
+    if isinstance(run.gone, Draining):
+        with suppress(Unreachable, TimeoutError):
+            return await asyncio.wait_for(_figures(client, tool), _LAST_SECONDS)
+    return {}
 
 
 def _say(drive: Drive, write: Callable[[str], object] = sys.stderr.write) -> None:
