@@ -143,15 +143,16 @@ class Spans:
         for feed in self.feeds:
             feed.exporter.close(last=tuple(feed.pending) or None)
 
-    def report(self) -> dict[str, dict[str, int]]:
+    def report(self) -> dict[str, dict[str, Any]]:
         """By sink: batches that were sent and that failed; spans that wait, and those that were dropped, as too many
-        waited or it kept failing."""
+        waited or it kept failing; and its state, as of a sink of metrics."""
         return {
             feed.exporter.name: {
                 "sent": feed.exporter.sent,
                 "failed": feed.exporter.failed,
                 "waiting": len(feed.pending),
                 "dropped": feed.dropped + feed.exporter.dropped,
+                "state": feed.exporter.state,
             }
             for feed in self.feeds
         }

@@ -267,6 +267,9 @@ def test_sinks_get_the_figures_and_one_that_is_broken_holds_up_nobody() -> None:
                 return bool(client.status()["sinks"]["jsonlines"]["state"] == "open")
 
             eventually(given_up, "it is left alone")
+            shown = run_cli("status", address=node.address).stdout
+            assert "the sink jsonlines keeps failing, and gets nothing for a while: " in shown
+            assert "statsd" not in shown
             assert client.call("square", {"x": 3}) == 9
 
 

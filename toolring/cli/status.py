@@ -17,6 +17,12 @@ from toolring.errors import ToolringError, Unreachable
 
 _OF_POOLS = ("total", "active", "idle", "waiting", "created", "create_errors", "timeouts", "leaks")
 _OF_GROUPS = ("workers", "ready", "least", "most")
+_FAULTS = {
+    "open": "keeps failing, and gets nothing for a while",
+    "half_open": "kept failing, and is tried again",
+    "stuck": "is stuck at what it was given",
+}
+"""Of a sink, by its state."""
 _COLOURS = {"healthy": "32", "draining": "33", "unhealthy": "31"}
 
 
@@ -58,6 +64,11 @@ def _show(status: dict[str, Any]) -> None:
         why, error = last["why"], last["error"]
         told = f"{error['code']}: {error['message'].splitlines()[0]}"
         print(paint(f"the last reload ({why}) failed: {told}", "31"))
+    for name, sink in [*status["sinks"].items(), *status["tracing"].items()]:
+        if sink["state"] in _FAULTS:
+            counts = ", ".join(f"{sink[key]} {key}" for key in ("sent", "failed", "dropped"))
+            text = f"the sink {name} {_FAULTS[sink['state']]}: {counts}; the log says why (sink_failed)"
+            print(paint(text, "31"))
     print()
     rows = [
         (w["id"], str(w["pid"] or "-"), w["state"], w.get("generation"), w.get("jobs"), w.get("answered"), *_cache(w))
