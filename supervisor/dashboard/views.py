@@ -33,10 +33,10 @@ from toolring.supervisor.web import Asked, Reply
 MOST_QUERY: Final = 20
 """Parameters of one question."""
 _OF_WORKERS: Final = ("id", "group", "pid", "state", "generation", "jobs", "answered", "renew")
-_OF_ALERTS: Final = ("alert", "state", "severity", "tool", "group", "seconds", "text")
+_OF_ALERTS: Final = ("alert", "state", "severity", "tool", "group", "service", "seconds", "text")
 MOST_ALERTS: Final = 20
 """That are told of one by one."""
-_OF_TOOLS: Final = ("window", "seconds", "total", "tools", "left_out", "errors", "refused")
+_OF_TOOLS: Final = ("window", "seconds", "total", "tools", "left_out", "errors", "refused", "services")
 Query = dict[str, str]
 Body = list[bytes]
 View = Generator[None, None, Body]

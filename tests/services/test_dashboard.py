@@ -338,6 +338,26 @@ def test_a_tool_beyond_the_busiest_is_found_by_the_filter(page: Page, tmp_path: 
         page.until("tbody th", "tool_100")
 
 
+def test_services_stand_below_the_tools_if_there_are_any(node: Node, page: Page, tmp_path: Path) -> None:
+    page.open(address(node, "tools")).until("tbody th", "look_up")
+    assert "Services" not in page.text("h2")
+    file = tmp_path / "buys.py"
+    file.write_text("from toolring import Service, tool\n@tool\ndef buy(shop: Service) -> None:\n    shop.get('/')\n")
+    (tmp_path / "toolring.toml").write_text(
+        '[services.shop]\nretries = 0\nendpoints = ["http://127.0.0.1:9"]\n'
+        "breaker = {minimum = 4, window = 10, wait = 1000.0}\n"
+        "[alerting]\ninterval = 0.1\n"
+    )
+    with running(file, directory=tmp_path, workers=1, TOOLRING_DASHBOARD_LISTEN=ANY) as other, other.client() as client:
+        for _ in range(6):
+            failure(lambda: client.call("buy", {}))
+        page.open(address(other, "tools")).until("h2", "Services, since the start")
+        for told in ("http://127.0.0.1:9", "open 1/1", "4 (100"):
+            page.until("tbody tr", told)
+        assert "#/tools" in page.until("#alerts a", "circuit_open of service shop").get_attribute("href")
+        assert page.faults() == []
+
+
 def test_it_fits_a_narrow_window(node: Node, page: Page) -> None:
     page.size(400, 800)
     try:

@@ -81,7 +81,7 @@ function showAlerts(node) {
   list.dataset.known = known;
   refill(list, node.alerts.map((one) => el("li", { class: one.state === "pending" ? "pending" : one.severity },
     el("strong", {}, one.state === "pending" ? "pending" : one.severity), " ",
-    one.tool || one.group ? el("a", { href: one.tool ? "#/tools" : "#/workers" }, one.text) : one.text, ` · since ${since(one)}`)),
+    one.tool || one.group || one.service ? el("a", { href: one.group ? "#/workers" : "#/tools" }, one.text) : one.text, ` · since ${since(one)}`)),
   node.more_alerts ? el("li", {}, `and ${node.more_alerts} more: toolring alerts`) : null);
 }
 

@@ -1,4 +1,4 @@
-// Each tool's figures in a window, and all errors by tool and code.
+// Each tool's figures in a window, all errors by tool and code, and the services that tools ask.
 
 import { el, setText } from "./dom.js";
 import { count, NONE, percent, rate, seconds, bytes } from "./format.js";
@@ -12,6 +12,21 @@ const time = (label, what, name) => ({
   number: true,
   value: (row) => row[what][name],
   text: (row) => seconds(row[what][name]),
+});
+
+// What the workers think of an endpoint, each by itself.
+const standing = (workers, good) => {
+  const bad = Object.entries(workers).filter(([state]) => state !== good);
+  const total = Object.values(workers).reduce((sum, often) => sum + often, 0);
+  if (!bad.length) return total ? good : NONE;
+  return bad.map(([state, often]) => `${state.replaceAll("_", " ")} ${often}/${total}`).join(", ");
+};
+
+const stands = (label, key, good) => ({
+  name: label,
+  value: (row) => standing(row[key], good),
+  text: (row) => standing(row[key], good),
+  cls: (row) => (Object.keys(row[key]).some((state) => state !== good) ? "bad" : ""),
 });
 
 export class Tools {
@@ -41,11 +56,22 @@ export class Tools {
       { name: "Count", number: true, value: (row) => row.count, text: (row) => count(row.count) },
       { name: "Share", title: "Of all errors", number: true, value: (row) => row.share, text: (row) => percent(row.share) },
     ], { key: (row) => `${row.tool}\0${row.group}\0${row.code}`, empty: "No errors in this window.", sort: { name: "Count", down: true } });
+    this.services = new Table("Services", [
+      { name: "Service", value: (row) => row.service },
+      { name: "Endpoint", value: (row) => row.base },
+      stands("Health", "health", "up"), stands("Circuit", "circuit", "closed"),
+      { name: "Requests", number: true, value: (row) => row.requests, text: (row) => count(row.requests) },
+      { name: "Failed", number: true, value: (row) => row.failed, text: (row) => (row.failed ? `${count(row.failed)} (${percent(row.failed / row.requests)})` : "0"), cls: (row) => (row.failed ? "bad" : "") },
+      { name: "Refused", title: "Not sent, since all circuits were open", number: true, value: (row) => row.refused, text: (row) => count(row.refused), cls: (row) => (row.refused ? "bad" : "") },
+      { name: "Mean", title: "Time of a request", number: true, value: (row) => row.mean, text: (row) => seconds(row.mean) },
+    ], { key: (row) => `${row.service}\0${row.base}`, empty: "There are none." });
+    this.asked = el("div", { hidden: true }, el("h2", {}, "Services, since the start"),
+      el("div", { class: "card" }, this.services.element));
     this.element = el("section", { "aria-labelledby": "tools-title" },
       el("div", { class: "bar-of-controls" }, el("h2", { id: "tools-title" }, "Tools"),
         el("label", {}, "Window ", this.select), el("label", {}, "Filter ", this.filter), this.note),
       el("div", { class: "card" }, this.tools.element),
-      el("h2", {}, "Errors"), el("div", { class: "card" }, this.errors.element));
+      el("h2", {}, "Errors"), el("div", { class: "card" }, this.errors.element), this.asked);
   }
 
   needs() {
@@ -89,5 +115,8 @@ export class Tools {
     if (!word) found.push(...Object.entries(this.told.refused ?? {}).map(([code, often]) => ({ tool: "(refused at the door)", group: "", code, count: often })));
     const total = found.reduce((sum, one) => sum + one.count, 0);
     this.errors.show(found.map((one) => ({ ...one, share: one.count / total })));
+    const asked = Object.entries(this.told.services).flatMap(([service, its]) => Object.entries(its).map(([base, one]) => ({ service, base, ...one })));
+    this.asked.hidden = !asked.length;
+    this.services.show(asked);
   }
 }

@@ -91,6 +91,7 @@ def test_alerts_stand_at_the_node_as_many_as_can_be_read(shown: Shown) -> None:
         "severity": "critical",
         "tool": "t",
         "group": "",
+        "service": "",
         "seconds": 1.5,
         "text": "x",
     }
