@@ -8,7 +8,6 @@ from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 from toolring.errors import Busy, CircuitOpen, Draining, Unhealthy
-from toolring.policy.breaker import SHUT
 from toolring.policy.histogram import Histogram
 from toolring.policy.series import Series, Window
 from toolring.supervisor.alerts import Alerts
@@ -100,7 +99,7 @@ class Collector:
         """All of them, in their order; what a family holds is looked up when it is iterated over."""
         self.figures.forget_workers(slot.index for slot in self._core.fleet.slots)
         yield from self._of_node()
-        yield from self._of_tools()
+        yield from self._of_tools(now)
         yield from self._of_workers(now)
         yield from self._of_caches()
         yield from self._of_pools()
@@ -158,7 +157,7 @@ class Collector:
 
     # ---- tools and workers
 
-    def _of_tools(self) -> Iterator[Samples]:
+    def _of_tools(self, now: float) -> Iterator[Samples]:
         there: There = {tuple(key): one for key, one in self.figures.tools.items()}
         served: There = {**self._served(), **there}
         for name, attribute in _SIMPLE.items():
@@ -172,7 +171,7 @@ class Collector:
         circuits = ((tool.name, tool.circuit) for tool in self._core.tools.values() if not tool.spec.internal)
         yield (
             _family("breaker_open"),
-            [Sample((name,), int(one.breaker.state in SHUT)) for name, one in circuits if one.armed],
+            [Sample((name,), int(one.breaker.shut(now))) for name, one in circuits if one.armed],
         )
 
     def _served(self) -> There:

@@ -9,7 +9,6 @@ from operator import attrgetter
 from typing import Final, TypeVar
 
 from toolring.policy.alerts import EACH, AlertRule
-from toolring.policy.breaker import SHUT
 from toolring.policy.histogram import Histogram
 from toolring.policy.series import Series, Tally, Window
 from toolring.supervisor.circuits import CALLERS_FAULT
@@ -186,12 +185,12 @@ class Readings:
 
     # ---- tools and services
 
-    def _circuit_open(self, rule: AlertRule, _now: float) -> Values:
+    def _circuit_open(self, rule: AlertRule, now: float) -> Values:
         services = self._chosen(rule)
         if rule.service:
             return {name: float(one.shut) for name, one in services.items()}
         served = (tool for tool in self._core.tools.values() if not tool.spec.internal)
-        opened = [tool.name for tool in served if tool.circuit.breaker.state in SHUT]
+        opened = [tool.name for tool in served if tool.circuit.breaker.shut(now)]
         if rule.tool == EACH:
             return dict.fromkeys(opened, 1.0)
         if rule.tool:

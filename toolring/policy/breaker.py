@@ -26,10 +26,6 @@ class State(Enum):
     """Everything goes through, and is counted."""
 
 
-SHUT: Final = frozenset({State.OPEN, State.FORCED_OPEN})
-"""Nothing goes through."""
-
-
 class Event(Enum):
     TRIP = auto()
     """Too many of the calls in the window failed, or were slow."""
@@ -258,6 +254,10 @@ class Breaker:
         if self.state is State.OPEN:
             return now < self._until
         return not (self._passes or self._free)
+
+    def shut(self, now: float) -> bool:
+        """Is it open, and its wait not over? Afterwards it is open until somebody calls, who will be let through."""
+        return self.state is State.FORCED_OPEN or (self.state is State.OPEN and now < self._until)
 
     def retry_after(self, now: float) -> float:
         """Seconds after which it may let something through: the rest of its wait, else (probes are under way, or

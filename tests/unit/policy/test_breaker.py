@@ -87,7 +87,9 @@ def test_probes_that_go_well_close_it_and_a_bad_share_of_them_opens_it_again() -
     call(breaker, True, now=31.0)
     assert breaker.state.name == "OPEN", "two of three: it is certain already"
     assert breaker.refuses(60.9)
+    assert breaker.shut(60.9)
     assert not breaker.refuses(61.0)
+    assert not breaker.shut(61.0), "whoever calls next is let through"
 
 
 def test_a_cancelled_probe_gives_its_permit_back() -> None:
