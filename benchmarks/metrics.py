@@ -189,12 +189,12 @@ class ByLibrary:
         for family, samples in self._collector.families(2.0):
             if family.kind != "histogram":
                 made = prometheus_client.core.Metric(family.name, family.help, family.kind)
-                for labels, value in samples:
+                for labels, value in filter(None, samples):
                     made.add_sample(family.name, dict(zip(family.labels, labels, strict=True)), cast(float, value))
                 yield made
                 continue
             histogram = HistogramMetricFamily(family.name, family.help, labels=family.labels)
-            for labels, parts in samples:
+            for labels, parts in filter(None, samples):
                 times = cast(tuple[Histogram, ...], parts)
                 running = 0
                 buckets: list[Any] = []
@@ -267,7 +267,7 @@ def throughput(rounds: int, jobs: int = 8_000) -> Rows:
         on.client() as counting,
         off.client() as quiet,
     ):
-        for number in range(12 * rounds + 1):
+        for number in range(24 * rounds + 1):
             pair = [("counting", counting, on), ("not counting", quiet, off)]
             for name, client, its in pair if number % 2 else reversed(pair):
                 pids = [os.getpid(), *(process.pid for process in its.tree())]

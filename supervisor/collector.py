@@ -34,6 +34,8 @@ _DOOR: Final = (Busy.code, CircuitOpen.code, Draining.code, Unhealthy.code)
 _IDLE: Final = Series(0.0)
 """Of a tool that has had no job."""
 _TIMES: Final = ("queue", "run", "overhead")
+_SPARSE: Final = 100
+"""Series that are looked at in one step where few have anything to tell."""
 _POOL_COUNTS: Final = {
     "toolring_pool_created": "created",
     "toolring_pool_create_errors": "create_errors",
@@ -55,7 +57,8 @@ class Sample(NamedTuple):
     value: float | tuple[Histogram, ...]
 
 
-Samples = tuple[Family, Iterable[Sample]]
+Samples = tuple[Family, Iterable[Sample | None]]
+"""None: nothing, but some time has passed."""
 There = Mapping[tuple[str, ...], Series]
 """By the values of their labels. Each is read when its turn comes: it may go on meanwhile."""
 
@@ -92,6 +95,9 @@ class Collector:
         self._services = services
         self._renewals = renewals
         self._exporters = exporters
+        self._idle: dict[tuple[str, ...], Series] = {}
+        self._idle_of: tuple[int, int, int] | None = None
+        """The generation of the code, and how many tools there were, served and counted, when that was made."""
         self.alerts: Alerts | None = None
         """None: none is watched."""
 
@@ -158,7 +164,7 @@ class Collector:
     # ---- tools and workers
 
     def _of_tools(self, now: float) -> Iterator[Samples]:
-        there: There = {tuple(key): one for key, one in self.figures.tools.items()}
+        there = dict[tuple[str, ...], Series](self.figures.tools.items())
         served: There = {**self._served(), **there}
         for name, attribute in _SIMPLE.items():
             if name == "toolring_job_retries":
@@ -175,15 +181,21 @@ class Collector:
         )
 
     def _served(self) -> There:
-        """The tools that have had no job, as far as there is room for their names."""
-        counted = self.figures.tools
-        tools = (Of(tool.name, tool.group.name) for tool in self._core.tools.values() if not tool.spec.internal)
-        room = max(0, MOST_TOOLS - len(counted))
-        return {tuple(key): _IDLE for key in islice((key for key in tools if key not in counted), room)}
+        """The tools that have had no job, as far as there is room for their names. They change seldom."""
+        core, counted = self._core, self.figures.tools
+        of = (core.fleet.code, len(core.tools), len(counted))
+        if of != self._idle_of:
+            tools = (Of(tool.name, tool.group.name) for tool in core.tools.values() if not tool.spec.internal)
+            room = max(0, MOST_TOOLS - len(counted))
+            self._idle_of = of
+            self._idle = dict.fromkeys(islice((key for key in tools if key not in counted), room), _IDLE)
+        return self._idle
 
-    def _hits(self, there: There) -> Iterator[Sample]:
+    def _hits(self, there: There) -> Iterator[Sample | None]:
         layers = self._about.layers
-        for key, one in there.items():
+        for number, (key, one) in enumerate(there.items()):
+            if number % _SPARSE == 0:
+                yield None
             counts: dict[int, int] = {}
             for tally in one.since_start:
                 for layer, count in tally.hits.items():
@@ -285,8 +297,10 @@ def _numbers(there: There, attribute: str) -> Iterator[Sample]:
     return (Sample(key, sum(map(get, one.since_start))) for key, one in there.items())
 
 
-def _counts(there: There, attribute: str) -> Iterator[Sample]:
-    for key, one in there.items():
+def _counts(there: There, attribute: str) -> Iterator[Sample | None]:
+    for number, (key, one) in enumerate(there.items()):
+        if number % _SPARSE == 0:
+            yield None
         counts: dict[str, int] = {}
         for tally in one.since_start:
             for code, count in getattr(tally, attribute).items():

@@ -51,12 +51,16 @@ class Book:
         self._written = written  # without what is gone
 
     def _histograms(
-        self, family: Family, samples: Iterable[Sample], written: dict[tuple[str, tuple[str, ...]], Written]
+        self, family: Family, samples: Iterable[Sample | None], written: dict[tuple[str, tuple[str, ...]], Written]
     ) -> Iterator[str]:
         name = family.name
         lines: list[str] = []
         step = 0
-        for labels, parts in samples:
+        for sample in samples:
+            if sample is None:
+                yield ""
+                continue
+            labels, parts = sample
             if not isinstance(parts, tuple):
                 raise TypeError(f"{name}: a histogram is wanted, not {parts!r}")
             marks = _marks(parts)
@@ -91,9 +95,11 @@ def as_data(families: Iterable[Samples]) -> Generator[None, None, list[MetricFam
     for family, samples in families:
         step = STEP // 5 if family.kind is Kind.HISTOGRAM else STEP
         told: list[tuple[tuple[str, ...], float | Buckets]] = []
-        for number, (labels, value) in enumerate(samples, 1):
-            told.append((labels, _buckets(value) if isinstance(value, tuple) else value))
-            if number % step == 0:
+        for number, sample in enumerate(samples, 1):
+            if sample is not None:
+                labels, value = sample
+                told.append((labels, _buckets(value) if isinstance(value, tuple) else value))
+            if sample is None or number % step == 0:
                 yield
         found.append(MetricFamily(family.name, family.kind.value, family.unit, family.help, family.labels, told))
         yield
@@ -114,10 +120,14 @@ def _heading(family: Family, open_metrics: bool) -> str:
     return f"# HELP {name} {text}\n# TYPE {name} {family.kind}\n{unit}"
 
 
-def _numbers(family: Family, samples: Iterable[Sample]) -> Iterator[str]:
+def _numbers(family: Family, samples: Iterable[Sample | None]) -> Iterator[str]:
     name = f"{family.name}_total" if family.kind is Kind.COUNTER else family.name
     lines: list[str] = []
-    for labels, value in samples:
+    for sample in samples:
+        if sample is None:
+            yield ""
+            continue
+        labels, value = sample
         inner = _labels(family.labels, labels)
         lines.append(f"{name}{{{inner}}} {value}\n" if inner else f"{name} {value}\n")
         if len(lines) == STEP:
