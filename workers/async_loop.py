@@ -277,6 +277,6 @@ def serve(
     async def main() -> None:
         resources.begin(group)
         await AsyncLoop(socket, lane, runnables, make_logger, max_result, reports, output).run(os.getpid())
-        await resources.aclose()
+        await asyncio.gather(*resources.closing())
 
     asyncio.run(main())

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import time
-from collections.abc import AsyncIterator, Callable, Generator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping
 from contextlib import AsyncExitStack, ExitStack, aclosing
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from toolring.context import remaining
 from toolring.declare import Tool
 from toolring.errors import ConfigError, LoadError
-from toolring.workers.pools.aio import AsyncPool
 from toolring.workers.pools.buffers import BufferPool
 from toolring.workers.pools.entry import Held
 from toolring.workers.pools.pool import Pool
+
+if TYPE_CHECKING:
+    from toolring.workers.pools.aio import AsyncPool
 
 CLOSE_SECONDS: Final = 0.4
 """What a worker that ends gives its resources for their teardown."""
 BUFFERS: Final = BufferPool(max_bytes=64 << 20)
 """Of this process, for ``context.buffer``."""
-AnyPool = Pool[Any] | AsyncPool[Any]
+AnyPool: TypeAlias = "Pool[Any] | AsyncPool[Any]"
 
 
 class Resources:
@@ -83,10 +84,9 @@ class Resources:
             if isinstance(pool, Pool):
                 pool.close(until - time.monotonic())
 
-    async def aclose(self) -> None:
-        """The end of one that runs many."""
-        pools = [pool for pool in self.all.values() if isinstance(pool, AsyncPool)]
-        await asyncio.gather(*(pool.close(CLOSE_SECONDS) for pool in pools))
+    def closing(self) -> list[Awaitable[object]]:
+        """The end of one that runs many: of each of those for tasks."""
+        return [pool.close(CLOSE_SECONDS) for pool in self.all.values() if not isinstance(pool, Pool)]
 
 
 def supplied(tool: Tool[..., Any]) -> Callable[..., Any]:

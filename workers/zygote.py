@@ -33,7 +33,6 @@ from toolring.stamps import Stamps
 from toolring.workers.catalog import load, source_files
 from toolring.workers.main import Kit, Place, run
 from toolring.workers.resources import Resources
-from toolring.workers.services.operations import operations
 
 _encode = msgspec.msgpack.encode
 _decode = msgspec.msgpack.decode
@@ -80,7 +79,8 @@ def load_all(settings: WorkerSettings) -> tuple[dict[str, Tool[..., Any]], Regis
     more = [("a plugin", tool) for tool in registry.tools()]
     for name, policy in settings.services.items():
         if policy.openapi:
-            more += [(f"services.{name}.openapi", tool) for tool in operations(name, policy)]
+            described = import_module("toolring.workers.services.operations").operations  # for those who need it
+            more += [(f"services.{name}.openapi", tool) for tool in described(name, policy)]
     tools = _configured(load(settings.targets, more), settings.overrides)
     Resources(tools).configure(settings.resources)
     return tools, registry

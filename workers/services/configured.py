@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -13,7 +14,9 @@ from toolring.declare import Tool
 from toolring.errors import LoadError
 from toolring.policy.pool import Factory
 from toolring.policy.service import ServicePolicy
-from toolring.workers.services.service import AsyncService, Service, Source, balancer_of
+
+if TYPE_CHECKING:
+    from toolring.workers.services.service import Source
 
 
 class Services:
@@ -27,9 +30,14 @@ class Services:
         self._faces: dict[tuple[str, bool], Any] = {}
         self.lively = False
         """What is known of one that some tool asks for changes by itself: its endpoints are asked for their health."""
+        self._module: Any = None
+        if not policies:
+            return  # nobody needs what it takes, asyncio above all
+        self._module = module = import_module("toolring.workers.services.service")
         first = 0
         for name, policy in policies.items():
-            self._sources[name] = Source(name, policy, balancer_of(name, policy, balancers), calls, first)
+            balancer = module.balancer_of(name, policy, balancers)
+            self._sources[name] = module.Source(name, policy, balancer, calls, first)
             first += len(policy.endpoints)
 
     def given(self, tool: Tool[..., Any]) -> dict[str, Any]:
@@ -61,5 +69,5 @@ class Services:
         self.lively = self.lively or bool(source.wire.policy.health_check)
         key = (source.endpoints.name, concurrent)
         if key not in self._faces:
-            self._faces[key] = (AsyncService if concurrent else Service).of(source)
+            self._faces[key] = (self._module.AsyncService if concurrent else self._module.Service).of(source)
         return self._faces[key]
