@@ -259,13 +259,13 @@ class Window(Generic[P]):
 
     def send_again(self) -> bool:
         """Send what was refused, as far as there is room for it, or its time has come. False: there was none."""
+        if not self._refused:
+            return False
         if self._where is None:
             due = self._refused[: max(0, int(self._limit) - self._out)]
-        elif self._refused:
+        else:
             now = self._clock()
             due = [piece for piece in self._refused if piece.again <= now]
-        else:
-            due = []
         for piece in due:
             self._refused.remove(piece)
             try:
