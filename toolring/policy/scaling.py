@@ -77,7 +77,8 @@ class Scaler:
         if now - self._since < policy.after:
             return max(policy.least, have)
         needed = max((mean for _, mean in self._past), default=0.0)
-        return max(policy.least, min(have, ceil(needed / USE - 1e-9)))
+        least = max(policy.least, 1) if seen.waiting else policy.least  # who has just come isn't left with nobody
+        return max(least, min(have, ceil(needed / USE - 1e-9)))
 
     def _note(self, needed: float, now: float) -> None:
         after = self._policy.after

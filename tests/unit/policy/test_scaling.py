@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from math import inf
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -91,6 +92,15 @@ def test_where_nobody_asked_for_long_nothing_is_known() -> None:
     assert found[-1] == 1
 
 
+def test_the_last_one_does_not_leave_while_somebody_waits() -> None:
+    scaler = Scaler(Scaling(0, 4, 0.1, 10.0), 0.0)
+    workers = run(scaler, 1, 0.001, 0.0, 20.0)[-1]
+    workers = run(scaler, workers, 0.0, 20.0, 9.95)[-1]
+    assert workers == 1
+    assert scaler.wanted(seen(1, waiting=1e-10), 40.2) == 1, "it is seen to wait for the first time"
+    assert scaler.wanted(seen(1), 40.3) == 0
+
+
 @given(
     least=st.integers(0, 3),
     more=st.integers(0, 5),
@@ -99,12 +109,15 @@ def test_where_nobody_asked_for_long_nothing_is_known() -> None:
 def test_it_stays_between_least_and_most(least: int, more: int, steps: list[tuple[float, float, float, float]]) -> None:
     policy = Scaling(least, least + more, 0.1, 2.0)
     scaler = Scaler(policy, 0.0)
-    workers, now = least, 0.0
+    workers, now, since = least, 0.0, inf
     for busy, waiting, waits, pause in steps:
         now += pause
+        since = min(since, now) if waiting else inf
         wanted = scaler.wanted(seen(workers, min(busy, workers), waiting, waits), now)
         assert policy.least <= wanted <= policy.most
-        assert not (waiting and wanted < workers and waits > policy.wait), "fewer while some wait"
+        assert wanted >= min(workers, 1) or not waiting, "nobody is left for what waits"
+        if min(waits, now - since) > policy.wait:
+            assert wanted >= workers, "fewer while some wait for long"
         workers = wanted
 
 
