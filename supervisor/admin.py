@@ -83,9 +83,11 @@ class Admin:
             ),
             "dump": lambda params, now: dict(looks.dump(params.get("worker"), now)),
             "profile": lambda params, now: dict(
-                looks.profile(params.get("worker"), params.get("seconds"), params.get("rate"), now)
+                looks.profile(
+                    params.get("worker"), params.get("seconds"), params.get("rate"), now, params.get("key", "")
+                )
             ),
-            "unprofile": lambda params, now: dict(looks.unprofile(params.get("number"))),
+            "unprofile": lambda params, now: dict(looks.unprofile(params.get("number"), params.get("key", ""))),
             "look": lambda params, now: looks.report(params.get("number"), now),
         }
 

@@ -28,6 +28,7 @@ STILL_SECONDS: Final = 0.1
 PATIENCE_SECONDS: Final = 5.0
 """From when an answer is due until a worker counts as silent."""
 MOST_QUESTIONS: Final = 100
+MOST_KEY: Final = 64
 
 _THREAD: Final = re.compile(r"(?:Current thread|Thread) 0x([0-9a-f]+)(?: \[(.*)\])? \(most recent call first\):")
 _FRAME: Final = re.compile(r'  File "(.*)", line (\d+|\?\?\?) in (.*)')
@@ -44,10 +45,12 @@ _ROOTS: Final = (
 class Question:
     """One that was asked, and what is known of the answer."""
 
-    __slots__ = ("asked", "due", "forced", "profile", "size", "still", "worker")
+    __slots__ = ("asked", "due", "forced", "key", "profile", "size", "still", "worker")
 
-    def __init__(self, worker: Worker, asked: float, due: float, profile: bool) -> None:
+    def __init__(self, worker: Worker, asked: float, due: float, profile: bool, key: str = "") -> None:
         self.worker = worker
+        self.key = key
+        """By which whoever asked may end it without having heard its number."""
         self.asked = asked
         self.due = due
         self.profile = profile
@@ -83,28 +86,33 @@ class Looks:
         self._send(worker.pid, LOOK)
         return {"number": number, "worker": worker.slot.index, "pid": worker.pid}
 
-    def profile(self, which: Any, seconds: Any, rate: Any, now: float) -> dict[str, int]:
-        """Ask a worker where its time goes, from now on for so many seconds."""
+    def profile(self, which: Any, seconds: Any, rate: Any, now: float, key: Any = "") -> dict[str, int]:
+        """Ask a worker where its time goes, from now on for so many seconds. ``key`` is the asker's own name for it."""
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0.1 <= seconds <= MOST_SECONDS:
             why = f"seconds={seconds!r:.100} is not a number of seconds, 0.1 to {MOST_SECONDS:.0f}"
             raise InvalidArguments(why, argument="seconds")
         if type(rate) is not int or not 1 <= rate <= MOST_RATE:
             raise InvalidArguments(f"rate={rate!r:.100} is not a number a second, 1 to {MOST_RATE}", argument="rate")
+        if type(key) is not str or len(key) > MOST_KEY:
+            raise InvalidArguments(f"key={key!r:.100} is not a text of at most {MOST_KEY} letters", argument="key")
         worker = self._chosen(which)
         for one in self._questions.values():
             if one.worker is worker and one.profile and now < one.due:
                 why = f"worker {worker.slot.index} is being profiled already, for {one.due - now:.1f} s more"
                 raise Busy(why, worker=worker.pid, retry_after=round(one.due - now, 3))
-        number = self._ask(Question(worker, now, now + seconds, True))
+        number = self._ask(Question(worker, now, now + seconds, True, key))
         worker.lane.words[PROFILE] = number << 32 | rate << 16 | round(seconds * 10)
         self._send(worker.pid, LOOK)
         return {"number": number, "worker": worker.slot.index, "pid": worker.pid}
 
-    def unprofile(self, number: Any) -> dict[str, int]:
-        """End a profile before its time: nobody wants to know any more."""
+    def unprofile(self, number: Any, key: Any = "") -> dict[str, int]:
+        """End a profile before its time, by its number or its asker's key: nobody wants to know any more."""
+        if number is None and key:
+            number = next((number for number, one in self._questions.items() if one.profile and one.key == key), None)
         question = self._questions.get(number) if type(number) is int else None
         if question is None or not question.profile:
-            raise InvalidArguments(f"no profile {number!r:.100} is being made", argument="number")
+            named = repr(key if number is None and key else number)
+            raise InvalidArguments(f"no profile {named:.100} is being made", argument="number")
         del self._questions[number]
         words = question.worker.lane.words
         if words[PROFILE] >> 32 == number:

@@ -6,6 +6,7 @@ import asyncio
 import time
 from abc import ABC, abstractmethod
 from contextlib import suppress
+from secrets import token_hex
 from typing import Any
 
 from toolring.errors import ToolringError
@@ -13,6 +14,9 @@ from toolring.errors import ToolringError
 
 class Operator(ABC):
     """For threads."""
+
+    @abstractmethod
+    def _connect(self) -> None: ...
 
     @abstractmethod
     def _ask(self, what: str, params: dict[str, Any]) -> dict[str, Any]: ...
@@ -123,12 +127,14 @@ class Operator(ABC):
         """Where a worker's time goes: ``stacks``, each as names from the outermost on, and the seconds that it was seen
         for. Its tools run on meanwhile. Ctrl-C ends it. Raises WorkerSilent, or Busy while another profile of it is
         made."""
-        number = self._ask("profile", {"worker": worker, "seconds": seconds, "rate": rate})["number"]
+        self._connect()
+        key = token_hex(16)  # it may be interrupted before the number is known
         try:
-            return self._learn(number, 0.1)
+            params = {"worker": worker, "seconds": seconds, "rate": rate, "key": key}
+            return self._learn(self._ask("profile", params)["number"], 0.1)
         except KeyboardInterrupt:
             with suppress(ToolringError):
-                self._ask("unprofile", {"number": number})
+                self._ask("unprofile", {"key": key})
             raise
 
     def _learn(self, number: int, pause: float) -> dict[str, Any]:
@@ -149,6 +155,9 @@ class Operator(ABC):
 
 class AsyncOperator(ABC):
     """For event loops."""
+
+    @abstractmethod
+    async def _connect(self) -> None: ...
 
     @abstractmethod
     async def _ask(self, what: str, params: dict[str, Any]) -> dict[str, Any]: ...
@@ -237,12 +246,14 @@ class AsyncOperator(ABC):
 
     async def profile(self, worker: int, seconds: float = 10.0, rate: int = 100) -> dict[str, Any]:
         """Where a worker's time goes; see ``Client.profile``."""
-        number = (await self._ask("profile", {"worker": worker, "seconds": seconds, "rate": rate}))["number"]
+        await self._connect()
+        key = token_hex(16)  # it may be cancelled before the number is known
         try:
-            return await self._learn(number, 0.1)
+            params = {"worker": worker, "seconds": seconds, "rate": rate, "key": key}
+            return await self._learn((await self._ask("profile", params))["number"], 0.1)
         except asyncio.CancelledError:
             with suppress(ToolringError):
-                await self._ask("unprofile", {"number": number})
+                await self._ask("unprofile", {"key": key})
             raise
 
     async def _learn(self, number: int, pause: float) -> dict[str, Any]:

@@ -135,6 +135,23 @@ def test_a_profile_that_nobody_waits_for_ends(world: World) -> None:
     assert world.worker.lane.words[PROFILE] >> 32 == second
 
 
+def test_a_profile_ends_by_its_askers_key_before_its_number_was_heard(world: World) -> None:
+    first = world.looks.profile(world.number, 60.0, 50, 10.0, "mine")["number"]
+    with pytest.raises(InvalidArguments, match="no profile 'theirs'"):
+        world.looks.unprofile(None, "theirs")
+    assert world.worker.lane.words[PROFILE] >> 32 == first
+    assert world.looks.unprofile(None, "mine") == {"number": first}
+    assert world.worker.lane.words[PROFILE] == 0
+    with pytest.raises(InvalidArguments, match="no profile 'mine'"):
+        world.looks.unprofile(None, "mine")
+
+
+@pytest.mark.parametrize("key", [None, 1, "x" * 65])
+def test_a_key_is_a_short_text(world: World, key: object) -> None:
+    with pytest.raises(InvalidArguments, match="key="):
+        world.looks.profile(world.number, 60.0, 50, 10.0, key)
+
+
 def test_an_answer_that_can_not_be_read_is_none(world: World) -> None:
     number = world.looks.dump(world.number, 10.0)["number"]
     world.answer(DUMP_FILE, number, [1, 2])
