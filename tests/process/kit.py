@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -183,11 +183,16 @@ class Node:
 
     def zygote(self) -> int:
         """The one child of the supervisor that has the workers as children."""
-        workers = set(self.workers())
-        for child in psutil.Process(self.pid).children():
-            if workers & {each.pid for each in child.children()}:
-                return child.pid
-        raise AssertionError("no zygote")
+
+        def found() -> int | None:  # none while all workers have just died, and something may end while it is looked at
+            workers = set(self.workers())
+            with suppress(psutil.NoSuchProcess):
+                for child in psutil.Process(self.pid).children():
+                    if workers & {each.pid for each in child.children()}:
+                        return child.pid
+            return None
+
+        return eventually(found, "a zygote has workers")
 
     def signal(self, number: int) -> None:
         self.process.send_signal(number)
