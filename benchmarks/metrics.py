@@ -37,7 +37,7 @@ from toolring.policy.histogram import Histogram, bounds_of
 from toolring.policy.series import Series
 from toolring.protocol import PACK
 from toolring.supervisor.collector import About, Collector
-from toolring.supervisor.exposition import _LE, Book, _buckets
+from toolring.supervisor.exposition import LE, Book, buckets_of
 from toolring.supervisor.figures import Figures, Of
 from toolring.supervisor.reports import Reports
 from toolring.supervisor.services import Services
@@ -198,8 +198,8 @@ class ByLibrary:
                 times = cast(tuple[Histogram, ...], parts)
                 running = 0
                 buckets: list[Any] = []
-                made_of = _buckets(times)
-                for bound, count in zip(_LE, made_of.counts, strict=True):
+                made_of = buckets_of(times)
+                for bound, count in zip(LE, made_of.counts, strict=True):
                     running += count
                     buckets.append((bound, running))
                 histogram.add_metric(labels, buckets, made_of.total)

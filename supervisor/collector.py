@@ -16,7 +16,6 @@ from toolring.supervisor.core import Core
 from toolring.supervisor.families import BY_NAME, Family
 from toolring.supervisor.figures import MOST_TOOLS, Figures, Of
 from toolring.supervisor.metrics import Exporter
-from toolring.supervisor.readings import unasked
 from toolring.supervisor.reports import Reports
 from toolring.supervisor.services import Services
 from toolring.supervisor.usage import Usage, Used
@@ -130,7 +129,7 @@ class Collector:
         yield _one("in_hand_bytes", core.bytes)
         yield _family("workers"), self._workers()
         yield _family("worker_exits"), [Sample(key, count) for key, count in figures.exits.items()]
-        yield _one("worker_deaths", sum(count for key, count in figures.exits.items() if unasked(*key)))
+        yield _one("worker_deaths", figures.deaths)
         yield _one("renewals", self._renewals())
         yield _one("code_generation", core.fleet.code)
         yield _family("alerts_firing"), self._alerts()

@@ -137,6 +137,14 @@ class Core:
             return "unhealthy"
         return "degraded" if any(group.failing for group in self.fleet.groups) else "healthy"
 
+    def left_behind(self) -> list[Entry]:
+        """What runs on although its callers have left. What else the house has runs for jobs of theirs."""
+        return [
+            entry
+            for entry in self.house.jobs.values()
+            if entry.first is not None and entry.record is not None and not entry.record.waiting
+        ]
+
     def in_hand(self) -> int:
         """Jobs that were accepted and have no answer yet."""
         return len(self.house.jobs) + sum(len(session.jobs) for session in self.sessions.values())

@@ -27,7 +27,7 @@ STEP: Final = 20
 """
 
 _NOTHING: Final = [0] * (len(BOUNDS) + 1)
-_LE: Final = (*(repr(bound) for bound in BOUNDS), "+Inf")
+LE: Final = (*(repr(bound) for bound in BOUNDS), "+Inf")
 _COARSE: Final = Coarse(tuple(round(bound * 1e6) for bound in BOUNDS))
 
 
@@ -98,7 +98,7 @@ def as_data(families: Iterable[Samples]) -> Generator[None, None, list[MetricFam
         for number, sample in enumerate(samples, 1):
             if sample is not None:
                 labels, value = sample
-                told.append((labels, _buckets(value) if isinstance(value, tuple) else value))
+                told.append((labels, buckets_of(value) if isinstance(value, tuple) else value))
             if sample is None or number % step == 0:
                 yield
         found.append(MetricFamily(family.name, family.kind.value, family.unit, family.help, family.labels, told))
@@ -106,7 +106,7 @@ def as_data(families: Iterable[Samples]) -> Generator[None, None, list[MetricFam
     return found
 
 
-def _buckets(parts: tuple[Histogram, ...]) -> Buckets:
+def buckets_of(parts: tuple[Histogram, ...]) -> Buckets:
     marks = _marks(parts)
     return Buckets(BOUNDS, tuple(_together(marks)), sum(part.total for part in parts) / 1e6)
 
@@ -141,7 +141,7 @@ def _lines(name: str, inner: str, parts: Iterable[Histogram], marks: list[list[i
     head = f"{name}_bucket{{{inner}{comma}le="
     running = list(accumulate(_together(marks)))
     seconds = sum(part.total for part in parts) / 1e6
-    buckets = "".join([f'{head}"{bound}"}} {count}\n' for bound, count in zip(_LE, running, strict=True)])
+    buckets = "".join([f'{head}"{bound}"}} {count}\n' for bound, count in zip(LE, running, strict=True)])
     of = f"{{{inner}}}" if inner else ""
     return f"{buckets}{name}_count{of} {running[-1]}\n{name}_sum{of} {seconds}\n"
 

@@ -59,6 +59,8 @@ class Figures:
         """Its errors are the refusals."""
         self.exits: dict[tuple[str, str], int] = {}
         """Ends of workers: by what each was doing (starting, ready, retiring, ending), and how its process ended."""
+        self.deaths = 0
+        """Those of them that nobody had asked for."""
         self.measured = Measured()
         self.passed_over = 0
         """Series that the cap left out."""
@@ -165,9 +167,10 @@ class Figures:
         tally = self.door.at(self.now)
         tally.errors[code] = tally.errors.get(code, 0) + 1
 
-    def exited(self, worker: Worker, cause: str) -> None:
+    def exited(self, worker: Worker, cause: str, unasked: bool) -> None:
         key = (worker.life.name.lower(), cause)
         self.exits[key] = self.exits.get(key, 0) + 1
+        self.deaths += unasked
 
     # ---- rows into counts
 

@@ -121,11 +121,9 @@ class JobDesk:
         return None if record is None else record.entry
 
     def in_hand(self) -> Iterator[Entry]:
-        """What callers have submitted and wait for, and what runs on although its caller has left; what else the house
-        has runs for one of those. As they are when their turn comes: they may come and go meanwhile."""
+        """What callers have submitted and wait for, and what runs on although they have left. As they are when their
+        turn comes: they may come and go meanwhile."""
         core = self._core
         for session in list(core.sessions.values()):
             yield from [entry for entry in session.jobs.values() if not entry.tool.spec.internal]
-        for entry in list(core.house.jobs.values()):
-            if entry.first is not None and entry.record is not None and not entry.record.waiting:
-                yield entry
+        yield from core.left_behind()

@@ -101,11 +101,7 @@ class Present:
     def _in_hand(self) -> int:
         """Jobs without an answer: what callers wait for, and what runs on although they have left."""
         core = self._core
-        left = sum(
-            one.first is not None and one.record is not None and not one.record.waiting
-            for one in core.house.jobs.values()
-        )
-        return left + sum(len(session.jobs) for session in core.sessions.values())
+        return len(core.left_behind()) + sum(len(session.jobs) for session in core.sessions.values())
 
     def worker(self, slot: Slot, worker: Worker | None, now: float) -> dict[str, Any]:
         if worker is None:

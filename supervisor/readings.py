@@ -65,8 +65,7 @@ class Readings:
         self._started |= core.broken or core.fleet.whole or any(slot.generation > 1 for slot in core.fleet.slots)
         figures = core.figures
         if figures is not None:
-            deaths = sum(n for (during, cause), n in figures.exits.items() if unasked(during, cause))
-            _keep(self._deaths, deaths, now)
+            _keep(self._deaths, figures.deaths, now)
         if services := self._services():
             _keep(self._asked, services, now)
 
@@ -222,11 +221,6 @@ def _keep(past: deque[tuple[float, T]], what: T, now: float) -> None:
 def _before(past: deque[tuple[float, T]], when: float) -> T:
     """What was so then; if nobody had looked yet, at the first look."""
     return next((what for at, what in reversed(past) if at <= when), past[0][1])
-
-
-def unasked(during: str, cause: str) -> bool:
-    """Did a worker end that nobody wanted to end? One that retires, or is told to stop, ends well."""
-    return during != "ending" and cause != "exited with status 0"
 
 
 def _value(rule: AlertRule, tallies: list[Tally], seconds: float) -> float | None:

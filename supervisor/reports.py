@@ -38,7 +38,6 @@ class Reports:
             self._waits[name] = max(self._waits.get(name, 0.0), pool.get("longest_wait", 0.0))
         for strategy, cache in figures.get("cache", {}).items():
             self.evictions.saw(identity, (strategy,), cache.get("evictions", 0))
-
         for name, service in figures.get("services", {}).items():
             self.services.saw(identity, (name, "", "retried"), service["retried"])
             for base, endpoint in service["endpoints"].items():

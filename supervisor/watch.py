@@ -78,7 +78,7 @@ class Watch:
         self.exits = 0
         """Ends of workers, for whatever reason,"""
         self.deaths = 0
-        """and those that nobody had asked for, as the figure ``restarts`` of alerts counts them."""
+        """and those that nobody had asked for: one that retires, or is told to stop, ends well."""
         self.stopping = False
         """No worker is started any more."""
 
@@ -292,7 +292,8 @@ class Watch:
         succeeds = slot.successor is worker
         young = worker.answered == 0 and not ran and not outside and worker.life <= Life.READY and not succeeds
         self.exits += 1
-        self.deaths += not ending and status != 0
+        unasked = not ending and status != 0
+        self.deaths += unasked
         core.notes.append(
             (
                 "worker_exited",
@@ -307,7 +308,7 @@ class Watch:
             )
         )
         if core.figures is not None:
-            core.figures.exited(worker, cause)
+            core.figures.exited(worker, cause, unasked)
             core.figures.measured.gone(slot.index, worker.generation)
         if self.on_exit is not None:
             self.on_exit(worker, cause)

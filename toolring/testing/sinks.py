@@ -11,13 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
-from toolring.plugins.specs import (
-    AlertEvent,
-    Buckets,
-    MetricFamily,
-    MetricsSink,
-    SinkSettings,
-)
+from toolring.plugins.specs import AlertEvent, Buckets, MetricFamily, MetricsSink, SinkSettings
 
 _TIMES = {"count": 2, "mean": 0.0015, "p50": 0.001, "p95": 0.002, "p99": 0.002}
 _TALLY: dict[str, Any] = {
@@ -54,7 +48,8 @@ FIGURES: dict[str, Any] = {
     "state": "healthy",
     "uptime": 61.25,
     "clients": 1,
-    "restarts": 0,
+    "exits": 1,
+    "restarts": 1,
     "renewed": 0,
     "workers": [
         {"id": 0, "group": "default", "pid": 4713, "state": "ready", "generation": 1, "jobs": 0, "answered": 3}

@@ -11,11 +11,7 @@ from typing import Any, ClassVar
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from toolring.plugins.specs import (
-    CacheStore,
-    Stored,
-    StoreSettings,
-)
+from toolring.plugins.specs import CacheStore, Stored, StoreSettings
 
 _ALL = (b"*", b"tool:a")
 _TAGS = {b"k" * 32: (*_ALL, b"tag:x"), b"l" * 32: (*_ALL, b"tag:x", b"tag:y"), b"m" * 32: _ALL}

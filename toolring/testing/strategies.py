@@ -10,9 +10,7 @@ from typing import Any, ClassVar
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from toolring.plugins.specs import (
-    CacheStrategy,
-)
+from toolring.plugins.specs import CacheStrategy
 from toolring.workers.cache.base import OVERHEAD, Cache
 
 _NOTHING: Any = object()

@@ -53,7 +53,7 @@ def collector() -> Iterator[Collector]:
     ask(client, "write", *["push"] * 20)
     finish(node, "error")
     assert node.core.figures is not None
-    node.core.figures.exited(node.core.fleet.ready[0], "killed by SIGSEGV")
+    node.core.figures.exited(node.core.fleet.ready[0], "killed by SIGSEGV", True)
     usage = Usage(lambda pid: Used(1.5, 1, 2, 3, 4, 5), lambda: Traffic(6, 7))
     look_round(usage, {"supervisor": 1, "0": 2}, 10.0)
     about = About("0.1.0", 1.0, ("supervisor", "memory", "sqlite"))
@@ -106,6 +106,7 @@ def test_what_may_come_in_a_burst_is_there_before_it(collector: Collector) -> No
     figures = collector.figures
     figures.tools.clear()
     figures.exits.clear()
+    figures.deaths = 0
     assert told(collector)["toolring_jobs_total", "default", "read"] == 0
     assert told(collector)["toolring_worker_deaths_total",] == 0
 
@@ -117,7 +118,7 @@ def test_failures_are_those_that_are_not_the_callers_fault_and_deaths_those_that
     before = told(collector)["toolring_job_failures_total", "default", "read"]
     errors = figures.tools[Of("read", "default")].at(1000.0).errors
     errors.update({"TOOL_ERROR": 2, "EXPIRED": 1, "INVALID_ARGUMENTS": 7, "CANCELLED": 5})
-    figures.exits.update({("ending", "killed by SIGKILL"): 5, ("retiring", "exited with status 0"): 7})
+    figures.exited(collector._core.fleet.ready[0], "killed by SIGKILL", False)
     found = told(collector)
     assert found["toolring_job_failures_total", "default", "read"] == before + 3
     assert found["toolring_worker_deaths_total",] == 1

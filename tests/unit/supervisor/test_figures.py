@@ -14,7 +14,7 @@ from toolring.protocol import CACHED, ERROR, KEEP, LAYER_SHIFT, NIL, OK, Answer,
 from toolring.supervisor.accounts import Account
 from toolring.supervisor.catalogue import ServedTool
 from toolring.supervisor.figures import OTHER, WAIT_SECONDS, Figures, Of
-from toolring.supervisor.fleet import Worker
+from toolring.supervisor.fleet import Life, Worker
 from toolring.supervisor.ledger import Entry, Session
 from toolring.supervisor.rows import FULL, Rows
 
@@ -175,8 +175,28 @@ def test_there_is_an_end_to_the_names_and_it_is_told() -> None:
 
 def test_a_worker_s_end_is_counted_by_what_it_was_doing_and_how(node: Node) -> None:
     figures = figures_of(node)
-    figures.exited(node.core.fleet.ready[0], "killed by SIGSEGV")
+    figures.exited(node.core.fleet.ready[0], "killed by SIGSEGV", True)
     assert figures.exits == {("ready", "killed by SIGSEGV"): 1}
+    assert figures.deaths == 1
+
+
+@pytest.mark.parametrize(
+    ("life", "status", "deaths"),
+    [
+        (Life.READY, -11, 1),
+        (Life.READY, 1, 1),
+        (Life.RETIRING, 1, 1),
+        (Life.RETIRING, 0, 0),
+        (Life.ENDING, -9, 0),
+        (Life.ENDING, 1, 0),
+    ],
+)
+def test_a_death_is_an_end_that_nobody_wanted(node: Node, life: Life, status: int, deaths: int) -> None:
+    worker = node.core.fleet.ready[0]
+    worker.life = life
+    node.watch.exited(worker, status, node.now)
+    assert (figures_of(node).deaths, node.watch.deaths) == (deaths, deaths)
+    assert sum(figures_of(node).exits.values()) == node.watch.exits == 1
 
 
 def test_a_removed_tool_keeps_its_counts_and_what_is_in_hand_is_counted(node: Node, client: SimClient) -> None:

@@ -131,8 +131,10 @@ def test_workers_that_are_ready_and_those_that_died(node: Node) -> None:
     assert read(there, node, "workers_ready") == {"": 1.0}
     figures = node.core.figures
     assert figures is not None
-    figures.exits.update({("ready", "killed by SIGSEGV"): 3, ("ending", "killed by SIGKILL"): 9})
-    figures.exits["retiring", "exited with status 0"] = 9
+    worker = node.core.fleet.ready[0]
+    for cause, unasked, often in (("killed by SIGSEGV", True, 3), ("killed by SIGKILL", False, 9)):
+        for _ in range(often):
+            figures.exited(worker, cause, unasked)
     assert read(there, node, "restarts") == {"": 3.0}
     node.now += 61
     assert read(there, node, "restarts") == {"": 0.0}
